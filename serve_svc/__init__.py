@@ -1,0 +1,1 @@
+"""Runs one base model on vLLM and hot-loads every tenant's adapters onto it."""
