@@ -1,11 +1,10 @@
 """The one judge of adapter files: what it accepts, vLLM loads and serves as it was trained.
 
-The worker asks it before registering a version, serve_svc before loading one. It reads both files without torch or vLLM and
-leaves alone what files cannot show: which base an adapter was trained on and how good it is.
+The worker asks it before registering a version, serve_svc before loading one. It reads both files without
+torch or vLLM and leaves alone what files cannot show: which base an adapter was trained on, how good it is.
 """
 
 import hashlib
-import math
 import os
 import stat
 from collections.abc import Iterator, Mapping
@@ -13,20 +12,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
 from adaptory.core.adapter_config import AdapterConfig, parse_adapter_config
+from adaptory.core.adapter_weights import measure_norm
 from adaptory.core.base_shape import BaseShape
 from adaptory.core.errors import AdapterRejected
-from adaptory.core.safetensors_header import DTYPE_BYTES, TensorEntry, quote, read_header
+from adaptory.core.safetensors_header import TensorEntry, quote, read_header
 
 __all__ = ["AdapterLimits", "AdapterReport", "BaseShape", "adapter_digest", "check_adapter"]
 
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
 ADAPTER_FILES = (CONFIG_FILE, WEIGHTS_FILE)
-_BLOCK_ELEMENTS = 1 << 20
 _MAX_CONFIG_BYTES = 256 << 10
 
 
@@ -34,9 +30,9 @@ _MAX_CONFIG_BYTES = 256 << 10
 class AdapterLimits:
     """How much an adapter may be.
 
-    `max_norm` bounds, for each module, |A|, scale*|B| and scale*|B|*|A| in Frobenius norms: the last is an upper bound of what
-    the adapter can add per unit of input. Trained adapters stay two orders below it; one beyond it overflows the engine's
-    16-bit activations, and the NaN that follow reach other tenants through reused cache blocks.
+    `max_norm` bounds, for each module, |A|, scale*|B| and scale*|B|*|A| in Frobenius norms: the last is an
+    upper bound of what the adapter can add per unit of input. Far beyond it the engine's 16-bit activations
+    overflow, and the NaN that follow reach other tenants through reused cache blocks.
     """
 
     max_rank: int = 64
@@ -48,7 +44,7 @@ class AdapterLimits:
 
 @dataclass(frozen=True, slots=True)
 class AdapterReport:
-    """What an accepted adapter is. `rank` is its largest; `target_modules` are short names such as q_proj, sorted."""
+    """What an accepted adapter is: its largest rank, the short names of its modules (q_proj), sorted."""
 
     rank: int
     alpha: float
@@ -59,7 +55,7 @@ class AdapterReport:
 
 
 def adapter_digest(folder: Path) -> str:
-    """Return the content address of an adapter: SHA-256 over "<sha256>  <file name>" lines of its two files by name.
+    """Return an adapter's content address: SHA-256 over the "<sha256>  <file name>" lines of its two files.
 
     Raises:
         AdapterRejected: FOLDER_LAYOUT where one of the two is missing or no regular file.
@@ -75,8 +71,9 @@ def check_adapter(folder: Path, base: BaseShape, limits: AdapterLimits) -> Adapt
     """Judge the adapter in `folder` for serving on a base of this shape.
 
     Raises:
-        AdapterRejected: With reason FOLDER_LAYOUT, TOO_LARGE, CONFIG_INVALID, UNSUPPORTED_FEATURE, RANK_ABOVE_LIMIT,
-            HEADER_INVALID, DTYPE_UNSUPPORTED, TENSOR_SET_MISMATCH, SHAPE_MISMATCH, NOT_FINITE or NORM_ABOVE_LIMIT.
+        AdapterRejected: With reason FOLDER_LAYOUT, TOO_LARGE, CONFIG_INVALID, UNSUPPORTED_FEATURE,
+            RANK_ABOVE_LIMIT, HEADER_INVALID, DTYPE_UNSUPPORTED, TENSOR_SET_MISMATCH, SHAPE_MISMATCH,
+            NOT_FINITE or NORM_ABOVE_LIMIT.
     """
     _check_layout(folder)
     config = _read_config(folder, limits)
@@ -102,7 +99,7 @@ def check_adapter(folder: Path, base: BaseShape, limits: AdapterLimits) -> Adapt
 
 @dataclass(frozen=True, slots=True)
 class _Module:
-    """One adapted linear layer: its name, its (in, out) features, and the config that says its rank and scale."""
+    """One adapted linear layer: its name, its (in, out) features, the config that says its rank and scale."""
 
     name: str
     shape: tuple[int, int]
@@ -125,7 +122,7 @@ def _tensor_names(module: str) -> tuple[str, str]:
 def _check_layout(folder: Path) -> None:
     """Exactly the two files: vLLM would fall back to a pickle, and nothing else here has a reader we know."""
     try:
-        found = set(os.listdir(folder))
+        found = {entry.name for entry in folder.iterdir()}
     except OSError as err:
         raise _reject("FOLDER_LAYOUT", f"The adapter's folder cannot be listed: {err.strerror}") from err
     if missing := sorted(set(ADAPTER_FILES) - found):
@@ -133,18 +130,18 @@ def _check_layout(folder: Path) -> None:
     if extra := sorted(found - set(ADAPTER_FILES)):
         raise _reject(
             "FOLDER_LAYOUT",
-            f"The adapter's folder holds {quote(extra[0])} beside {CONFIG_FILE} and {WEIGHTS_FILE}; remove it",
+            f"The adapter's folder holds {quote(extra[0])} beside {' and '.join(ADAPTER_FILES)}; remove it",
             file=quote(extra[0]),
         )
 
 
 @contextmanager
 def _open_regular(folder: Path, name: str) -> Iterator[int]:
-    """Open a file of the adapter for reading; links, pipes and devices are refused, and opening never blocks."""
+    """Open a file of the adapter to read; links, pipes and devices are refused, and opening never blocks."""
     try:
         descriptor = os.open(folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as err:
-        raise _reject("FOLDER_LAYOUT", f"{name} cannot be read as a regular file: {err.strerror}", file=name) from err
+        raise _reject("FOLDER_LAYOUT", f"{name} is no file to read: {err.strerror}", file=name) from err
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise _reject("FOLDER_LAYOUT", f"{name} is not a regular file", file=name)
@@ -156,7 +153,9 @@ def _open_regular(folder: Path, name: str) -> Iterator[int]:
 def _check_size(descriptor: int, name: str, max_bytes: int) -> int:
     size_bytes = os.fstat(descriptor).st_size
     if size_bytes > max_bytes:
-        raise _reject("TOO_LARGE", f"{name} has {size_bytes} bytes; at most {max_bytes} are allowed", file=name)
+        raise _reject(
+            "TOO_LARGE", f"{name} has {size_bytes} bytes; at most {max_bytes} are allowed", file=name
+        )
     return size_bytes
 
 
@@ -167,7 +166,7 @@ def _read_config(folder: Path, limits: AdapterLimits) -> AdapterConfig:
     if config.max_rank > limits.max_rank:
         raise _reject(
             "RANK_ABOVE_LIMIT",
-            f"The adapter has rank {config.max_rank}; the server takes {limits.max_rank} at most: train a lower rank",
+            f"The adapter has rank {config.max_rank}; at most {limits.max_rank} is served: train a lower rank",
             rank=config.max_rank,
             max_rank=limits.max_rank,
         )
@@ -175,14 +174,14 @@ def _read_config(folder: Path, limits: AdapterLimits) -> AdapterConfig:
 
 
 def _check_tensor_set(found: set[str], modules: set[str]) -> None:
-    """A and B of every module the config names, and nothing else: vLLM serves a partial set without a word."""
+    """Ask for A and B of every module the config names, no more: vLLM serves part of a set without a word."""
     expected = {name for module in modules for name in _tensor_names(module)}
     if not expected:
         raise _reject("TENSOR_SET_MISMATCH", "The adapter's config selects no layer of the base")
     if missing := sorted(expected - found):
         raise _reject(
             "TENSOR_SET_MISMATCH",
-            f"{len(missing)} of {len(expected)} tensors that the config names are missing, first {missing[0]}",
+            f"{len(missing)} of {len(expected)} tensors named by the config are missing, first {missing[0]}",
             tensor=missing[0],
         )
     if extra := sorted(found - expected):
@@ -193,7 +192,9 @@ def _check_tensor_set(found: set[str], modules: set[str]) -> None:
         )
 
 
-def _check_module(descriptor: int, module: _Module, tensors: Mapping[str, TensorEntry], max_norm: float) -> None:
+def _check_module(
+    descriptor: int, module: _Module, tensors: Mapping[str, TensorEntry], max_norm: float
+) -> None:
     norms = []
     for name, shape in module.tensor_shapes().items():
         if tensors[name].shape != shape:
@@ -202,47 +203,18 @@ def _check_module(descriptor: int, module: _Module, tensors: Mapping[str, Tensor
                 f"{name} has shape {list(tensors[name].shape)}; base and rank ask for {list(shape)}",
                 tensor=name,
             )
-        norms.append(_measure_norm(descriptor, tensors[name]))
+        norms.append(measure_norm(descriptor, tensors[name]))
     norm_a, norm_b = norms[0], norms[1] * module.config.scale_of(module.name)
     norm = max(norm_a, norm_b, norm_a * norm_b)
     if norm > max_norm:
         raise _reject(
             "NORM_ABOVE_LIMIT",
-            f"{module.name} changes its base by a norm of up to {norm:.3g}; at most {max_norm:.3g} is allowed: "
+            f"{module.name} changes its base by a norm of up to {norm:.3g}, more than {max_norm:.3g}: "
             "train with a lower learning rate or lora_alpha",
             module=module.name,
             norm=f"{norm:.3g}",
             max_norm=max_norm,
         )
-
-
-def _measure_norm(descriptor: int, tensor: TensorEntry) -> float:
-    """Return the Frobenius norm, summed in float64, where no square of a finite 16- or 32-bit value overflows."""
-    total = 0.0
-    for block in _read_blocks(descriptor, tensor):
-        total += float(np.dot(block, block))
-        if not math.isfinite(total):
-            raise _reject("NOT_FINITE", f"{tensor.name} holds NaN or infinity: the training diverged", tensor=tensor.name)
-    return math.sqrt(total)
-
-
-def _read_blocks(descriptor: int, tensor: TensorEntry) -> Iterator[npt.NDArray[np.float64]]:
-    """Yield the values of a tensor in file order, at most `_BLOCK_ELEMENTS` at a time."""
-    step_bytes = _BLOCK_ELEMENTS * DTYPE_BYTES[tensor.dtype]
-    for begin in range(tensor.begin, tensor.end, step_bytes):
-        num_bytes = min(step_bytes, tensor.end - begin)
-        raw = os.pread(descriptor, num_bytes, begin)
-        if len(raw) != num_bytes:
-            raise _reject("HEADER_INVALID", f"{WEIGHTS_FILE} was cut short while it was read")
-        yield _decode(raw, tensor.dtype)
-
-
-def _decode(raw: bytes, dtype: str) -> npt.NDArray[np.float64]:
-    if dtype == "BF16":
-        # bfloat16 is the upper half of a float32; numpy has no type of its own for it.
-        bits = np.frombuffer(raw, "<u2").astype("<u4") << 16
-        return bits.view("<f4").astype(np.float64)
-    return np.frombuffer(raw, {"F32": "<f4", "F16": "<f2"}[dtype]).astype(np.float64)
 
 
 def _reject(reason: str, message: str, **metadata: object) -> AdapterRejected:

@@ -1,7 +1,8 @@
-"""Parses `adapter_config.json` of PEFT strictly: only plain LoRA passes, every field is known, every type is checked.
+"""Parses PEFT's `adapter_config.json` strictly: only plain LoRA, every field known, every type checked.
 
-Owns what the config means: rank and scale of each module, and which modules it names. Weights are `adapter_check`'s.
-A field nobody here knows is refused: vLLM ignores such fields, so a later PEFT feature would be served wrongly in silence.
+Owns what the config means: rank and scale of each module, and which modules it names; weights it leaves to
+`adapter_check`. A field nobody here knows is refused: vLLM ignores such fields, so what a later PEFT means by
+them would be served wrongly in silence.
 """
 
 import math
@@ -49,7 +50,7 @@ _MUST_BE_OFF = {
     "use_qalora": "QALoRA",
     "velora_config": "VeLoRA",
 }
-# Initialisations that leave the base as it is; PiSSA, OLoRA, CorDA and LoftQ change it and need a conversion first.
+# Initialisations that leave the base as it is; PiSSA, OLoRA, CorDA and LoftQ change it: convert those first.
 _PLAIN_INITS = (True, False, None, "gaussian", "eva", "orthogonal")
 _READ = frozenset(
     {
@@ -77,7 +78,7 @@ _Value = TypeVar("_Value")
 
 @dataclass(frozen=True, slots=True)
 class AdapterConfig:
-    """What a plain LoRA's config says. Patterns map the end of a module's name to its own rank or alpha; the first wins."""
+    """What a plain LoRA's config says; patterns map the end of a module's name to a value, the first wins."""
 
     rank: int
     alpha: float
@@ -93,7 +94,7 @@ class AdapterConfig:
         return _first_match(self.rank_pattern, module, self.rank)
 
     def scale_of(self, module: str) -> float:
-        """Factor of BA for one module: alpha / r, or alpha / sqrt(r) when rank-stabilised (arXiv:2312.03732)."""
+        """Factor of BA in one module: alpha / r, or alpha / sqrt(r) if rank-stabilised (arXiv:2312.03732)."""
         alpha, rank = _first_match(self.alpha_pattern, module, self.alpha), self.rank_of(module)
         return alpha / math.sqrt(rank) if self.is_rank_stabilised else alpha / rank
 
@@ -115,7 +116,7 @@ class AdapterConfig:
     def _is_target(self, module: str, suffixes: tuple[str, ...]) -> bool:
         if not self.exclude_modules.isdisjoint(suffixes):
             return False
-        # PEFT: a full name is taken as it is, `layers_to_transform` narrows only the names matched by their end.
+        # PEFT takes a full name as it is; `layers_to_transform` narrows only names matched by their end.
         if module in self.target_modules:
             return True
         is_layer_trained = self.layers is None or int(module.split(".")[2]) in self.layers
@@ -151,8 +152,12 @@ def parse_adapter_config(raw: bytes) -> AdapterConfig:
         rank=_positive_int("r", fields["r"]),
         alpha=_positive_number("lora_alpha", fields["lora_alpha"]),
         is_rank_stabilised=_flag("use_rslora", fields.get("use_rslora")),
-        rank_pattern={key: _positive_int("rank_pattern", rank) for key, rank in _pattern(fields, "rank_pattern")},
-        alpha_pattern={key: _positive_number("alpha_pattern", alpha) for key, alpha in _pattern(fields, "alpha_pattern")},
+        rank_pattern={
+            key: _positive_int("rank_pattern", rank) for key, rank in _pattern(fields, "rank_pattern")
+        },
+        alpha_pattern={
+            key: _positive_number("alpha_pattern", alpha) for key, alpha in _pattern(fields, "alpha_pattern")
+        },
         target_modules=_names("target_modules", fields["target_modules"]),
         exclude_modules=_names("exclude_modules", fields.get("exclude_modules") or []),
         layers=_layers(fields.get("layers_to_transform")),
@@ -171,7 +176,9 @@ def _check_features(fields: Mapping[str, object]) -> None:
             raise _unsupported(key, f"uses {feature}")
     init = fields.get("init_lora_weights")
     if not _is_one_of(init, _PLAIN_INITS):
-        raise _unsupported("init_lora_weights", f"was initialised by {quote(str(init))}, which changes the base")
+        raise _unsupported(
+            "init_lora_weights", f"was initialised by {quote(str(init))}, which changes the base"
+        )
     if fields.get("layers_pattern") not in (None, "", [], "layers", ["layers"]):
         raise _unsupported("layers_pattern", "selects layers by a pattern of its own")
     if unknown := sorted(fields.keys() - _IGNORED - _MUST_BE_OFF.keys() - _READ):
@@ -198,7 +205,9 @@ def _positive_int(key: str, value: object) -> int:
 def _positive_number(key: str, value: object) -> float:
     # The parser has refused NaN and infinity already; a huge integer still overflows a float.
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= _MAX_ALPHA:
-        raise _invalid(f"{key} holds {quote(str(value))}; a number above 0 and at most {_MAX_ALPHA:.0e} is needed")
+        raise _invalid(
+            f"{key} holds {quote(str(value))}; a number above 0 and at most {_MAX_ALPHA:.0e} is needed"
+        )
     return float(value)
 
 
@@ -231,8 +240,8 @@ def _suffixes(module: str) -> tuple[str, ...]:
 
 
 def _first_match(pattern: Mapping[str, _Value], module: str, default: _Value) -> _Value:
-    # PEFT and vLLM read a key as the end of a name in a regular expression; a key that is literally such an end
-    # (see `_check_names_exist`) means the same without running a stranger's expression.
+    # PEFT and vLLM read a key as a regular expression for the end of a name; a key that is literally such an
+    # end (see `_check_names_exist`) means the same without running a stranger's expression.
     suffixes = set(_suffixes(module))
     return next((value for key, value in pattern.items() if key in suffixes), default)
 
@@ -243,7 +252,7 @@ def _invalid(problem: str) -> AdapterRejected:
 
 def _unsupported(field: str, problem: str) -> AdapterRejected:
     return AdapterRejected(
-        f"The adapter {problem} ({quote(field)}); only plain LoRA is served. Convert it to plain LoRA before importing.",
+        f"The adapter {problem} ({quote(field)}); only plain LoRA is served: convert it first.",
         reason="UNSUPPORTED_FEATURE",
         metadata={"field": quote(field)},
     )

@@ -67,7 +67,7 @@ class BaseShape:
         return cls.from_config(config)
 
     def linear_shapes(self) -> dict[str, tuple[int, int]]:
-        """Map each linear module an adapter may change to its (in, out) features; embeddings and head are not in it."""
+        """Map each module an adapter may change to its (in, out) features: all linear ones but the head."""
         shapes = self._layer_shapes()
         return {
             f"model.layers.{layer}.{module}": shape

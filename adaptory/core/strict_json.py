@@ -1,4 +1,4 @@
-"""Parses JSON that nobody vouches for: no duplicate keys, no NaN or Infinity, bounded depth, one object at the top."""
+"""Parses JSON that nobody vouches for: one object, no duplicate keys, no NaN or infinity, bounded depth."""
 
 import json
 import math
@@ -9,7 +9,7 @@ def parse_object(raw: bytes) -> dict[str, object]:
     """Parse `raw` as one JSON object.
 
     Raises:
-        ValueError: Not UTF-8, not JSON, not an object, a duplicate key, a number that is not finite, or too deep.
+        ValueError: Not UTF-8, not JSON, no object, a duplicate key, a number that is not finite, too deep.
     """
     try:
         value = json.loads(
@@ -21,12 +21,12 @@ def parse_object(raw: bytes) -> dict[str, object]:
     except RecursionError as err:
         raise ValueError("nested too deep") from err
     if not isinstance(value, dict):
-        raise ValueError(f"holds a {type(value).__name__}, not an object")  # noqa: TRY004 - one kind of failure here
+        raise ValueError(f"holds a {type(value).__name__}, not an object")  # noqa: TRY004 - bad data
     return value
 
 
 def _refuse_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    # Readers disagree on which of two equal keys wins, so what we judge could differ from what the engine loads.
+    # Readers disagree on which of two equal keys wins: what we judge could differ from what the engine loads.
     value = dict(pairs)
     if len(value) != len(pairs):
         raise ValueError("a key occurs twice")
