@@ -1,0 +1,1 @@
+"""The shared core: no torch, no vllm, no service."""

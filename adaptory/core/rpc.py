@@ -1,0 +1,152 @@
+"""The one server interceptor: errors outermost, then metrics, then the caller. Servicers raise; only this file aborts.
+
+grpc.aio sends the text of an uncaught exception to the client, so everything that is not a ServiceError becomes INTERNAL with a fixed
+sentence and an error id that the log explains.
+"""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager, aclosing
+from typing import Any, NoReturn, Protocol
+
+import grpc
+import structlog
+from google.protobuf import any_pb2, duration_pb2
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+from adaptory.core.auth import Keyring, Role, authenticate, authorize, current_caller
+from adaptory.core.errors import DeadlineExceeded, ServiceError
+
+ERROR_DOMAIN = "adaptory"
+# Probed by load balancers and operators' tools that hold no key.
+_OPEN_SERVICES = ("grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection")
+
+log = structlog.get_logger()
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class CallMetrics(Protocol):
+    """Counts calls; `telemetry.GrpcMetrics` is the real one."""
+
+    def observe(self, method: str, *, streams: bool) -> AbstractContextManager["CallRecord"]:
+        """Count a call as started, and as handled when the block ends."""
+
+
+class CallRecord(Protocol):
+    """What a call's metrics need to hear."""
+
+    def sent_message(self) -> None:
+        """One message went to the client."""
+
+    def ended(self, code: grpc.StatusCode) -> None:
+        """The call ended with this code."""
+
+
+class Interceptor(grpc.aio.ServerInterceptor):
+    """Wraps every unary and server-streaming method; the contract has no client streams."""
+
+    def __init__(self, *, keyring: Keyring, access: Mapping[str, frozenset[Role]], metrics: CallMetrics) -> None:
+        """Take who is who, who may what (by full method name, `/package.Service/Method`), and where calls are counted."""
+        self._keyring = keyring
+        self._access = access
+        self._metrics = metrics
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+        """Return the method's handler, wrapped."""
+        handler = await continuation(handler_call_details)
+        method = handler_call_details.method
+        if handler is None or method.lstrip("/").split("/")[0] in _OPEN_SERVICES:
+            return handler
+        if handler.response_streaming:
+            return grpc.unary_stream_rpc_method_handler(
+                self._wrap_stream(handler.unary_stream, method),
+                request_deserializer=handler.request_deserializer,
+                response_serializer=handler.response_serializer,
+            )
+        return grpc.unary_unary_rpc_method_handler(
+            self._wrap_unary(handler.unary_unary, method),
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
+
+    def _wrap_unary(self, behavior: Any, method: str) -> Any:
+        async def call(request: Any, context: Context) -> Any:
+            with self._metrics.observe(method, streams=False) as record:
+                try:
+                    await self._admit(method, context)
+                    response = await behavior(request, context)
+                    record.sent_message()
+                    record.ended(grpc.StatusCode.OK)
+                except Exception as error:  # noqa: BLE001 - the edge: nothing may leak to the client
+                    await _abort(error, method, context, record)
+                else:
+                    return response
+
+        return call
+
+    def _wrap_stream(self, behavior: Any, method: str) -> Any:
+        async def call(request: Any, context: Context) -> AsyncIterator[Any]:
+            with self._metrics.observe(method, streams=True) as record:
+                try:
+                    await self._admit(method, context)
+                    # A client that goes away while a write waits ends us by GeneratorExit: aclosing still ends the method below.
+                    async with aclosing(behavior(request, context)) as responses:
+                        async for response in responses:
+                            record.sent_message()
+                            yield response
+                    record.ended(grpc.StatusCode.OK)
+                except Exception as error:  # noqa: BLE001 - the edge: nothing may leak to the client
+                    await _abort(error, method, context, record)
+
+        return call
+
+    async def _admit(self, method: str, context: Context) -> None:
+        metadata = {key: value for key, value in context.invocation_metadata() or ()}  # noqa: C416 - pairs, not a mapping
+        caller = await authenticate(metadata, self._keyring)
+        authorize(caller, method, self._access)
+        current_caller.set(caller)
+        left_s = context.time_remaining()
+        if left_s is not None and left_s <= 0:
+            message = "The call's deadline passed before it began; nothing was started. Give it more time."
+            raise DeadlineExceeded(message)
+
+
+async def _abort(error: Exception, method: str, context: Context, record: CallRecord) -> NoReturn:
+    if not isinstance(error, ServiceError):
+        error_id = secrets.token_hex(8)
+        log.error("rpc_failed", method=method, error_id=error_id, exc_info=error)
+        message = f"Something failed inside the service. Tell the operator the error id {error_id}."
+        error = ServiceError(message, metadata={"error_id": error_id})
+    record.ended(error.status)
+    status = rpc_status.to_status(to_status(error))
+    await context.abort(status.code, status.details, status.trailing_metadata)  # type: ignore[arg-type]  # stubs want a tuple of str
+    raise asyncio.CancelledError  # abort always raises; this line tells the type checker
+
+
+def to_status(error: ServiceError) -> status_pb2.Status:
+    """Return the error as `google.rpc.Status`: one ErrorInfo, a BadRequest for fields, a RetryInfo where a retry may help."""
+    details: list[Any] = [
+        error_details_pb2.ErrorInfo(reason=error.reason, domain=ERROR_DOMAIN, metadata=error.metadata)
+    ]
+    if error.violations:
+        fields = [
+            error_details_pb2.BadRequest.FieldViolation(field=violation.field, description=violation.description)
+            for violation in error.violations
+        ]
+        details.append(error_details_pb2.BadRequest(field_violations=fields))
+    if error.retry_after_s is not None:
+        delay = duration_pb2.Duration()
+        delay.FromMilliseconds(max(1, round(error.retry_after_s * 1000)))
+        details.append(error_details_pb2.RetryInfo(retry_delay=delay))
+    packed = [any_pb2.Any() for _ in details]
+    for box, detail in zip(packed, details, strict=True):
+        box.Pack(detail)
+    code = code_pb2.Code.Value(error.status.name)
+    return status_pb2.Status(code=code, message=error.message, details=packed)
