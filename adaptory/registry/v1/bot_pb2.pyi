@@ -1,0 +1,76 @@
+import datetime
+
+from google.api import field_behavior_pb2 as _field_behavior_pb2
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class BotKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    BOT_KIND_UNSPECIFIED: _ClassVar[BotKind]
+    BOT_KIND_FAQ: _ClassVar[BotKind]
+    BOT_KIND_SUPPORT: _ClassVar[BotKind]
+    BOT_KIND_CODE_COMPLETION: _ClassVar[BotKind]
+BOT_KIND_UNSPECIFIED: BotKind
+BOT_KIND_FAQ: BotKind
+BOT_KIND_SUPPORT: BotKind
+BOT_KIND_CODE_COMPLETION: BotKind
+
+class Bot(_message.Message):
+    __slots__ = ("name", "kind", "base_model", "display_name", "system_prompt", "generation_defaults", "quality_gate", "routes", "create_time")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    BASE_MODEL_FIELD_NUMBER: _ClassVar[int]
+    DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
+    SYSTEM_PROMPT_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_DEFAULTS_FIELD_NUMBER: _ClassVar[int]
+    QUALITY_GATE_FIELD_NUMBER: _ClassVar[int]
+    ROUTES_FIELD_NUMBER: _ClassVar[int]
+    CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    kind: BotKind
+    base_model: str
+    display_name: str
+    system_prompt: str
+    generation_defaults: GenerationDefaults
+    quality_gate: QualityGate
+    routes: Routes
+    create_time: _timestamp_pb2.Timestamp
+    def __init__(self, name: _Optional[str] = ..., kind: _Optional[_Union[BotKind, str]] = ..., base_model: _Optional[str] = ..., display_name: _Optional[str] = ..., system_prompt: _Optional[str] = ..., generation_defaults: _Optional[_Union[GenerationDefaults, _Mapping]] = ..., quality_gate: _Optional[_Union[QualityGate, _Mapping]] = ..., routes: _Optional[_Union[Routes, _Mapping]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class GenerationDefaults(_message.Message):
+    __slots__ = ("max_output_tokens", "temperature", "top_p")
+    MAX_OUTPUT_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    TEMPERATURE_FIELD_NUMBER: _ClassVar[int]
+    TOP_P_FIELD_NUMBER: _ClassVar[int]
+    max_output_tokens: int
+    temperature: float
+    top_p: float
+    def __init__(self, max_output_tokens: _Optional[int] = ..., temperature: _Optional[float] = ..., top_p: _Optional[float] = ...) -> None: ...
+
+class QualityGate(_message.Message):
+    __slots__ = ("max_loss_ratio",)
+    MAX_LOSS_RATIO_FIELD_NUMBER: _ClassVar[int]
+    max_loss_ratio: float
+    def __init__(self, max_loss_ratio: _Optional[float] = ...) -> None: ...
+
+class Routes(_message.Message):
+    __slots__ = ("production", "previous", "canary", "canary_percent", "shadow", "etag")
+    PRODUCTION_FIELD_NUMBER: _ClassVar[int]
+    PREVIOUS_FIELD_NUMBER: _ClassVar[int]
+    CANARY_FIELD_NUMBER: _ClassVar[int]
+    CANARY_PERCENT_FIELD_NUMBER: _ClassVar[int]
+    SHADOW_FIELD_NUMBER: _ClassVar[int]
+    ETAG_FIELD_NUMBER: _ClassVar[int]
+    production: str
+    previous: str
+    canary: str
+    canary_percent: int
+    shadow: str
+    etag: str
+    def __init__(self, production: _Optional[str] = ..., previous: _Optional[str] = ..., canary: _Optional[str] = ..., canary_percent: _Optional[int] = ..., shadow: _Optional[str] = ..., etag: _Optional[str] = ...) -> None: ...

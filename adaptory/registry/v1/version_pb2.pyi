@@ -1,0 +1,117 @@
+import datetime
+
+from google.api import field_behavior_pb2 as _field_behavior_pb2
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Version(_message.Message):
+    __slots__ = ("name", "state", "digest", "engine_id", "rank", "size_bytes", "lineage", "evaluation", "rejection", "create_time", "system_prompt")
+    class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        STATE_UNSPECIFIED: _ClassVar[Version.State]
+        STATE_READY: _ClassVar[Version.State]
+        STATE_REJECTED: _ClassVar[Version.State]
+        STATE_RETIRED: _ClassVar[Version.State]
+    STATE_UNSPECIFIED: Version.State
+    STATE_READY: Version.State
+    STATE_REJECTED: Version.State
+    STATE_RETIRED: Version.State
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    ENGINE_ID_FIELD_NUMBER: _ClassVar[int]
+    RANK_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    LINEAGE_FIELD_NUMBER: _ClassVar[int]
+    EVALUATION_FIELD_NUMBER: _ClassVar[int]
+    REJECTION_FIELD_NUMBER: _ClassVar[int]
+    CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    SYSTEM_PROMPT_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    state: Version.State
+    digest: str
+    engine_id: int
+    rank: int
+    size_bytes: int
+    lineage: Lineage
+    evaluation: Evaluation
+    rejection: str
+    create_time: _timestamp_pb2.Timestamp
+    system_prompt: str
+    def __init__(self, name: _Optional[str] = ..., state: _Optional[_Union[Version.State, str]] = ..., digest: _Optional[str] = ..., engine_id: _Optional[int] = ..., rank: _Optional[int] = ..., size_bytes: _Optional[int] = ..., lineage: _Optional[_Union[Lineage, _Mapping]] = ..., evaluation: _Optional[_Union[Evaluation, _Mapping]] = ..., rejection: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., system_prompt: _Optional[str] = ...) -> None: ...
+
+class Lineage(_message.Message):
+    __slots__ = ("training_job", "dataset", "dataset_digest", "base_model", "base_digest", "parity_digest", "code_versions", "settings", "device", "memory_limit_bytes", "predicted_peak_bytes", "measured_peak_bytes", "phase_peak_bytes", "template_digest")
+    class CodeVersionsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    class SettingsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    class PhasePeakBytesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    TRAINING_JOB_FIELD_NUMBER: _ClassVar[int]
+    DATASET_FIELD_NUMBER: _ClassVar[int]
+    DATASET_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    BASE_MODEL_FIELD_NUMBER: _ClassVar[int]
+    BASE_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    PARITY_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    CODE_VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    SETTINGS_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_LIMIT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    PREDICTED_PEAK_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MEASURED_PEAK_BYTES_FIELD_NUMBER: _ClassVar[int]
+    PHASE_PEAK_BYTES_FIELD_NUMBER: _ClassVar[int]
+    TEMPLATE_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    training_job: str
+    dataset: str
+    dataset_digest: str
+    base_model: str
+    base_digest: str
+    parity_digest: str
+    code_versions: _containers.ScalarMap[str, str]
+    settings: _containers.ScalarMap[str, str]
+    device: str
+    memory_limit_bytes: int
+    predicted_peak_bytes: int
+    measured_peak_bytes: int
+    phase_peak_bytes: _containers.ScalarMap[str, int]
+    template_digest: str
+    def __init__(self, training_job: _Optional[str] = ..., dataset: _Optional[str] = ..., dataset_digest: _Optional[str] = ..., base_model: _Optional[str] = ..., base_digest: _Optional[str] = ..., parity_digest: _Optional[str] = ..., code_versions: _Optional[_Mapping[str, str]] = ..., settings: _Optional[_Mapping[str, str]] = ..., device: _Optional[str] = ..., memory_limit_bytes: _Optional[int] = ..., predicted_peak_bytes: _Optional[int] = ..., measured_peak_bytes: _Optional[int] = ..., phase_peak_bytes: _Optional[_Mapping[str, int]] = ..., template_digest: _Optional[str] = ...) -> None: ...
+
+class Evaluation(_message.Message):
+    __slots__ = ("base_loss", "adapter_loss", "num_held_out_rows", "num_train_rows", "train_tokens_per_second", "train_seconds")
+    BASE_LOSS_FIELD_NUMBER: _ClassVar[int]
+    ADAPTER_LOSS_FIELD_NUMBER: _ClassVar[int]
+    NUM_HELD_OUT_ROWS_FIELD_NUMBER: _ClassVar[int]
+    NUM_TRAIN_ROWS_FIELD_NUMBER: _ClassVar[int]
+    TRAIN_TOKENS_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
+    TRAIN_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    base_loss: float
+    adapter_loss: float
+    num_held_out_rows: int
+    num_train_rows: int
+    train_tokens_per_second: float
+    train_seconds: float
+    def __init__(self, base_loss: _Optional[float] = ..., adapter_loss: _Optional[float] = ..., num_held_out_rows: _Optional[int] = ..., num_train_rows: _Optional[int] = ..., train_tokens_per_second: _Optional[float] = ..., train_seconds: _Optional[float] = ...) -> None: ...
