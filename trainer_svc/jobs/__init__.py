@@ -1,0 +1,1 @@
+"""Training jobs: their records, the child process of each, and the files the two exchange."""

@@ -1,0 +1,195 @@
+"""The folder through which the runner and a worker talk: a spec in, progress and a result out.
+
+The worker never calls back. It reads `spec.json`, appends lines to `progress.jsonl`, touches `heartbeat`, stages the adapter in
+`adapter/`, leaves `result.json` last, and exits with an `ExitCode`. The runner alone writes state and publishes.
+Plain Python on purpose: both the control plane (no torch) and the worker import it.
+"""
+
+import enum
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+
+class ExitCode(enum.IntEnum):
+    """How a worker ended. Anything else (a signal, say) means the worker was lost."""
+
+    SUCCEEDED = 0
+    FAILED = 10
+    INVALID_DATA = 11
+    OUT_OF_MEMORY = 12
+    ADAPTER_REJECTED = 13
+    CANCELLED = 14
+
+
+class Phase(enum.StrEnum):
+    """Where a worker is; memory peaks are kept for each."""
+
+    LOAD = "load"
+    STEP = "step"
+    EVALUATE = "evaluate"
+    SAVE = "save"
+
+
+class BasePrecision(enum.StrEnum):
+    """How the frozen base is held while training: 4-bit NF4 with double quantisation, or bf16 at the very same values."""
+
+    NF4 = "nf4"
+    PARITY_BF16 = "parity_bf16"
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSettings:
+    """What the adapter is and how it is trained; every value is recorded with the version.
+
+    `batch_rows` is the effective batch: rows per optimizer step, however they are cut into micro-batches.
+    """
+
+    rank: int = 16
+    alpha: int = 32
+    learning_rate: float = 1e-3
+    epochs: int = 6
+    batch_rows: int = 8
+    max_row_tokens: int = 1024
+    warmup_share: float = 0.03
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    seed: int = 0
+    max_steps: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MemorySettings:
+    """The plan the worker follows: how the base is held and how a batch is cut. `limit_bytes` counts above the worker's baseline."""
+
+    limit_bytes: int
+    predicted_peak_bytes: int
+    base_precision: BasePrecision
+    checkpointing: bool
+    micro_batch_rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSpec:
+    """Everything one attempt needs; paths are absolute. Rows files are JSONL of `{"messages": [{"role", "content"}, ...]}`."""
+
+    job: str
+    base_dir: str
+    train_rows: str
+    held_out_rows: str
+    training: TrainingSettings
+    memory: MemorySettings
+    max_adapter_rank: int = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """One line of progress. `loss` is the mean over learned tokens of the step; `eta_s` the expected seconds left."""
+
+    phase: Phase
+    step: int
+    num_steps: int
+    loss: float | None = None
+    learning_rate: float | None = None
+    tokens_per_second: float | None = None
+    rows_per_second: float | None = None
+    step_seconds: float | None = None
+    eta_s: float | None = None
+    peak_bytes: int | None = None
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerResult:
+    """What the worker measured, or why it failed. Losses are means over learned tokens on held-out rows of the parity base."""
+
+    exit_code: ExitCode
+    reason: str = ""
+    message: str = ""
+    metadata: dict[str, str] = field(default_factory=dict)
+    adapter_digest: str = ""
+    rank: int = 0
+    base_loss: float | None = None
+    adapter_loss: float | None = None
+    train_losses: list[float] = field(default_factory=list)
+    num_steps: int = 0
+    num_train_rows: int = 0
+    num_held_out_rows: int = 0
+    num_train_tokens: int = 0
+    train_seconds: float = 0.0
+    tokens_per_second: float = 0.0
+    peak_bytes: int = 0
+    phase_peak_bytes: dict[str, int] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    device: str = ""
+
+
+class Workspace:
+    """One attempt's folder. Every file appears whole: written aside, then renamed; only `progress.jsonl` grows."""
+
+    def __init__(self, folder: Path) -> None:
+        """Name the files; nothing is created until `create`."""
+        self.folder = folder
+        self.spec_file = folder / "spec.json"
+        self.progress_file = folder / "progress.jsonl"
+        self.heartbeat_file = folder / "heartbeat"
+        self.result_file = folder / "result.json"
+        self.log_file = folder / "worker.log"
+        self.adapter_dir = folder / "adapter"
+
+    def create(self, spec: WorkerSpec) -> None:
+        """Make the folder with its spec. Raises FileExistsError when the attempt was begun before."""
+        self.folder.mkdir(parents=True, exist_ok=False)
+        _write_whole(self.spec_file, json.dumps(asdict(spec)))
+
+    def read_spec(self) -> WorkerSpec:
+        """Return the spec. Raises KeyError, TypeError or ValueError when it is not one of ours."""
+        raw = json.loads(self.spec_file.read_text())
+        memory = raw.pop("memory")
+        return WorkerSpec(
+            **{key: value for key, value in raw.items() if key != "training"},
+            training=TrainingSettings(**raw["training"]),
+            memory=MemorySettings(**{**memory, "base_precision": BasePrecision(memory["base_precision"])}),
+        )
+
+    def append_progress(self, progress: Progress) -> None:
+        """Append one line in a single write, so that a reader never sees half of it mixed with another."""
+        with self.progress_file.open("ab") as file:
+            file.write(json.dumps(asdict(progress)).encode() + b"\n")
+
+    def read_progress(self, offset: int) -> Iterator[tuple[Progress, int]]:
+        """Yield each complete line after byte `offset` with the offset that follows it."""
+        if not self.progress_file.exists():
+            return
+        with self.progress_file.open("rb") as file:
+            file.seek(offset)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    return
+                offset += len(line)
+                raw = json.loads(line)
+                yield Progress(**{**raw, "phase": Phase(raw["phase"])}), offset
+
+    def beat(self) -> None:
+        """Say that the worker lives: the runner reads the age of this file."""
+        self.heartbeat_file.touch()
+
+    def write_result(self, result: WorkerResult) -> None:
+        """Leave the result; the last thing a worker does before it exits."""
+        _write_whole(self.result_file, json.dumps(asdict(result)))
+
+    def read_result(self) -> WorkerResult:
+        """Return the result. Raises FileNotFoundError when the worker was lost before it left one."""
+        raw = json.loads(self.result_file.read_text())
+        return WorkerResult(**{**raw, "exit_code": ExitCode(raw["exit_code"])})
+
+
+def _write_whole(path: Path, text: str) -> None:
+    aside = path.with_name(path.name + ".part")
+    with aside.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    aside.rename(path)
