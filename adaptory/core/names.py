@@ -16,7 +16,9 @@ def check_id(value: str, *, field: str) -> str:
     if _ID.fullmatch(value):
         return value
     rule = "must be 1 to 63 characters of a-z, 0-9 and inner hyphens, beginning with a letter"
-    raise InvalidRequest.of_field(field, f"is {len(value)} characters long or holds others; it {rule}", length=len(value))
+    raise InvalidRequest.of_field(
+        field, f"is {len(value)} characters long or holds others; it {rule}", length=len(value)
+    )
 
 
 @dataclass(frozen=True, slots=True)

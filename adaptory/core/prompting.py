@@ -58,7 +58,7 @@ class Renderer:
         self._pieces = Tokenizer.from_str(tokenizer.to_str())
         self._pieces.encode_special_tokens = False
         # trim_blocks as transformers does it, so that published templates render as their authors meant.
-        environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, autoescape=False)  # noqa: S701
+        environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, autoescape=False)
         self._template = environment.from_string(template)
         self.end_of_turn_id: int = end_id
         self.template_digest = hashlib.sha256(template.encode()).hexdigest()

@@ -8,11 +8,12 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager, aclosing
-from typing import Any, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, cast
 
 import grpc
 import structlog
 from google.protobuf import any_pb2, duration_pb2
+from google.protobuf.message import Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
@@ -25,7 +26,9 @@ _OPEN_SERVICES = ("grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflec
 
 log = structlog.get_logger()
 
-Context = grpc.aio.ServicerContext[Any, Any]
+if TYPE_CHECKING:
+    # Generic in the stubs only.
+    Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class CallMetrics(Protocol):
@@ -56,9 +59,9 @@ class Interceptor(grpc.aio.ServerInterceptor):
 
     async def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
+        continuation: Callable[[grpc.HandlerCallDetails], "Awaitable[grpc.RpcMethodHandler[Any, Any] | None]"],
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+    ) -> "grpc.RpcMethodHandler[Any, Any] | None":
         """Return the method's handler, wrapped."""
         handler = await continuation(handler_call_details)
         method = handler_call_details.method
@@ -66,22 +69,22 @@ class Interceptor(grpc.aio.ServerInterceptor):
             return handler
         if handler.response_streaming:
             return grpc.unary_stream_rpc_method_handler(
-                self._wrap_stream(handler.unary_stream, method),
+                self._wrap_stream(cast("Callable[..., Any]", handler.unary_stream), method),
                 request_deserializer=handler.request_deserializer,
                 response_serializer=handler.response_serializer,
             )
         return grpc.unary_unary_rpc_method_handler(
-            self._wrap_unary(handler.unary_unary, method),
+            self._wrap_unary(cast("Callable[..., Any]", handler.unary_unary), method),
             request_deserializer=handler.request_deserializer,
             response_serializer=handler.response_serializer,
         )
 
-    def _wrap_unary(self, behavior: Any, method: str) -> Any:
-        async def call(request: Any, context: Context) -> Any:
+    def _wrap_unary(self, behavior: Callable[..., Any], method: str) -> Callable[..., Any]:
+        async def call(request: Message, context: "Context") -> Message:
             with self._metrics.observe(method, streams=False) as record:
                 try:
                     await self._admit(method, context)
-                    response = await behavior(request, context)
+                    response: Message = await behavior(request, context)
                     record.sent_message()
                     record.ended(grpc.StatusCode.OK)
                 except Exception as error:  # noqa: BLE001 - the edge: nothing may leak to the client
@@ -91,8 +94,8 @@ class Interceptor(grpc.aio.ServerInterceptor):
 
         return call
 
-    def _wrap_stream(self, behavior: Any, method: str) -> Any:
-        async def call(request: Any, context: Context) -> AsyncIterator[Any]:
+    def _wrap_stream(self, behavior: Callable[..., Any], method: str) -> Callable[..., Any]:
+        async def call(request: Message, context: "Context") -> AsyncIterator[Message]:
             with self._metrics.observe(method, streams=True) as record:
                 try:
                     await self._admit(method, context)
@@ -107,7 +110,7 @@ class Interceptor(grpc.aio.ServerInterceptor):
 
         return call
 
-    async def _admit(self, method: str, context: Context) -> None:
+    async def _admit(self, method: str, context: "Context") -> None:
         metadata = {key: value for key, value in context.invocation_metadata() or ()}  # noqa: C416 - pairs, not a mapping
         caller = await authenticate(metadata, self._keyring)
         authorize(caller, method, self._access)
@@ -118,7 +121,7 @@ class Interceptor(grpc.aio.ServerInterceptor):
             raise DeadlineExceeded(message)
 
 
-async def _abort(error: Exception, method: str, context: Context, record: CallRecord) -> NoReturn:
+async def _abort(error: Exception, method: str, context: "Context", record: CallRecord) -> NoReturn:
     if not isinstance(error, ServiceError):
         error_id = secrets.token_hex(8)
         log.error("rpc_failed", method=method, error_id=error_id, exc_info=error)
@@ -126,13 +129,13 @@ async def _abort(error: Exception, method: str, context: Context, record: CallRe
         error = ServiceError(message, metadata={"error_id": error_id})
     record.ended(error.status)
     status = rpc_status.to_status(to_status(error))
-    await context.abort(status.code, status.details, status.trailing_metadata)  # type: ignore[arg-type]  # stubs want a tuple of str
+    await context.abort(status.code, status.details, status.trailing_metadata)
     raise asyncio.CancelledError  # abort always raises; this line tells the type checker
 
 
 def to_status(error: ServiceError) -> status_pb2.Status:
     """Return the error as `google.rpc.Status`: one ErrorInfo, a BadRequest for fields, a RetryInfo where a retry may help."""
-    details: list[Any] = [
+    details: list[Message] = [
         error_details_pb2.ErrorInfo(reason=error.reason, domain=ERROR_DOMAIN, metadata=error.metadata)
     ]
     if error.violations:
