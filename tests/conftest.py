@@ -1,0 +1,20 @@
+"""Fixtures that every kind of test may ask for."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parent.parent
+EMBEDDED_BASE = "smollm2-135m-instruct"
+
+
+@pytest.fixture(scope="session")
+def prepared_base() -> Path:
+    """The folder of the embedded base, prepared once into the user's cache by the command a user would type."""
+    command = [sys.executable, "-m", "adaptory.cli", "models", "prepare", EMBEDDED_BASE, "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=REPOSITORY, timeout=900)
+    assert done.returncode == 0, done.stderr
+    return Path(json.loads(done.stdout)["folder"])
