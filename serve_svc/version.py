@@ -10,9 +10,9 @@ from dataclasses import dataclass
 class AdapterVersion:
     """One immutable version of one bot's adapter.
 
-    `engine_id` comes from the registry's persistent counter (>= 1) and names this version only, for ever: vLLM answers
-    a second adapter under a used id with the first one's weights. `digest` is `adapter_digest` of the files, `base_digest` that of the
-    parity base the version was judged on.
+    `engine_id` comes from the registry's persistent counter (>= 1) and names this version only, for ever: vLLM answers a
+    second adapter under a used id with the first one's weights. `digest` is `adapter_digest` of the files, `base_digest`
+    that of the parity base the version was judged on.
     """
 
     name: str  # tenants/{tenant}/bots/{bot}/versions/{number}

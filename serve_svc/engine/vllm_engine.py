@@ -1,0 +1,220 @@
+"""AsyncLLM in this process: the only file that knows vLLM.
+
+Turns our values into vLLM's and its exceptions into ours, as raw as `backend.py` says. Importing it takes seconds and must
+follow `factory.py`'s setting of the environment.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any, Literal
+
+import psutil
+from vllm import AsyncEngineArgs, SamplingParams
+from vllm.exceptions import GracefulHTTPError, VLLMClientError
+from vllm.inputs.engine import tokens_input
+from vllm.lora.request import LoRARequest
+from vllm.outputs import RequestOutput
+from vllm.platforms import current_platform
+from vllm.sampling_params import RequestOutputKind
+from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.engine.exceptions import EngineDeadError
+
+from adaptory.core.errors import Busy, InvalidRequest
+from serve_svc.engine.backend import OutputCorrupted
+from serve_svc.engine.engine import (
+    AdapterLoadFailed,
+    EngineAdapter,
+    EngineChunk,
+    EngineDead,
+    EngineRequest,
+    EngineSettings,
+    Sampling,
+)
+from serve_svc.engine.metrics import count_corrupted_requests
+
+# A signal to our process group (Ctrl-C) reaches the engine as well: it must outlive the drain of the service above it.
+_SIGNAL_DRAIN_S = 60
+_STOP_TIMEOUT_S = 5.0
+
+
+class VllmBackend:
+    """An EngineBackend over one AsyncLLM, whose engine runs in a process of its own."""
+
+    def __init__(self, base_dir: Path, base_name: str, settings: EngineSettings) -> None:
+        """Remember what to build; nothing is started before `start`. `base_name` labels vLLM's metrics."""
+        self._base_dir = base_dir
+        self._base_name = base_name
+        self._settings = settings
+        self._llm: AsyncLLM | None = None
+        self._processes: list[psutil.Process] = []
+
+    async def start(self) -> None:
+        """Build the engine in a thread, since it takes seconds."""
+        try:
+            self._llm = await asyncio.to_thread(self._build)
+            self._processes = _engine_processes(self._llm)
+        except Exception as err:  # vLLM promises no type: a bad folder, too little memory, a killed child all end here
+            raise EngineDead("The engine could not be built; its log says why.", retry_after_s=30.0) from err
+        # Built outside the event loop, it starts to listen to its process on the first call made inside.
+        await self.list_loras()
+
+    async def stop(self) -> None:
+        """Kill the engine process and everything it started; its streams end with EngineDead."""
+        llm, self._llm = self._llm, None
+        if llm is None:
+            return
+        # vLLM's own shutdown may cancel the task that would tell the streams.
+        llm.output_processor.propagate_error(EngineDeadError())
+        await asyncio.to_thread(_shut_down, llm, self._processes)
+
+    async def add_lora(self, adapter: EngineAdapter) -> bool:
+        """Load and activate the adapter; vLLM answers True as well when it knows the id."""
+        try:
+            is_added = await self._running().add_lora(_lora_request(adapter))
+        except EngineDeadError as err:
+            raise _dead() from err
+        except Exception as err:  # the engine process sends back the text of its exception, not the type
+            raise _load_failed(adapter) from err
+        if not is_added:
+            raise _load_failed(adapter)
+        return True
+
+    async def remove_lora(self, engine_id: int) -> bool:
+        """Forget the id, whatever uses it."""
+        return bool(await self._call(self._running().remove_lora, engine_id))
+
+    async def list_loras(self) -> set[int]:
+        """Return the registered ids."""
+        return set(await self._call(self._running().list_loras))
+
+    async def generate(self, request: EngineRequest) -> AsyncGenerator[EngineChunk, None]:
+        """Stream the answer of a prompt given as token ids."""
+        num_output_tokens = 0
+        outputs = self._running().generate(
+            tokens_input(list(request.prompt_ids), cache_salt=request.cache_salt),
+            _sampling_params(request.sampling),
+            request.request_id,
+            lora_request=_lora_request(request.adapter) if request.adapter else None,
+        )
+        async with aclosing(_with_our_errors(outputs)) as chunks:
+            async for output in chunks:
+                if output.metrics is not None and output.metrics.is_corrupted:
+                    raise OutputCorrupted(request.adapter)
+                num_output_tokens += len(output.outputs[0].token_ids)
+                yield _chunk(output, len(request.prompt_ids), num_output_tokens)
+
+    async def check_health(self) -> None:
+        """Raise EngineDead when the engine process is known to be gone."""
+        await self._call(self._running().check_health)
+
+    def corrupted_requests(self) -> int:
+        """Return how many finished requests held NaN."""
+        return count_corrupted_requests()
+
+    def _build(self) -> AsyncLLM:
+        settings = self._settings
+        is_cpu = current_platform.is_cpu()
+        # On a GPU vLLM measures what is left of its fraction; on CPU it would take half the machine.
+        kv_cache_bytes = settings.kv_cache_bytes if is_cpu else None
+        arguments = AsyncEngineArgs(
+            model=str(self._base_dir),
+            served_model_name=[self._base_name],
+            dtype="bfloat16",
+            max_model_len=settings.max_model_tokens,
+            max_num_seqs=settings.max_sequences,
+            enable_lora=True,
+            max_loras=settings.max_loras,
+            max_cpu_loras=settings.max_cpu_loras,
+            max_lora_rank=settings.max_lora_rank,
+            enable_prefix_caching=True,
+            enforce_eager=is_cpu,  # with LoRA vLLM does not compile on CPU anyway
+            shutdown_timeout=_SIGNAL_DRAIN_S,
+            enable_log_requests=False,
+            kv_cache_memory_bytes=kv_cache_bytes,
+            gpu_memory_utilization=settings.gpu_memory_fraction,
+        )
+        return AsyncLLM.from_engine_args(arguments)
+
+    def _running(self) -> AsyncLLM:
+        if self._llm is None:
+            raise _dead()
+        return self._llm
+
+    async def _call(self, method: Callable[..., Any], *arguments: int) -> Any:  # noqa: ANN401 - vLLM's answer
+        try:
+            return await method(*arguments)
+        except EngineDeadError as err:
+            raise _dead() from err
+
+
+def _shut_down(llm: AsyncLLM, processes: list[psutil.Process]) -> None:
+    llm.shutdown(timeout=_STOP_TIMEOUT_S)
+    # A worker that hangs outlives the engine process that started it, with its memory.
+    for survivor in psutil.wait_procs(processes, timeout=_STOP_TIMEOUT_S)[1]:
+        survivor.kill()
+
+
+def _engine_processes(llm: AsyncLLM) -> list[psutil.Process]:
+    engines = [psutil.Process(process.pid) for process in llm.engine_core.resources.engine_manager.processes]
+    return [*engines, *(worker for engine in engines for worker in engine.children(recursive=True))]
+
+
+def _lora_request(adapter: EngineAdapter) -> LoRARequest:
+    return LoRARequest(adapter.name, adapter.engine_id, str(adapter.path))
+
+
+def _sampling_params(sampling: Sampling) -> SamplingParams:
+    return SamplingParams(
+        max_tokens=sampling.max_tokens,
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        seed=sampling.seed,
+        stop=list(sampling.stop),
+        output_kind=RequestOutputKind.DELTA,
+    )
+
+
+def _chunk(output: RequestOutput, num_prompt_tokens: int, num_output_tokens: int) -> EngineChunk:
+    completion = output.outputs[0]
+    return EngineChunk(
+        text=completion.text,
+        token_ids=tuple(completion.token_ids),
+        finish_reason=_finish_reason(completion.finish_reason),
+        num_prompt_tokens=num_prompt_tokens,
+        num_output_tokens=num_output_tokens,
+    )
+
+
+def _finish_reason(reason: str | None) -> Literal["stop", "length"] | None:
+    match reason:
+        case None | "stop" | "length":
+            return reason
+        case _:
+            raise _dead()  # "abort" or "error" without our asking: the engine shuts down
+
+
+async def _with_our_errors(outputs: AsyncGenerator[RequestOutput, None]) -> AsyncGenerator[RequestOutput, None]:
+    """Pass vLLM's stream on, with its exceptions told in our tree; EngineGenerateError stays unexpected."""
+    try:
+        async with aclosing(outputs):
+            async for output in outputs:
+                yield output
+    except EngineDeadError as err:
+        raise _dead() from err
+    except VLLMClientError as err:
+        raise InvalidRequest("The engine refuses the request: its prompt or sampling is out of range.") from err
+    except GracefulHTTPError as err:
+        raise Busy("The engine's own queue is full; retry in 1 s.", retry_after_s=1.0) from err
+
+
+def _dead() -> EngineDead:
+    return EngineDead("The engine has died; a new one is being built, retry in 30 s.", retry_after_s=30.0)
+
+
+def _load_failed(adapter: EngineAdapter) -> AdapterLoadFailed:
+    return AdapterLoadFailed(
+        f"The engine refuses {adapter.name}; its log says why. Register the adapter as a new version.",
+        metadata={"adapter": adapter.name, "engine_id": adapter.engine_id},
+    )
