@@ -1,0 +1,214 @@
+"""Decides which version of a bot answers: the registry's last known state, and the rules of reading it.
+
+Knows names and numbers only. Where the state comes from is `registry_feed.py`, what survives a restart `snapshot.py`, and whether an
+adapter can be loaded `adapters.py`.
+"""
+
+import enum
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+from adaptory.core.auth import Caller, not_found
+from adaptory.core.errors import FailedPrecondition
+from adaptory.core.names import BotName, TenantName, VersionName
+from serve_svc.version import AdapterVersion
+
+_Item = TypeVar("_Item")
+
+
+class BotKind(enum.StrEnum):
+    """What a bot does; the values end the names of the proto's enum."""
+
+    UNSPECIFIED = "UNSPECIFIED"
+    FAQ = "FAQ"
+    SUPPORT = "SUPPORT"
+    CODE_COMPLETION = "CODE_COMPLETION"
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationDefaults:
+    """How a bot generates unless a request says otherwise."""
+
+    max_output_tokens: int
+    temperature: float
+    top_p: float
+
+
+@dataclass(frozen=True, slots=True)
+class RoutedTenant:
+    """A tenant, the SHA-256 digests of its good keys, and what it may use at once."""
+
+    name: TenantName
+    key_digests: frozenset[str]
+    max_requests_in_flight: int
+
+
+@dataclass(frozen=True, slots=True)
+class RoutedBot:
+    """A bot and its routes; `previous` answered before `production` did."""
+
+    name: BotName
+    kind: BotKind
+    base_model: str
+    system_prompt: str
+    defaults: GenerationDefaults
+    production: VersionName | None
+    previous: VersionName | None
+
+
+@dataclass(frozen=True, slots=True)
+class RoutedVersion:
+    """A version that may answer, and what it was trained with."""
+
+    name: VersionName
+    adapter: AdapterVersion
+    system_prompt: str
+    template_digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class RoutingTable:
+    """Everything the registry says of serving at one generation, by resource name. Never changed: `apply` makes another."""
+
+    generation: int
+    tenants: Mapping[str, RoutedTenant]
+    bots: Mapping[str, RoutedBot]
+    versions: Mapping[str, RoutedVersion]
+
+    @property
+    def is_known(self) -> bool:
+        """Tell whether the registry was ever heard, on this run or an earlier one."""
+        return self.generation >= 0
+
+    def apply(self, delta: "Delta") -> "RoutingTable":
+        """Return the table after `delta`; itself when the delta is not newer."""
+        if delta.generation <= self.generation:
+            return self
+        return RoutingTable(
+            generation=delta.generation,
+            tenants=_merge(self.tenants, {str(tenant.name): tenant for tenant in delta.tenants}, delta.removed),
+            bots=_merge(self.bots, {str(bot.name): bot for bot in delta.bots}, delta.removed),
+            versions=_merge(self.versions, {str(version.name): version for version in delta.versions}, delta.removed),
+        )
+
+    def bots_of(self, tenant: str) -> list[RoutedBot]:
+        """Return the tenant's bots by name."""
+        return sorted((bot for bot in self.bots.values() if bot.name.tenant == tenant), key=lambda bot: bot.name.bot)
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """One change of the registry's state: items that are new or changed, and names of those that are gone."""
+
+    generation: int
+    tenants: tuple[RoutedTenant, ...] = ()
+    bots: tuple[RoutedBot, ...] = ()
+    versions: tuple[RoutedVersion, ...] = ()
+    removed: frozenset[str] = frozenset()
+
+
+NOTHING_KNOWN = RoutingTable(generation=-1, tenants={}, bots={}, versions={})
+
+
+@dataclass(frozen=True, slots=True)
+class ServedBase:
+    """The base in the engine: its name in the catalogue, and the digests of its parity copy and of its chat template."""
+
+    name: str
+    digest: str
+    template_digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Who answers: `version` of `bot`, or the bare base where it is None; `former` stands in when the version cannot be loaded."""
+
+    bot: RoutedBot
+    version: RoutedVersion | None
+    former: "Route | None" = None
+
+    @property
+    def name(self) -> VersionName:
+        """Name of the version that answers; number 0 is the bare base."""
+        return self.version.name if self.version else VersionName(self.bot.name.tenant, self.bot.name.bot, 0)
+
+    @property
+    def adapter(self) -> AdapterVersion | None:
+        """The adapter to load, or None for the bare base."""
+        return self.version.adapter if self.version else None
+
+    @property
+    def system_prompt(self) -> str:
+        """The system turn; empty means none."""
+        return self.version.system_prompt if self.version else self.bot.system_prompt
+
+
+class Router:
+    """Routes requests by the table it holds. Replacing `table` is all a promotion does: requests on their way keep their route."""
+
+    def __init__(self, base: ServedBase) -> None:
+        """Know nothing yet, and refuse whatever was not made for `base`."""
+        self._base = base
+        self.table = NOTHING_KNOWN
+
+    def route(self, name: BotName | VersionName, caller: Caller) -> Route:
+        """Return who answers for `name`.
+
+        Raises:
+            NotFound: There is no such bot or version, or it is not the caller's.
+            FailedPrecondition: NO_VERSION_PROMOTED, or BASE_MISMATCH when bot or version belong to another base or template.
+        """
+        bot = self.find_bot(name, caller)
+        if isinstance(name, VersionName):
+            return Route(bot, self._find_version(name) if name.number else None)
+        if bot.production is None:
+            raise FailedPrecondition(
+                f"No version of {bot.name} was promoted: promote one, or ask {bot.name}/versions/0 for the base's own answer.",
+                reason="NO_VERSION_PROMOTED",
+                metadata={"bot": bot.name},
+            )
+        return Route(bot, self._find_version(bot.production), former=self._find_former(bot))
+
+    def find_bot(self, name: BotName | VersionName, caller: Caller) -> RoutedBot:
+        """Return the bot that `name` is or belongs to. Raises NotFound, and FailedPrecondition when it is of another base."""
+        caller.require_tenant(name.tenant, name=str(name))
+        bot = self.table.bots.get(str(BotName(name.tenant, name.bot)))
+        if bot is None:
+            raise not_found(str(name))
+        if bot.base_model != self._base.name:
+            raise _base_mismatch(str(bot.name), "base model", bot.base_model, self._base.name)
+        return bot
+
+    def is_servable(self, version: RoutedVersion) -> bool:
+        """Tell whether the version was made for the base and the template of this server."""
+        return (version.adapter.base_digest, version.template_digest) == (self._base.digest, self._base.template_digest)
+
+    def _find_version(self, name: VersionName) -> RoutedVersion:
+        version = self.table.versions.get(str(name))
+        if version is None:
+            raise not_found(str(name))
+        if version.adapter.base_digest != self._base.digest:
+            raise _base_mismatch(str(name), "base digest", version.adapter.base_digest, self._base.digest)
+        if version.template_digest != self._base.template_digest:
+            raise _base_mismatch(str(name), "template digest", version.template_digest, self._base.template_digest)
+        return version
+
+    def _find_former(self, bot: RoutedBot) -> Route | None:
+        former = self.table.versions.get(str(bot.previous))
+        return Route(bot, former) if former and self.is_servable(former) else None
+
+
+def _merge(items: Mapping[str, _Item], changed: Mapping[str, _Item], removed: Collection[str]) -> Mapping[str, _Item]:
+    if not changed and not any(name in items for name in removed):
+        return items
+    kept = {name: item for name, item in items.items() if name not in removed}
+    return {**kept, **changed}
+
+
+def _base_mismatch(name: str, what: str, wanted: str, served: str) -> FailedPrecondition:
+    return FailedPrecondition(
+        f"{name} needs {what} {wanted}, this server has {served}: ask a server of that base, or train the bot on this one.",
+        reason="BASE_MISMATCH",
+        metadata={"name": name, "wanted": wanted, "served": served},
+    )
