@@ -1,5 +1,6 @@
 """Keeps the last routing table on disk, so that a server starts and serves while the registry is down."""
 
+import asyncio
 import hashlib
 import os
 import secrets
@@ -55,6 +56,30 @@ class SnapshotFile:
         finally:
             aside.unlink(missing_ok=True)
         _sync_folder(self._path.parent)
+
+
+class SnapshotWriter:
+    """Writes the newest table to disk, skipping those that were replaced while it wrote."""
+
+    def __init__(self, file: SnapshotFile) -> None:
+        """Take the file; nobody else writes it."""
+        self._file = file
+        self._tables: asyncio.Queue[RoutingTable] = asyncio.Queue(maxsize=1)
+
+    def keep(self, table: RoutingTable) -> None:
+        """Have the table written soon."""
+        if self._tables.full():
+            self._tables.get_nowait()
+        self._tables.put_nowait(table)
+
+    async def run(self) -> None:
+        """Write until cancelled. A disk that refuses is logged: serving needs no disk."""
+        while True:
+            table = await self._tables.get()
+            try:
+                await asyncio.to_thread(self._file.save, table)
+            except OSError as error:
+                log.error("snapshot_not_written", why=str(error), generation=table.generation)  # noqa: TRY400 - no traceback
 
 
 def _sync_folder(folder: Path) -> None:

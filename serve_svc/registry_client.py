@@ -1,0 +1,102 @@
+"""Speaks to the registry: one channel, one key, the two streams a server needs. What they mean is for others."""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+import structlog
+
+from adaptory.core.auth import not_found
+from adaptory.core.errors import Corrupted, ServiceError, Unavailable
+from adaptory.registry.v1 import registry_service_pb2, registry_service_pb2_grpc
+from serve_svc.adapter_files import FileChunk
+from serve_svc.registry_convert import parse_update
+from serve_svc.routing import Delta, RoutingTable
+from serve_svc.version import AdapterVersion
+
+log = structlog.get_logger()
+
+_OPTIONS = (
+    # A watch may be silent for days: pings tell a quiet registry from a lost one.
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.max_pings_without_data", 0),
+    # gRPC's own wait before it dials again grows to two minutes; our loop already waits with jitter.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 5_000),
+    # A snapshot is one message and holds every tenant's bots.
+    ("grpc.max_receive_message_length", 512 * 1024 * 1024),
+)
+_DOWNLOAD_TIMEOUT_S = 600.0
+_RETRY_AFTER_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryAddress:
+    """Where the registry is, HOST:PORT, and the CA that vouches for it; without one the channel is plain, for loopback only."""
+
+    target: str
+    ca_file: Path | None
+
+
+def open_channel(address: RegistryAddress) -> grpc.aio.Channel:
+    """Return a channel that connects when it is used. Raises OSError when the CA file cannot be read."""
+    if address.ca_file is None:
+        return grpc.aio.insecure_channel(address.target, options=_OPTIONS)
+    credentials = grpc.ssl_channel_credentials(address.ca_file.read_bytes())
+    return grpc.aio.secure_channel(address.target, credentials, options=_OPTIONS)
+
+
+class RegistryClient:
+    """An AdapterSource, and the feed of routing tables."""
+
+    def __init__(self, channel: grpc.aio.Channel, read_key: Callable[[], str]) -> None:
+        """Take the channel, which its owner closes, and where the server's key is read for every call."""
+        self._stub = registry_service_pb2_grpc.RegistryServiceStub(channel)  # type: ignore[no-untyped-call]  # generated
+        self._read_key = read_key
+
+    async def watch(self) -> AsyncGenerator[RoutingTable | Delta, None]:
+        """Stream the registry's whole state, then its changes, until either side ends it. Raises ServiceError."""
+        call = self._stub.WatchServing(registry_service_pb2.WatchServingRequest(), metadata=self._metadata())
+        async with _ended(call, "its state"):
+            async for update in call:
+                yield parse_update(update)
+
+    async def read(self, version: AdapterVersion) -> AsyncIterator[FileChunk]:
+        """Stream both files of the version's adapter. Raises Unavailable, Corrupted or NotFound."""
+        request = registry_service_pb2.DownloadAdapterRequest(name=version.name)
+        call = self._stub.DownloadAdapter(request, metadata=self._metadata(), timeout=_DOWNLOAD_TIMEOUT_S)
+        async with _ended(call, version.name):
+            async for chunk in call:
+                yield FileChunk(chunk.file_name, chunk.data)
+
+    def _metadata(self) -> tuple[tuple[str, str], ...]:
+        return (("authorization", f"Bearer {self._read_key()}"),)
+
+
+@asynccontextmanager
+async def _ended(call: grpc.aio.UnaryStreamCall[Any, Any], name: str) -> AsyncIterator[None]:
+    """End the call with the block, and tell the registry's errors in our tree; `name` is what was asked for."""
+    try:
+        yield
+    except grpc.aio.AioRpcError as error:
+        log.warning("registry_call_failed", asked_for=name, code=error.code().name, details=error.details())
+        raise _to_error(error.code(), name) from error
+    finally:
+        call.cancel()
+
+
+def _to_error(code: grpc.StatusCode, name: str) -> ServiceError:
+    if code is grpc.StatusCode.DATA_LOSS:
+        return Corrupted(f"The registry's bytes of {name} are not those that were registered.", metadata={"name": name})
+    if code is grpc.StatusCode.NOT_FOUND:
+        return not_found(name)
+    return Unavailable(
+        f"The registry did not give {name} ({code.name}); retry in {_RETRY_AFTER_S:.0f} s.",
+        reason="REGISTRY_UNAVAILABLE",
+        metadata={"name": name, "code": code.name},
+        retry_after_s=_RETRY_AFTER_S,
+    )
