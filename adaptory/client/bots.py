@@ -1,0 +1,67 @@
+"""Bots, their versions, and which version answers."""
+
+from collections.abc import AsyncIterator
+
+from adaptory.client.connection import Connection
+from adaptory.client.pages import walk_pages
+from adaptory.registry.v1 import registry_service_pb2 as pb
+from adaptory.registry.v1.bot_pb2 import Bot
+from adaptory.registry.v1.registry_service_pb2_grpc import RegistryServiceStub
+from adaptory.registry.v1.version_pb2 import Version
+
+
+class Bots:
+    """The RegistryService methods of bots and versions. Every method raises RpcFailed."""
+
+    def __init__(self, connection: Connection) -> None:
+        """Call over `connection`, to trainer_svc."""
+        self._connection = connection
+        self._registry = RegistryServiceStub(connection.channel)
+
+    async def create(self, tenant: str, bot_id: str, bot: Bot) -> Bot:
+        """Create `tenants/{tenant}/bots/{bot_id}`; `bot` needs `kind` and `base_model`."""
+        request = pb.CreateBotRequest(parent=tenant, bot_id=bot_id, bot=bot)
+        return await self._connection.call(self._registry.CreateBot, request)
+
+    async def get(self, name: str) -> Bot:
+        """Return `tenants/{tenant}/bots/{bot}` with its routes."""
+        return await self._connection.call(self._registry.GetBot, pb.GetBotRequest(name=name))
+
+    async def list_all(self, tenant: str) -> AsyncIterator[Bot]:
+        """Yield the bots of `tenants/{tenant}` by id."""
+
+        async def fetch(token: str) -> pb.ListBotsResponse:
+            return await self._connection.call(
+                self._registry.ListBots, pb.ListBotsRequest(parent=tenant, page_token=token)
+            )
+
+        async for bot in walk_pages(fetch, lambda page: page.bots):
+            yield bot
+
+    async def get_version(self, name: str) -> Version:
+        """Return `tenants/{tenant}/bots/{bot}/versions/{n}` with its lineage and scores."""
+        return await self._connection.call(self._registry.GetVersion, pb.GetVersionRequest(name=name))
+
+    async def list_versions(self, bot: str) -> AsyncIterator[Version]:
+        """Yield the versions of a bot, newest first."""
+
+        async def fetch(token: str) -> pb.ListVersionsResponse:
+            request = pb.ListVersionsRequest(parent=bot, page_token=token)
+            return await self._connection.call(self._registry.ListVersions, request)
+
+        async for version in walk_pages(fetch, lambda page: page.versions):
+            yield version
+
+    async def promote(self, version: str, *, etag: str = "") -> Bot:
+        """Make a READY version the one that answers; with `etag` only if the routes are still those you saw."""
+        return await self._connection.call(
+            self._registry.PromoteVersion, pb.PromoteVersionRequest(name=version, etag=etag)
+        )
+
+    async def roll_back(self, bot: str, *, etag: str = "") -> Bot:
+        """Make the version that answered before answer again."""
+        return await self._connection.call(self._registry.RollbackBot, pb.RollbackBotRequest(name=bot, etag=etag))
+
+    async def retire(self, version: str) -> Version:
+        """Take a version that no route names out of use."""
+        return await self._connection.call(self._registry.RetireVersion, pb.RetireVersionRequest(name=version))

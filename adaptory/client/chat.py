@@ -1,0 +1,83 @@
+"""Talking to bots."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
+
+import grpc
+
+from adaptory.client.connection import LONG_DEADLINE_S, Connection
+from adaptory.client.errors import RpcFailed
+from adaptory.client.pages import walk_pages
+from adaptory.serve.v1 import serve_service_pb2 as pb
+from adaptory.serve.v1.generation_pb2 import GenerationOptions
+from adaptory.serve.v1.serve_service_pb2_grpc import ServeServiceStub
+
+Conversation = Sequence[pb.ChatMessage]
+"""Turns that alternate; the first and the last are the user's."""
+
+
+class Chat:
+    """The methods of ServeService. Every method raises RpcFailed.
+
+    A bot is named `tenants/{tenant}/bots/{bot}`; with `/versions/{n}` behind it that version answers, 0 being the base alone.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        """Call over `connection`, to serve_svc."""
+        self._connection = connection
+        self._serve = ServeServiceStub(connection.channel)
+
+    async def ask(
+        self,
+        bot: str,
+        conversation: Conversation,
+        *,
+        options: GenerationOptions | None = None,
+        deadline_s: float = LONG_DEADLINE_S,
+    ) -> pb.ChatUnaryResponse:
+        """Return the bot's next turn as a whole."""
+        request = pb.ChatRequest(name=bot, messages=conversation, options=options)
+        return await self._connection.call(self._serve.ChatUnary, request, deadline_s=deadline_s)
+
+    async def stream(
+        self,
+        bot: str,
+        conversation: Conversation,
+        *,
+        options: GenerationOptions | None = None,
+        deadline_s: float = LONG_DEADLINE_S,
+    ) -> AsyncIterator[pb.ChatResponse]:
+        """Yield the bot's next turn as it is made; the last piece has `finish`, and a stream that ends without one raises."""
+        request = pb.ChatRequest(name=bot, messages=conversation, options=options)
+        finished = False
+        async with aclosing(self._connection.stream(self._serve.Chat, request, deadline_s=deadline_s)) as pieces:
+            async for piece in pieces:
+                finished = finished or piece.HasField("finish")
+                yield piece
+        if not finished:
+            message = f"{self._connection.address} ended the answer before it was finished. Ask again."
+            raise RpcFailed(grpc.StatusCode.UNAVAILABLE, message, reason="ANSWER_INCOMPLETE")
+
+    async def list_bots(self) -> AsyncIterator[pb.ServedBot]:
+        """Yield the caller's bots by name, with the version of each that answers."""
+
+        async def fetch(token: str) -> pb.ListBotsResponse:
+            return await self._connection.call(self._serve.ListBots, pb.ListBotsRequest(page_token=token))
+
+        async for bot in walk_pages(fetch, lambda page: page.bots):
+            yield bot
+
+    async def count_tokens(self, bot: str, conversation: Conversation) -> pb.CountTokensResponse:
+        """Return how many tokens the conversation takes and how many the engine holds."""
+        request = pb.CountTokensRequest(name=bot, messages=conversation)
+        return await self._connection.call(self._serve.CountTokens, request)
+
+
+def user(content: str) -> pb.ChatMessage:
+    """Return a turn of the user."""
+    return pb.ChatMessage(role=pb.ChatMessage.ROLE_USER, content=content)
+
+
+def assistant(content: str) -> pb.ChatMessage:
+    """Return a turn of the bot."""
+    return pb.ChatMessage(role=pb.ChatMessage.ROLE_ASSISTANT, content=content)

@@ -1,0 +1,27 @@
+"""What operators ask of a server. Takes the operator's key."""
+
+from adaptory.client.connection import LONG_DEADLINE_S, Connection
+from adaptory.serve.v1 import serve_admin_service_pb2 as pb
+from adaptory.serve.v1.serve_admin_service_pb2_grpc import ServeAdminServiceStub
+
+
+class Serving:
+    """The methods of ServeAdminService. Every method raises RpcFailed."""
+
+    def __init__(self, connection: Connection) -> None:
+        """Call over `connection`, to serve_svc."""
+        self._connection = connection
+        self._admin = ServeAdminServiceStub(connection.channel)
+
+    async def get_residency(self) -> pb.Residency:
+        """Return which adapters are in the engine and how many requests use each."""
+        return await self._connection.call(self._admin.GetResidency, pb.GetResidencyRequest())
+
+    async def warm(self, version: str) -> pb.WarmVersionResponse:
+        """Load a version's adapter now; return when it is in the engine."""
+        request = pb.WarmVersionRequest(name=version)
+        return await self._connection.call(self._admin.WarmVersion, request, deadline_s=LONG_DEADLINE_S)
+
+    async def drain(self) -> pb.DrainResponse:
+        """Take no new request from now on; return when the running ones have ended."""
+        return await self._connection.call(self._admin.Drain, pb.DrainRequest(), deadline_s=LONG_DEADLINE_S)

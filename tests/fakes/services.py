@@ -1,0 +1,330 @@
+# ruff: noqa: D102 - the methods are the contract's own
+"""Both services, small and scripted: real gRPC servers behind the product's own interceptor, no training, no engine."""
+
+import hashlib
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self
+
+import grpc
+from prometheus_client import CollectorRegistry
+
+from adaptory.core.auth import FixedKeyring, Role, digest_key
+from adaptory.core.errors import DoesNotFit, FailedPrecondition, NotFound, Unavailable
+from adaptory.core.rpc import Interceptor
+from adaptory.core.telemetry import GrpcMetrics
+from adaptory.registry.v1 import registry_service_pb2 as registry_pb
+from adaptory.registry.v1 import registry_service_pb2_grpc as registry_grpc
+from adaptory.registry.v1.bot_pb2 import Bot, Routes
+from adaptory.registry.v1.dataset_pb2 import Dataset, DatasetProblem, DatasetReport
+from adaptory.registry.v1.tenant_pb2 import ApiKey, Tenant
+from adaptory.registry.v1.version_pb2 import Evaluation, Lineage, Version
+from adaptory.serve.v1 import serve_admin_service_pb2 as admin_pb
+from adaptory.serve.v1 import serve_service_pb2 as serve_pb
+from adaptory.serve.v1 import serve_service_pb2_grpc as serve_grpc
+from adaptory.serve.v1.generation_pb2 import Finish
+from adaptory.trainer.v1 import trainer_service_pb2 as trainer_pb
+from adaptory.trainer.v1 import trainer_service_pb2_grpc as trainer_grpc
+from adaptory.trainer.v1.training_job_pb2 import MemoryPlan, TrainingEvent, TrainingJob, TrainingProgress
+
+KEY = "adk_test"
+SMALLEST_LIMIT_BYTES = 500 * 2**20
+PAGE_ITEMS = 2
+
+
+@dataclass
+class Script:
+    """What goes wrong, and how the bot answers. Each list is used up from its front."""
+
+    drop_chunks: list[int] = field(default_factory=list)
+    """Numbers of AppendDatasetChunk calls whose bytes are taken and whose answer is lost."""
+    refuse_chunks_after: int | None = None
+    """After how many AppendDatasetChunk calls no more are taken."""
+    drop_watch_after: list[int] = field(default_factory=list)
+    """After how many events each watch is cut."""
+    num_steps: int = 4
+    job_ends: "TrainingJob.State" = TrainingJob.STATE_SUCCEEDED
+    answer: str = "You have 45 days."
+    finishes: bool = True
+
+
+class ScriptedRegistry(registry_grpc.RegistryServiceServicer):
+    """Keeps what is created."""
+
+    def __init__(self, script: Script) -> None:
+        """Begin empty."""
+        self.script = script
+        self.tenants: dict[str, Tenant] = {}
+        self.bots: dict[str, Bot] = {}
+        self.versions: dict[str, Version] = {}
+        self.datasets: dict[str, Dataset] = {}
+        self.data: dict[str, bytes] = {}
+        self.requests: dict[str, str] = {}
+        self.offsets: list[int] = []
+
+    async def CreateTenant(self, request: registry_pb.CreateTenantRequest, context: Any) -> Tenant:
+        tenant = Tenant(name=f"tenants/{request.tenant_id}", display_name=request.tenant.display_name)
+        return self.tenants.setdefault(tenant.name, tenant)
+
+    async def ListTenants(
+        self, request: registry_pb.ListTenantsRequest, context: Any
+    ) -> registry_pb.ListTenantsResponse:
+        names = sorted(self.tenants)
+        begin = int(request.page_token or 0)
+        end = begin + PAGE_ITEMS
+        page = [self.tenants[name] for name in names[begin:end]]
+        return registry_pb.ListTenantsResponse(tenants=page, next_page_token=str(end) if end < len(names) else "")
+
+    async def CreateApiKey(self, request: registry_pb.CreateApiKeyRequest, context: Any) -> ApiKey:
+        return ApiKey(name=f"{request.parent}/apiKeys/k1", secret="adk_secret")
+
+    async def CreateDataset(self, request: registry_pb.CreateDatasetRequest, context: Any) -> Dataset:
+        if known := self.requests.get(request.request_id):
+            return self.datasets[known]
+        dataset = Dataset(name=f"{request.parent}/datasets/d{len(self.datasets) + 1}", state=Dataset.STATE_UPLOADING)
+        dataset.kind, dataset.format = request.dataset.kind, request.dataset.format
+        self.requests[request.request_id] = dataset.name
+        self.data[dataset.name] = b""
+        self.datasets[dataset.name] = dataset
+        return dataset
+
+    async def AppendDatasetChunk(self, request: registry_pb.AppendDatasetChunkRequest, context: Any) -> Dataset:
+        dataset = self.datasets[request.name]
+        if self.script.refuse_chunks_after is not None and len(self.offsets) >= self.script.refuse_chunks_after:
+            raise Unavailable("The disk is away.")
+        self.offsets.append(request.offset)
+        if request.offset != dataset.size_bytes:
+            message = f"The next chunk begins at {dataset.size_bytes}, not at {request.offset}."
+            raise FailedPrecondition(message, reason="OFFSET_MISMATCH", metadata={"offset": dataset.size_bytes})
+        self.data[request.name] += request.data
+        dataset.size_bytes = len(self.data[request.name])
+        if len(self.offsets) in self.script.drop_chunks:
+            raise Unavailable("The line broke.")
+        return dataset
+
+    async def FinalizeDataset(self, request: registry_pb.FinalizeDatasetRequest, context: Any) -> Dataset:
+        dataset, data = self.datasets[request.name], self.data[request.name]
+        dataset.digest = hashlib.sha256(data).hexdigest()
+        assert dataset.digest == request.digest
+        if b"{" in data:
+            dataset.state = Dataset.STATE_READY
+            dataset.report.CopyFrom(DatasetReport(num_entries=data.count(b"\n"), num_rows=3 * data.count(b"\n")))
+        else:
+            dataset.state = Dataset.STATE_REJECTED
+            problem = DatasetProblem(
+                line=1,
+                reason="INVALID_JSON",
+                description="is not a JSON object",
+                severity=DatasetProblem.SEVERITY_ERROR,
+            )
+            dataset.report.CopyFrom(DatasetReport(problems=[problem], num_problems=1))
+        return dataset
+
+    async def GetDataset(self, request: registry_pb.GetDatasetRequest, context: Any) -> Dataset:
+        return self.datasets[request.name]
+
+    async def ListDatasets(
+        self, request: registry_pb.ListDatasetsRequest, context: Any
+    ) -> registry_pb.ListDatasetsResponse:
+        return registry_pb.ListDatasetsResponse(datasets=self.datasets.values())
+
+    async def CreateBot(self, request: registry_pb.CreateBotRequest, context: Any) -> Bot:
+        bot = Bot()
+        bot.CopyFrom(request.bot)
+        bot.name = f"{request.parent}/bots/{request.bot_id}"
+        return self.bots.setdefault(bot.name, bot)
+
+    async def GetBot(self, request: registry_pb.GetBotRequest, context: Any) -> Bot:
+        if request.name not in self.bots:
+            raise NotFound(f"{request.name} does not exist, or is not the caller's.", metadata={"name": request.name})
+        return self.bots[request.name]
+
+    async def ListBots(self, request: registry_pb.ListBotsRequest, context: Any) -> registry_pb.ListBotsResponse:
+        return registry_pb.ListBotsResponse(bots=self.bots.values())
+
+    async def GetVersion(self, request: registry_pb.GetVersionRequest, context: Any) -> Version:
+        return self.versions[request.name]
+
+    async def ListVersions(
+        self, request: registry_pb.ListVersionsRequest, context: Any
+    ) -> registry_pb.ListVersionsResponse:
+        return registry_pb.ListVersionsResponse(versions=self.versions.values())
+
+    async def PromoteVersion(self, request: registry_pb.PromoteVersionRequest, context: Any) -> Bot:
+        bot = self.bots[request.name.rpartition("/versions/")[0]]
+        bot.routes.CopyFrom(Routes(production=request.name, previous=bot.routes.production))
+        return bot
+
+    async def RollbackBot(self, request: registry_pb.RollbackBotRequest, context: Any) -> Bot:
+        bot = self.bots[request.name]
+        if not bot.routes.previous:
+            raise FailedPrecondition(f"{bot.name} has no version before this one.", reason="NO_PREVIOUS_VERSION")
+        bot.routes.CopyFrom(Routes(production=bot.routes.previous))
+        return bot
+
+
+class ScriptedTrainer(trainer_grpc.TrainerServiceServicer):
+    """Plays a job's events as the script says."""
+
+    def __init__(self, script: Script, registry: ScriptedRegistry) -> None:
+        """Publish versions to `registry`."""
+        self.script = script
+        self.registry = registry
+        self.jobs: dict[str, TrainingJob] = {}
+        self.watched_after: list[int] = []
+
+    async def PlanTrainingJob(self, request: trainer_pb.PlanTrainingJobRequest, context: Any) -> MemoryPlan:
+        limit_bytes = request.training_job.memory_limit_bytes
+        if 0 < limit_bytes < SMALLEST_LIMIT_BYTES:
+            raise DoesNotFit(
+                f"No plan fits {limit_bytes} bytes; the smallest limit is {SMALLEST_LIMIT_BYTES}.",
+                metadata={"limit_bytes": limit_bytes, "smallest_limit_bytes": SMALLEST_LIMIT_BYTES},
+            )
+        return MemoryPlan(
+            predicted_peak_bytes=600 * 2**20,
+            limit_bytes=limit_bytes,
+            base_precision="nf4",
+            micro_batch_rows=8,
+            accumulation=1,
+        )
+
+    async def CreateTrainingJob(self, request: trainer_pb.CreateTrainingJobRequest, context: Any) -> TrainingJob:
+        job = TrainingJob()
+        job.CopyFrom(request.training_job)
+        job.name = f"{request.parent}/trainingJobs/j{len(self.jobs) + 1}"
+        job.state = TrainingJob.STATE_PENDING
+        job.plan.CopyFrom(await self.PlanTrainingJob(trainer_pb.PlanTrainingJobRequest(training_job=job), context))
+        self.jobs[job.name] = job
+        return job
+
+    async def GetTrainingJob(self, request: trainer_pb.GetTrainingJobRequest, context: Any) -> TrainingJob:
+        return self.jobs[request.name]
+
+    async def WatchTrainingJob(
+        self, request: trainer_pb.WatchTrainingJobRequest, context: Any
+    ) -> AsyncIterator[TrainingEvent]:
+        self.watched_after.append(request.after_sequence)
+        cut = self.script.drop_watch_after.pop(0) if self.script.drop_watch_after else None
+        events = self._play(self.jobs[request.name])[request.after_sequence :]
+        for event in events[:cut]:
+            yield event
+        if cut is not None:
+            raise Unavailable("The trainer restarts.")
+
+    def _play(self, job: TrainingJob) -> list[TrainingEvent]:
+        events = [TrainingEvent(state=TrainingJob.STATE_RUNNING)]
+        for step in range(1, self.script.num_steps + 1):
+            progress = TrainingProgress(
+                phase="step",
+                step=step,
+                num_steps=self.script.num_steps,
+                loss=2.0 / step,
+                tokens_per_second=400,
+                eta_seconds=self.script.num_steps - step,
+                peak_bytes=550 * 2**20,
+            )
+            events.append(TrainingEvent(progress=progress))
+        events.append(TrainingEvent(state=self.script.job_ends))
+        for sequence, event in enumerate(events, start=1):
+            event.sequence = sequence
+        self._end(job)
+        return events
+
+    def _end(self, job: TrainingJob) -> None:
+        job.state, job.measured_peak_bytes = self.script.job_ends, 560 * 2**20
+        if job.state == TrainingJob.STATE_FAILED:
+            job.error.code, job.error.message = 8, "The job took 1,200 MiB of 1,024 MiB. Give it 1,300 MiB."
+            return
+        job.version = f"{job.bot}/versions/1"
+        self.registry.versions[job.version] = Version(
+            name=job.version,
+            state=Version.STATE_READY,
+            digest="ab" * 32,
+            rank=16,
+            evaluation=Evaluation(base_loss=3.0, adapter_loss=0.2, train_tokens_per_second=400),
+            lineage=Lineage(training_job=job.name, predicted_peak_bytes=600 * 2**20),
+        )
+
+
+class ScriptedServe(serve_grpc.ServeServiceServicer):
+    """Answers everything with the script's sentence, word by word."""
+
+    def __init__(self, script: Script) -> None:
+        """Keep the conversations that were sent."""
+        self.script = script
+        self.asked: list[serve_pb.ChatRequest] = []
+
+    async def Chat(self, request: serve_pb.ChatRequest, context: Any) -> AsyncIterator[serve_pb.ChatResponse]:
+        self.asked.append(request)
+        for word in self.script.answer.split(" "):
+            yield serve_pb.ChatResponse(text=word + " ")
+        if self.script.finishes:
+            yield serve_pb.ChatResponse(finish=self._finish(request))
+
+    async def ChatUnary(self, request: serve_pb.ChatRequest, context: Any) -> serve_pb.ChatUnaryResponse:
+        self.asked.append(request)
+        return serve_pb.ChatUnaryResponse(text=self.script.answer, finish=self._finish(request))
+
+    def _finish(self, request: serve_pb.ChatRequest) -> Finish:
+        return Finish(
+            reason=Finish.REASON_STOP,
+            version=f"{request.name}/versions/1",
+            num_output_tokens=4,
+            time_to_first_token_seconds=0.01,
+        )
+
+
+class ScriptedServices:
+    """Both services on free ports of this machine, open while the block runs."""
+
+    def __init__(self, script: Script | None = None) -> None:
+        """Play `script`."""
+        self.script = script or Script()
+        self.registry = ScriptedRegistry(self.script)
+        self.trainer = ScriptedTrainer(self.script, self.registry)
+        self.serve = ScriptedServe(self.script)
+        self.trainer_address = ""
+        self.server_address = ""
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        """Listen."""
+        trainer, server = _make_server(), _make_server()
+        registry_grpc.add_RegistryServiceServicer_to_server(self.registry, trainer)
+        trainer_grpc.add_TrainerServiceServicer_to_server(self.trainer, trainer)
+        serve_grpc.add_ServeServiceServicer_to_server(self.serve, server)
+        self.trainer_address = f"127.0.0.1:{trainer.add_insecure_port('127.0.0.1:0')}"
+        self.server_address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+        for listener in (trainer, server):
+            await listener.start()
+            self._stack.push_async_callback(listener.stop, None)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop listening."""
+        await self._stack.aclose()
+
+
+class _NoTenants:
+    async def find_caller(self, key_digest: str) -> None:
+        return None
+
+
+def _make_server() -> grpc.aio.Server:
+    services = [
+        registry_pb.DESCRIPTOR.services_by_name["RegistryService"],
+        trainer_pb.DESCRIPTOR.services_by_name["TrainerService"],
+        serve_pb.DESCRIPTOR.services_by_name["ServeService"],
+        admin_pb.DESCRIPTOR.services_by_name["ServeAdminService"],
+    ]
+    methods = [f"/{service.full_name}/{method.name}" for service in services for method in service.methods]
+    interceptor = Interceptor(
+        keyring=FixedKeyring({digest_key(KEY): Role.ADMIN}, _NoTenants()),
+        access=dict.fromkeys(methods, frozenset(Role)),
+        metrics=GrpcMetrics(CollectorRegistry(), methods),
+    )
+    return grpc.aio.server(interceptors=(interceptor,))

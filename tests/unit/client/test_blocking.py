@@ -1,0 +1,71 @@
+"""The blocking client: the same promises without asyncio."""
+
+import asyncio
+import inspect
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from adaptory.client import AdaptoryClient, BlockingClient, RpcFailed, user
+from adaptory.trainer.v1.training_job_pb2 import TrainingJob
+from tests.fakes.services import KEY, ScriptedServices
+
+BOT = "tenants/aurora/bots/faq"
+
+
+@pytest.fixture
+def services() -> Iterator[ScriptedServices]:
+    """Both services, scripted, on a loop in another thread."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    services = ScriptedServices()
+    asyncio.run_coroutine_threadsafe(services.__aenter__(), loop).result()
+    yield services
+    asyncio.run_coroutine_threadsafe(services.__aexit__(None, None, None), loop).result()
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+
+
+@pytest.fixture
+def client(services: ScriptedServices) -> Iterator[BlockingClient]:
+    """A blocking client of both."""
+    with BlockingClient(KEY, trainer=services.trainer_address, server=services.server_address) as client:
+        yield client
+
+
+def test_calls_return_and_lists_iterate(client: BlockingClient) -> None:
+    """A method returns its message and a list is a plain iterator."""
+    client.tenants.create("aurora")
+    assert [tenant.name for tenant in client.tenants.list_all()] == ["tenants/aurora"]
+
+
+def test_watch_iterates_to_the_final_state(client: BlockingClient) -> None:
+    """A job is followed to its end by a plain for loop."""
+    job = client.jobs.create(TrainingJob(bot=BOT, dataset="tenants/aurora/datasets/d1"))
+    assert [event.sequence for event in client.jobs.watch(job.name)][-1] == 6
+
+
+def test_answer_left_early_is_cancelled(client: BlockingClient, services: ScriptedServices) -> None:
+    """A caller that stops reading an answer can ask again on the same client."""
+    for _ in client.chat.stream(BOT, [user("How long?")]):
+        break
+    assert client.chat.ask(BOT, [user("How long?")]).text == services.script.answer
+
+
+def test_failures_are_raised_in_the_caller(client: BlockingClient) -> None:
+    """A failed call raises the same exception as in the asyncio client."""
+    with pytest.raises(RpcFailed, match="NOT_FOUND"):
+        client.bots.get(BOT)
+
+
+def test_every_asyncio_method_has_its_twin(client: BlockingClient) -> None:
+    """No public method of a group is missing from its blocking twin."""
+    asynchronous = AdaptoryClient.__init__.__code__.co_names
+    for name in ("tenants", "datasets", "bots", "jobs", "chat", "serving"):
+        assert name in asynchronous
+        twin = getattr(client, name)
+        methods = [name for name, _ in inspect.getmembers(type(twin._group), inspect.isfunction) if name[0] != "_"]
+        assert [method for method in methods if not hasattr(twin, method)] == []
