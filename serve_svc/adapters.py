@@ -43,6 +43,14 @@ class ServedBase:
     judge: Callable[[Path], object]
 
 
+@dataclass(frozen=True, slots=True)
+class ResidentAdapter:
+    """An adapter in the engine and the number of leases on it."""
+
+    version: AdapterVersion
+    num_leases: int
+
+
 @dataclass(eq=False, slots=True)
 class _Entry:
     version: AdapterVersion
@@ -137,6 +145,13 @@ class AdapterCache:
         resident = await self._engine.resident_adapters()
         held = (entry.version for engine_id, entry in self._entries.items() if engine_id in resident)
         return tuple(sorted(held, key=lambda version: version.name))
+
+    async def residents(self) -> tuple[ResidentAdapter, ...]:
+        """Return what the engine holds now and how many use it, the least recently used first."""
+        resident = await self._engine.resident_adapters()
+        held = [entry for engine_id, entry in self._entries.items() if engine_id in resident]
+        held.sort(key=lambda entry: (entry.num_leases > 0, entry.last_used))
+        return tuple(ResidentAdapter(entry.version, entry.num_leases) for entry in held)
 
     def _admit(self, version: AdapterVersion) -> _Entry:
         if version.base_digest != self._base.digest:
