@@ -124,6 +124,7 @@ class ServedBase:
 class Route:
     """Who answers: `version` of `bot`, or the bare base where it is None; `former` stands in when the version cannot be loaded."""
 
+    tenant: RoutedTenant
     bot: RoutedBot
     version: RoutedVersion | None
     former: "Route | None" = None
@@ -159,26 +160,22 @@ class Router:
             NotFound: There is no such bot or version, or it is not the caller's.
             FailedPrecondition: NO_VERSION_PROMOTED, or BASE_MISMATCH when bot or version belong to another base or template.
         """
-        bot = self.find_bot(name, caller)
+        caller.require_tenant(name.tenant, name=str(name))
+        tenant = self.table.tenants.get(str(TenantName(name.tenant)))
+        bot = self.table.bots.get(str(BotName(name.tenant, name.bot)))
+        if tenant is None or bot is None:
+            raise not_found(str(name))
+        if bot.base_model != self._base.name:
+            raise _base_mismatch(str(bot.name), "base model", bot.base_model, self._base.name)
         if isinstance(name, VersionName):
-            return Route(bot, self._find_version(name) if name.number else None)
+            return Route(tenant, bot, self._find_version(name) if name.number else None)
         if bot.production is None:
             raise FailedPrecondition(
                 f"No version of {bot.name} was promoted: promote one, or ask {bot.name}/versions/0 for the base's own answer.",
                 reason="NO_VERSION_PROMOTED",
                 metadata={"bot": bot.name},
             )
-        return Route(bot, self._find_version(bot.production), former=self._find_former(bot))
-
-    def find_bot(self, name: BotName | VersionName, caller: Caller) -> RoutedBot:
-        """Return the bot that `name` is or belongs to. Raises NotFound, and FailedPrecondition when it is of another base."""
-        caller.require_tenant(name.tenant, name=str(name))
-        bot = self.table.bots.get(str(BotName(name.tenant, name.bot)))
-        if bot is None:
-            raise not_found(str(name))
-        if bot.base_model != self._base.name:
-            raise _base_mismatch(str(bot.name), "base model", bot.base_model, self._base.name)
-        return bot
+        return Route(tenant, bot, self._find_version(bot.production), former=self._find_former(tenant, bot))
 
     def is_servable(self, version: RoutedVersion) -> bool:
         """Tell whether the version was made for the base and the template of this server."""
@@ -194,9 +191,9 @@ class Router:
             raise _base_mismatch(str(name), "template digest", version.template_digest, self._base.template_digest)
         return version
 
-    def _find_former(self, bot: RoutedBot) -> Route | None:
+    def _find_former(self, tenant: RoutedTenant, bot: RoutedBot) -> Route | None:
         former = self.table.versions.get(str(bot.previous))
-        return Route(bot, former) if former and self.is_servable(former) else None
+        return Route(tenant, bot, former) if former and self.is_servable(former) else None
 
 
 def _merge(items: Mapping[str, _Item], changed: Mapping[str, _Item], removed: Collection[str]) -> Mapping[str, _Item]:

@@ -1,0 +1,80 @@
+"""ServeAdminService on the wire: what operators see of a server and ask of it."""
+
+# ruff: noqa: ARG002 - the signatures are gRPC's
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+
+from adaptory.core.auth import current_caller
+from adaptory.core.errors import Unavailable
+from adaptory.core.names import VersionName
+from adaptory.serve.v1 import serve_admin_service_pb2, serve_admin_service_pb2_grpc
+from serve_svc.adapters import AdapterCache
+from serve_svc.convert import dump_resident
+from serve_svc.deadline import Deadline
+from serve_svc.deployment import Deployment
+from serve_svc.metrics import EngineMetrics
+from serve_svc.registry_feed import RegistryFeed
+from serve_svc.routing import Router
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Operated:
+    """The parts of a server that an operator looks at."""
+
+    router: Router
+    cache: AdapterCache
+    deployment: Deployment
+    feed: RegistryFeed
+    engine_metrics: EngineMetrics
+    base_digest: str
+    max_resident: int
+
+
+class ServeAdminServicer(serve_admin_service_pb2_grpc.ServeAdminServiceServicer):
+    """Answers operators."""
+
+    def __init__(self, operated: Operated, drain: Callable[[], Awaitable[int]]) -> None:
+        """`drain` takes no more requests and returns how many ran, when they have ended."""
+        self._operated = operated
+        self._drain = drain
+
+    async def GetResidency(
+        self, request: serve_admin_service_pb2.GetResidencyRequest, context: Context
+    ) -> serve_admin_service_pb2.Residency:
+        """Return what is in the engine; nothing while it is being rebuilt."""
+        operated = self._operated
+        try:
+            adapters = await operated.cache.residents()
+        except Unavailable:
+            adapters = ()
+        return serve_admin_service_pb2.Residency(
+            base_digest=operated.base_digest,
+            max_resident=operated.max_resident,
+            adapters=[dump_resident(adapter) for adapter in adapters],
+            generation=operated.router.table.generation,
+            following=operated.feed.following,
+            num_engine_starts=operated.engine_metrics.num_starts,
+        )
+
+    async def WarmVersion(
+        self, request: serve_admin_service_pb2.WarmVersionRequest, context: Context
+    ) -> serve_admin_service_pb2.WarmVersionResponse:
+        """Load the version's adapter; `versions/0` needs none."""
+        name = VersionName.parse(request.name, field="name")
+        adapter = self._operated.router.route(name, current_caller.get()).adapter
+        if adapter is None:
+            return serve_admin_service_pb2.WarmVersionResponse(load_seconds=0)
+        seconds = await Deadline(context.time_remaining()).bound(self._operated.deployment.warm(adapter))
+        return serve_admin_service_pb2.WarmVersionResponse(load_seconds=seconds)
+
+    async def Drain(
+        self, request: serve_admin_service_pb2.DrainRequest, context: Context
+    ) -> serve_admin_service_pb2.DrainResponse:
+        """Take no new request, and return when the running ones have ended."""
+        return serve_admin_service_pb2.DrainResponse(num_drained=await self._drain())

@@ -1,0 +1,102 @@
+"""What an operator can set on serve_svc, with the defaults of one machine that runs both services."""
+
+from pathlib import Path
+from typing import Self
+
+import platformdirs
+from pydantic import Field, model_validator
+from pydantic_settings import SettingsConfigDict
+
+from adaptory.core.settings import ServiceSettings, is_loopback
+from serve_svc.admission import AdmissionLimits
+from serve_svc.engine.engine import EngineSettings
+
+_STATE_ROOT = platformdirs.user_state_path("adaptory")
+
+
+class ServeSettings(ServiceSettings):
+    """Settings of one server; each is also the variable ADAPTORY_SERVE_NAME or a key of the TOML file."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix="ADAPTORY_SERVE_")
+
+    address: str = "127.0.0.1:50072"
+    """Where gRPC is served, HOST:PORT; port 0 takes a free one."""
+    metrics_address: str = "127.0.0.1:9472"
+    """Where Prometheus metrics are served over HTTP, HOST:PORT."""
+    state_dir: Path = _STATE_ROOT / "serve"
+    """Adapters, the last routing table, keys and endpoint.json."""
+    admin_key_file: Path | None = None
+    """The operator's key; left out, a file in `state_dir`, made at the first start."""
+
+    registry_address: str = "127.0.0.1:50071"
+    """Where trainer_svc serves its registry, HOST:PORT."""
+    registry_ca: Path | None = None
+    """PEM of the CA behind the registry's certificate; needed for any address that is not loopback."""
+    server_key_file: Path = _STATE_ROOT / "trainer" / "server.key"
+    """The key that trainer_svc made for its servers."""
+
+    base_model: str = "smollm2-135m-instruct"
+    """The base in the catalogue; `adaptory models prepare NAME` makes it ready."""
+    cache_dir: Path | None = None
+    """Where prepared bases are; left out, the user's cache folder or ADAPTORY_CACHE_DIR."""
+
+    max_loras: int = Field(default=4, ge=1, le=256)
+    """Distinct adapters in one batch of the engine."""
+    max_cpu_loras: int = Field(default=32, ge=1, le=4096)
+    """Adapters that stay loaded; the least recently used one makes room."""
+    max_lora_rank: int = Field(default=16, ge=1, le=512)
+    """Highest rank served. vLLM pads every adapter to it, so it costs time and memory on each request."""
+    max_model_tokens: int = Field(default=2048, ge=16)
+    """Prompt and answer of one request together."""
+    kv_cache_bytes: int = Field(default=1 << 30, ge=1 << 24)
+    """Memory for keys and values, where the engine runs on CPU."""
+    gpu_memory_fraction: float = Field(default=0.85, gt=0, le=1)
+    """Share of a GPU's memory for base, adapters, keys and values together."""
+
+    max_in_flight: int = Field(default=16, ge=1)
+    """Requests in the engine at once; the others wait in a fair queue."""
+    max_waiting: int = Field(default=256, ge=0)
+    """Requests that may wait, of all tenants together."""
+    max_waiting_per_tenant: int = Field(default=64, ge=0)
+    """Requests of one tenant that may wait."""
+    max_adapter_wait_s: float = Field(default=5.0, gt=0)
+    """After this wait an adapter without a slot goes before new requests of running adapters."""
+
+    @model_validator(mode="after")
+    def _refuse_open_channel(self) -> Self:
+        if self.registry_ca is None and not is_loopback(self.registry_address):
+            message = (
+                f"registry_address {self.registry_address} is another machine, and the server's key would cross the network "
+                "in clear: give registry_ca"
+            )
+            raise ValueError(message)
+        return self
+
+    @model_validator(mode="after")
+    def _refuse_small_cache(self) -> Self:
+        if self.max_cpu_loras < self.max_loras:
+            message = f"max_cpu_loras {self.max_cpu_loras} must not be below max_loras {self.max_loras}: adapters in use stay loaded"
+            raise ValueError(message)
+        return self
+
+    def engine_settings(self) -> EngineSettings:
+        """Return the size of the engine."""
+        return EngineSettings(
+            max_loras=self.max_loras,
+            max_cpu_loras=self.max_cpu_loras,
+            max_lora_rank=self.max_lora_rank,
+            max_model_tokens=self.max_model_tokens,
+            max_sequences=self.max_in_flight,
+            kv_cache_bytes=self.kv_cache_bytes,
+            gpu_memory_fraction=self.gpu_memory_fraction,
+        )
+
+    def admission_limits(self) -> AdmissionLimits:
+        """Return the size of the queue in front of the engine."""
+        return AdmissionLimits(
+            max_in_flight=self.max_in_flight,
+            max_adapters=self.max_loras,
+            max_waiting=self.max_waiting,
+            max_waiting_per_tenant=self.max_waiting_per_tenant,
+            max_wait_s=self.max_adapter_wait_s,
+        )
