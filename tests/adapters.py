@@ -33,7 +33,7 @@ def tiny_shape() -> BaseShape:
     return BaseShape.from_config(TINY_CONFIG)
 
 
-def write_adapter(  # noqa: PLR0913 - one keyword for each thing a test varies
+def write_adapter(
     folder: Path,
     base: BaseShape,
     *,
@@ -77,12 +77,8 @@ def random_tensors(
     for module, (num_in, num_out) in base.linear_shapes().items():
         if module.rpartition(".")[2] in target_modules:
             prefix = f"base_model.model.{module}"
-            tensors[f"{prefix}.lora_A.weight"] = random.normal(0, weight_scale, (rank, num_in)).astype(
-                np.float32
-            )
-            tensors[f"{prefix}.lora_B.weight"] = random.normal(0, weight_scale, (num_out, rank)).astype(
-                np.float32
-            )
+            tensors[f"{prefix}.lora_A.weight"] = random.normal(0, weight_scale, (rank, num_in)).astype(np.float32)
+            tensors[f"{prefix}.lora_B.weight"] = random.normal(0, weight_scale, (num_out, rank)).astype(np.float32)
     return tensors
 
 
@@ -97,9 +93,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def write_weights(
-    folder: Path, tensors: Mapping[str, npt.NDArray[np.float32]], *, dtype: str = "F32"
-) -> None:
+def write_weights(folder: Path, tensors: Mapping[str, npt.NDArray[np.float32]], *, dtype: str = "F32") -> None:
     """Write `adapter_model.safetensors` with every tensor in one dtype: F32, F16 or BF16."""
     blobs = {name: _encode(tensor, dtype) for name, tensor in tensors.items()}
     fields: dict[str, object] = {"__metadata__": {"format": "pt"}}

@@ -81,9 +81,7 @@ def check_adapter(folder: Path, base: BaseShape, limits: AdapterLimits) -> Adapt
     modules = config.select_modules(shapes)
     with _open_regular(folder, WEIGHTS_FILE) as descriptor:
         size_bytes = _check_size(descriptor, WEIGHTS_FILE, limits.max_bytes)
-        tensors = read_header(
-            descriptor, max_header_bytes=limits.max_header_bytes, max_tensors=limits.max_tensors
-        )
+        tensors = read_header(descriptor, max_header_bytes=limits.max_header_bytes, max_tensors=limits.max_tensors)
         _check_tensor_set(set(tensors), modules)
         for module in sorted(modules):
             _check_module(descriptor, _Module(module, shapes[module], config), tensors, limits.max_norm)
@@ -153,9 +151,7 @@ def _open_regular(folder: Path, name: str) -> Iterator[int]:
 def _check_size(descriptor: int, name: str, max_bytes: int) -> int:
     size_bytes = os.fstat(descriptor).st_size
     if size_bytes > max_bytes:
-        raise _reject(
-            "TOO_LARGE", f"{name} has {size_bytes} bytes; at most {max_bytes} are allowed", file=name
-        )
+        raise _reject("TOO_LARGE", f"{name} has {size_bytes} bytes; at most {max_bytes} are allowed", file=name)
     return size_bytes
 
 
@@ -192,9 +188,7 @@ def _check_tensor_set(found: set[str], modules: set[str]) -> None:
         )
 
 
-def _check_module(
-    descriptor: int, module: _Module, tensors: Mapping[str, TensorEntry], max_norm: float
-) -> None:
+def _check_module(descriptor: int, module: _Module, tensors: Mapping[str, TensorEntry], max_norm: float) -> None:
     norms = []
     for name, shape in module.tensor_shapes().items():
         if tensors[name].shape != shape:

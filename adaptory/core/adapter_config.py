@@ -69,7 +69,7 @@ _READ = frozenset(
         "use_rslora",
     }
 )
-_REQUIRED = ("peft_type", "r", "lora_alpha", "target_modules")
+_REQUIRED = ("r", "lora_alpha", "target_modules")
 _OFF: tuple[object, ...] = (None, False, {}, [])
 _MAX_ALPHA = 1e6
 
@@ -145,16 +145,14 @@ def parse_adapter_config(raw: bytes) -> AdapterConfig:
         fields = parse_object(raw)
     except ValueError as err:
         raise _invalid(f"is not strict JSON: {ascii(str(err))[1:-1][:200]}") from err
+    _check_features(fields)
     if missing := [key for key in _REQUIRED if key not in fields]:
         raise _invalid(f"lacks {', '.join(missing)}")
-    _check_features(fields)
     return AdapterConfig(
         rank=_positive_int("r", fields["r"]),
         alpha=_positive_number("lora_alpha", fields["lora_alpha"]),
         is_rank_stabilised=_flag("use_rslora", fields.get("use_rslora")),
-        rank_pattern={
-            key: _positive_int("rank_pattern", rank) for key, rank in _pattern(fields, "rank_pattern")
-        },
+        rank_pattern={key: _positive_int("rank_pattern", rank) for key, rank in _pattern(fields, "rank_pattern")},
         alpha_pattern={
             key: _positive_number("alpha_pattern", alpha) for key, alpha in _pattern(fields, "alpha_pattern")
         },
@@ -165,8 +163,8 @@ def parse_adapter_config(raw: bytes) -> AdapterConfig:
 
 
 def _check_features(fields: Mapping[str, object]) -> None:
-    if fields["peft_type"] != "LORA":
-        raise _unsupported("peft_type", f"is of type {quote(str(fields['peft_type']))}, not LORA")
+    if (peft_type := fields.get("peft_type")) != "LORA":
+        raise _unsupported("peft_type", f"is of type {quote(str(peft_type))}, not LORA")
     if fields.get("task_type") not in (None, "CAUSAL_LM"):
         raise _unsupported("task_type", f"was trained for {quote(str(fields['task_type']))}, not CAUSAL_LM")
     if fields.get("bias", "none") != "none":
@@ -176,9 +174,7 @@ def _check_features(fields: Mapping[str, object]) -> None:
             raise _unsupported(key, f"uses {feature}")
     init = fields.get("init_lora_weights")
     if not _is_one_of(init, _PLAIN_INITS):
-        raise _unsupported(
-            "init_lora_weights", f"was initialised by {quote(str(init))}, which changes the base"
-        )
+        raise _unsupported("init_lora_weights", f"was initialised by {quote(str(init))}, which changes the base")
     if fields.get("layers_pattern") not in (None, "", [], "layers", ["layers"]):
         raise _unsupported("layers_pattern", "selects layers by a pattern of its own")
     if unknown := sorted(fields.keys() - _IGNORED - _MUST_BE_OFF.keys() - _READ):
@@ -205,9 +201,7 @@ def _positive_int(key: str, value: object) -> int:
 def _positive_number(key: str, value: object) -> float:
     # The parser has refused NaN and infinity already; a huge integer still overflows a float.
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= _MAX_ALPHA:
-        raise _invalid(
-            f"{key} holds {quote(str(value))}; a number above 0 and at most {_MAX_ALPHA:.0e} is needed"
-        )
+        raise _invalid(f"{key} holds {quote(str(value))}; a number above 0 and at most {_MAX_ALPHA:.0e} is needed")
     return float(value)
 
 

@@ -51,9 +51,7 @@ def read_header(descriptor: int, *, max_header_bytes: int, max_tensors: int) -> 
     if header_bytes > max_header_bytes:
         raise _invalid(f"the header says it has {header_bytes} bytes; at most {max_header_bytes} are read")
     if data_begin > file_bytes:
-        raise _invalid(
-            f"the header says it has {header_bytes} bytes, the file has {file_bytes}: it was cut short"
-        )
+        raise _invalid(f"the header says it has {header_bytes} bytes, the file has {file_bytes}: it was cut short")
     if data_begin % _ALIGNMENT_BYTES:
         raise _invalid(f"the header has {header_bytes} bytes, not a multiple of {_ALIGNMENT_BYTES}")
     fields = _parse_fields(os.pread(descriptor, header_bytes, _PREFIX.size))
@@ -96,17 +94,13 @@ def _parse_entry(name: str, field: object, data_begin: int) -> TensorEntry:
     shape, offsets = _parse_sizes(name, field["shape"]), _parse_sizes(name, field["data_offsets"])
     num_bytes = math.prod(shape) * DTYPE_BYTES[dtype]
     if len(offsets) != len(("begin", "end")) or offsets[1] - offsets[0] != num_bytes:
-        raise _invalid(
-            f"tensor {quote(name)} of {dtype} {list(shape)} needs {num_bytes} bytes, not {list(offsets)}"
-        )
+        raise _invalid(f"tensor {quote(name)} of {dtype} {list(shape)} needs {num_bytes} bytes, not {list(offsets)}")
     return TensorEntry(name, dtype, shape, data_begin + offsets[0], data_begin + offsets[1])
 
 
 def _parse_sizes(name: str, value: object) -> tuple[int, ...]:
     if not isinstance(value, list) or len(value) > _MAX_DIMENSIONS:
-        raise _invalid(
-            f"tensor {quote(name)}: shape and data_offsets are lists of at most {_MAX_DIMENSIONS} sizes"
-        )
+        raise _invalid(f"tensor {quote(name)}: shape and data_offsets are lists of at most {_MAX_DIMENSIONS} sizes")
     if not all(type(size) is int and 0 <= size < _MAX_SIZE for size in value):
         raise _invalid(f"tensor {quote(name)}: a size or offset is not a whole number from 0 to {_MAX_SIZE}")
     return tuple(value)
@@ -122,9 +116,7 @@ def _check_coverage(entries: list[TensorEntry], data_begin: int, file_bytes: int
     for entry in entries:
         if entry.begin != expected:
             problem = "overlaps the tensor before it" if entry.begin < expected else "leaves a gap before it"
-            raise _invalid(
-                f"tensor {quote(entry.name)} {problem}: begins at byte {entry.begin}, not {expected}"
-            )
+            raise _invalid(f"tensor {quote(entry.name)} {problem}: begins at byte {entry.begin}, not {expected}")
         expected = entry.end
     if expected != file_bytes:
         raise _invalid(f"the tensors end at byte {expected}, the file at {file_bytes}")
