@@ -76,7 +76,10 @@ class Deployment:
         while True:
             await self._is_engine_new.wait()
             self._is_engine_new.clear()
-            await self._cache.restore()
+            try:
+                await self._cache.restore()
+            except OSError as error:
+                log.error("adapters_not_restored", why=str(error))  # noqa: TRY400 - a full disk needs no traceback
             self.follow(NOTHING_KNOWN, self._router.table)
 
     async def _take_down(self, version: AdapterVersion) -> None:

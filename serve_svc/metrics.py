@@ -3,7 +3,7 @@
 Every label is bounded: tenants and bots come from the registry's table and are capped, the rest are fixed words.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import grpc
@@ -23,6 +23,11 @@ _REQUEST_LABELS = ("tenant", "bot", "bot_kind")
 # From a cached prompt on a GPU to a queue in front of a busy CPU.
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _TOKEN_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
+
+
+def add_gauge(registry: CollectorRegistry, name: str, documentation: str, read: Callable[[], float]) -> None:
+    """Add the gauge `adaptory_serve_NAME`, which asks `read` at every scrape."""
+    Gauge(f"adaptory_serve_{name}", documentation, registry=registry).set_function(read)
 
 
 class RequestMetrics:

@@ -112,7 +112,7 @@ NOTHING_KNOWN = RoutingTable(generation=-1, tenants={}, bots={}, versions={})
 
 
 @dataclass(frozen=True, slots=True)
-class ServedBase:
+class BaseIdentity:
     """The base in the engine: its name in the catalogue, and the digests of its parity copy and of its chat template."""
 
     name: str
@@ -148,7 +148,7 @@ class Route:
 class Router:
     """Routes requests by the table it holds. Replacing `table` is all a promotion does: requests on their way keep their route."""
 
-    def __init__(self, base: ServedBase) -> None:
+    def __init__(self, base: BaseIdentity) -> None:
         """Know nothing yet, and refuse whatever was not made for `base`."""
         self._base = base
         self.table = NOTHING_KNOWN

@@ -48,7 +48,7 @@ class Intake:
     def __init__(self) -> None:
         """Begin open, with nothing under way."""
         self._running: Counter[str] = Counter()
-        self._is_open = True
+        self.is_open = True
         self._is_idle = asyncio.Event()
         self._is_idle.set()
 
@@ -60,7 +60,7 @@ class Intake:
     @contextmanager
     def hold_place(self, tenant: str, max_in_flight: int) -> Iterator[None]:
         """Count one request of the tenant while the block runs. Raises Busy at its limit, Unavailable when the server drains."""
-        if not self._is_open:
+        if not self.is_open:
             raise Unavailable(
                 "The server is draining; ask another one.", reason="DRAINING", retry_after_s=_RETRY_AFTER_S
             )
@@ -85,7 +85,7 @@ class Intake:
 
     async def drain(self) -> int:
         """Take no new request, and return how many were under way when all of them have ended."""
-        self._is_open = False
+        self.is_open = False
         num_drained = self.num_running
         await self._is_idle.wait()
         return num_drained

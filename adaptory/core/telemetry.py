@@ -4,7 +4,7 @@ No label is ever taken from a request: methods come from the descriptors, tenant
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
@@ -22,7 +22,7 @@ OTHER = "other"
 class Collector(Protocol):
     """Anything prometheus_client can scrape."""
 
-    def collect(self) -> Iterator[Metric]:
+    def collect(self) -> Iterable[Metric]:
         """Yield metric families."""
 
 

@@ -1,0 +1,255 @@
+"""Puts one server together, brings it up and takes it down. The only file that knows all the parts."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+
+import grpc
+
+from adaptory.core.adapter_check import AdapterLimits, check_adapter
+from adaptory.core.auth import FixedKeyring, Role, digest_key, load_or_make_key
+from adaptory.core.base_shape import BaseShape
+from adaptory.core.errors import InvalidRequest, Unavailable
+from adaptory.core.prompting import Renderer
+from adaptory.core.rpc import Interceptor
+from adaptory.core.server import Server, Service
+from adaptory.core.telemetry import GrpcMetrics, Telemetry
+from adaptory.serve.v1 import (
+    serve_admin_service_pb2,
+    serve_admin_service_pb2_grpc,
+    serve_service_pb2,
+    serve_service_pb2_grpc,
+)
+from serve_svc.access import ACCESS
+from serve_svc.adapter_files import AdapterFiles
+from serve_svc.adapters import AdapterCache, ServedBase
+from serve_svc.admin_servicer import Operated, ServeAdminServicer
+from serve_svc.admission import Admission
+from serve_svc.chat import Chat, Line
+from serve_svc.deployment import Deployment
+from serve_svc.engine.engine import Engine
+from serve_svc.engine.metrics import VllmCollector
+from serve_svc.engine.supervisor import EngineState, Supervisor, SupervisorPolicy, SupervisorSeams
+from serve_svc.metrics import AdapterMetrics, EngineMetrics, RequestMetrics, add_gauge
+from serve_svc.prompts import Prompts
+from serve_svc.registry_client import RegistryAddress, RegistryClient, open_channel
+from serve_svc.registry_feed import RegistryFeed
+from serve_svc.routing import BaseIdentity, Router, RoutingTable
+from serve_svc.servicer import ServeServicer
+from serve_svc.settings import ServeSettings
+from serve_svc.snapshot import SnapshotFile, SnapshotWriter
+from serve_svc.state_dir import Endpoint, own_state_dir, published_endpoint
+from serve_svc.tenancy import Intake, TableKeyring
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """The base as the server's own process needs it; its weights are the engine's."""
+
+    base: BaseIdentity
+    shape: BaseShape
+    renderer: Renderer
+
+
+@asynccontextmanager
+async def run_server(
+    settings: ServeSettings,
+    model: ServedModel,
+    build_engine: Callable[[], Awaitable[Engine]],
+    policy: SupervisorPolicy | None = None,
+) -> AsyncIterator[Endpoint]:
+    """Serve while the block runs; it begins when the engine has come up, and ends when running requests have had their time.
+
+    Raises:
+        InvalidRequest: A port or the state folder is taken, or a file of the settings cannot be read.
+        EngineDead: The engine cannot be built.
+    """
+    with own_state_dir(settings.state_dir):
+        app = ServeApp(settings, model, build_engine, policy or SupervisorPolicy())
+        async with app.running() as endpoint:
+            yield endpoint
+
+
+class ServeApp:
+    """One server's parts, made in the order in which they need each other."""
+
+    def __init__(
+        self,
+        settings: ServeSettings,
+        model: ServedModel,
+        build_engine: Callable[[], Awaitable[Engine]],
+        policy: SupervisorPolicy,
+    ) -> None:
+        """Put the parts together inside a running event loop; nothing listens yet. Raises InvalidRequest for an unreadable file."""
+        self._settings = settings
+        self._model = model
+        self._telemetry = Telemetry(service="serve", version=version("adaptory"))
+        self._adapter_metrics = AdapterMetrics(self._telemetry.registry)
+        self._engine_metrics = EngineMetrics(self._telemetry.registry)
+        self._health_changed = asyncio.Event()
+
+        self._router = Router(model.base)
+        self._intake = Intake()
+        self._admission = Admission(settings.admission_limits(), time.monotonic)
+        seams = SupervisorSeams(clock=time.monotonic, sleep=asyncio.sleep)
+        self._supervisor = Supervisor(build_engine, policy, seams, self._engine_entered)
+
+        self._channel = _open_registry(settings)
+        registry = RegistryClient(self._channel, partial(_read_server_key, settings))
+        self._files = AdapterFiles(settings.state_dir / "adapters", registry)
+        limits = AdapterLimits(max_rank=settings.max_lora_rank)
+        base = ServedBase(model.base.digest, partial(check_adapter, base=model.shape, limits=limits))
+        self._cache = AdapterCache(self._supervisor, self._files, base, self._adapter_metrics)
+        self._deployment = Deployment(self._cache, self._router, settings.max_cpu_loras)
+        self._snapshot = SnapshotFile(settings.state_dir / "routing.snapshot")
+        self._snapshot_writer = SnapshotWriter(self._snapshot)
+        self._feed = RegistryFeed(registry, self._router, self._table_changed)
+        self._server = self._build_server()
+        self._add_gauges()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Endpoint]:
+        """Serve while the block runs: from the engine's start until the running requests have had their time."""
+        settings = self._settings
+        await asyncio.to_thread(self._files.clean)
+        self._router.table = await asyncio.to_thread(self._snapshot.load)
+        with self._telemetry:
+            async with self._channel:
+                grpc_address = await self._server.open()
+                try:
+                    endpoint = Endpoint(grpc_address, self._open_metrics())
+                    await self._supervisor.start()
+                    async with self._background():
+                        with published_endpoint(settings.state_dir, endpoint):
+                            yield endpoint
+                finally:
+                    await self._server.drain()
+                    await self._cache.close()
+                    await self._supervisor.stop()
+
+    @asynccontextmanager
+    async def _background(self) -> AsyncIterator[None]:
+        """Run what a server does by itself; if a part of it fails, the block is cancelled, and the failure raised."""
+        async with asyncio.TaskGroup() as tasks:
+            works = (self._feed.run(), self._snapshot_writer.run(), self._deployment.run(), self._publish_health())
+            running = [tasks.create_task(work) for work in works]
+            try:
+                yield
+            finally:
+                for task in running:
+                    task.cancel()
+
+    def _build_server(self) -> Server:
+        chat = Chat(
+            self._router,
+            Prompts(self._model.renderer, self._settings.max_model_tokens),
+            Line(self._intake, self._admission, self._cache, self._supervisor),
+            RequestMetrics(self._telemetry.registry, self._settings.max_tenant_labels),
+            load_or_make_key(self._settings.state_dir / "cache_salt.key").encode(),
+        )
+        answering = ServeServicer(chat, self._router, self._cache, self._settings.max_model_tokens)
+        operating = ServeAdminServicer(self._operated(), self._drain)
+        services = (
+            Service(
+                serve_service_pb2.DESCRIPTOR.services_by_name["ServeService"],
+                partial(serve_service_pb2_grpc.add_ServeServiceServicer_to_server, answering),
+            ),
+            Service(
+                serve_admin_service_pb2.DESCRIPTOR.services_by_name["ServeAdminService"],
+                partial(serve_admin_service_pb2_grpc.add_ServeAdminServiceServicer_to_server, operating),
+            ),
+        )
+        methods = [method for service in services for method in service.methods]
+        grpc_metrics = GrpcMetrics(self._telemetry.registry, methods)
+        interceptor = Interceptor(keyring=self._keyring(), access=ACCESS, metrics=grpc_metrics)
+        return Server(self._settings, services, interceptor)
+
+    def _keyring(self) -> FixedKeyring:
+        key_file = self._settings.admin_key_file or self._settings.state_dir / "admin.key"
+        admin_digest = digest_key(load_or_make_key(key_file))
+        return FixedKeyring({admin_digest: Role.ADMIN}, TableKeyring(self._router))
+
+    def _operated(self) -> Operated:
+        return Operated(
+            router=self._router,
+            cache=self._cache,
+            deployment=self._deployment,
+            feed=self._feed,
+            engine_metrics=self._engine_metrics,
+            base_digest=self._model.base.digest,
+            max_resident=self._settings.max_cpu_loras,
+        )
+
+    def _add_gauges(self) -> None:
+        registry = self._telemetry.registry
+        add_gauge(
+            registry,
+            "streams_in_flight",
+            "Requests under way, waiting ones included.",
+            lambda: self._intake.num_running,
+        )
+        add_gauge(
+            registry,
+            "requests_waiting",
+            "Requests that wait for a place in the engine.",
+            lambda: self._admission.num_waiting,
+        )
+        add_gauge(registry, "registry_following", "1 while the registry is followed.", lambda: self._feed.following)
+        add_gauge(
+            registry, "registry_generation", "Generation of the state served.", lambda: self._router.table.generation
+        )
+        self._telemetry.add_collector(VllmCollector())
+
+    def _open_metrics(self) -> str:
+        try:
+            return self._telemetry.serve(self._settings.metrics_address)
+        except OSError as error:
+            sentence = f"{self._settings.metrics_address} cannot be bound: {error.strerror}. Choose another port"
+            raise InvalidRequest.of_field("metrics_address", sentence) from error
+
+    def _table_changed(self, before: RoutingTable, after: RoutingTable) -> None:
+        self._snapshot_writer.keep(after)
+        self._deployment.follow(before, after)
+        self._health_changed.set()
+
+    def _engine_entered(self, state: EngineState) -> None:
+        self._engine_metrics.engine_entered(state)
+        self._health_changed.set()
+        if state is EngineState.SERVING:
+            self._deployment.refill()
+        else:
+            self._adapter_metrics.engine_emptied()
+
+    async def _drain(self) -> int:
+        draining = asyncio.ensure_future(self._intake.drain())
+        self._health_changed.set()
+        return await draining
+
+    async def _publish_health(self) -> None:
+        while True:
+            await self._health_changed.wait()
+            self._health_changed.clear()
+            is_up = self._supervisor.state is EngineState.SERVING
+            await self._server.set_serving(serving=is_up and self._router.table.is_known and self._intake.is_open)
+
+
+def _open_registry(settings: ServeSettings) -> grpc.aio.Channel:
+    try:
+        return open_channel(RegistryAddress(settings.registry_address, settings.registry_ca))
+    except OSError as error:
+        raise InvalidRequest.of_field("registry_ca", f"cannot be read: {error}") from error
+
+
+def _read_server_key(settings: ServeSettings) -> str:
+    """Read the key at every call: the trainer makes the file at its own first start, which may come after ours."""
+    try:
+        return settings.server_key_file.read_text().strip()
+    except OSError as error:
+        raise Unavailable(
+            f"server_key_file {settings.server_key_file} cannot be read: {error.strerror}. Start the trainer, or copy its key there.",
+            reason="SERVER_KEY_MISSING",
+        ) from error
