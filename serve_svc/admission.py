@@ -113,8 +113,9 @@ class Admission:
         while self.num_in_flight < self._limits.max_in_flight and (waiter := self._pick_next()):
             self._queues.move_to_end(waiter.tenant)
             self._leave_queue(waiter)
-            self._in_flight[waiter.engine_id] += 1
-            waiter.granted.set_result(None)
+            if not waiter.granted.cancelled():  # else its caller gave up in this very turn and is about to run
+                self._in_flight[waiter.engine_id] += 1
+                waiter.granted.set_result(None)
 
     def _pick_next(self) -> _Waiter | None:
         heads = [queue[0] for queue in self._queues.values()]
@@ -141,7 +142,8 @@ class Admission:
         self._grant_places()
 
     def _leave_queue(self, waiter: _Waiter) -> None:
-        queue = self._queues[waiter.tenant]
-        queue.remove(waiter)
+        queue = self._queues.get(waiter.tenant, deque())
+        if waiter in queue:
+            queue.remove(waiter)
         if not queue:
-            del self._queues[waiter.tenant]
+            self._queues.pop(waiter.tenant, None)

@@ -176,8 +176,9 @@ class Supervisor:
         while not session.death.done():
             await self._examine(session)
             nap = asyncio.create_task(self._seams.sleep(self._policy.poll_s))
+            waiting: set[asyncio.Future[EngineDead] | asyncio.Task[None]] = {session.death, nap}
             try:
-                await asyncio.wait([session.death, nap], return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             finally:
                 nap.cancel()
         return session.death.result()
