@@ -1,0 +1,1 @@
+"""What exists: tenants and keys, datasets, bots, versions and routes, their files, and the feed that tells servers of them."""

@@ -1,0 +1,186 @@
+"""Bots: what each does, on which base, and which of its versions answer. The routes are changed in `routes.py`."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, insert, select
+from sqlalchemy.exc import IntegrityError
+
+from adaptory.core.auth import not_found
+from adaptory.core.errors import AlreadyExists
+from adaptory.core.names import BotName, TenantName, VersionName
+from trainer_svc.bots.kinds import BotKind
+from trainer_svc.clock import Clock
+from trainer_svc.registry import tables
+from trainer_svc.registry.changes import record_change
+from trainer_svc.registry.database import Database
+from trainer_svc.registry.pages import Page, PageRequest
+from trainer_svc.registry.tenants import read_tenant
+
+_DEFAULT_MAX_LOSS_RATIO = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationDefaults:
+    """How a bot generates unless a request says otherwise; a zero is the server's default."""
+
+    max_output_tokens: int
+    temperature: float
+    top_p: float
+
+
+@dataclass(frozen=True, slots=True)
+class QualityGate:
+    """What a version must reach; 0 is the default: not worse than the base."""
+
+    max_loss_ratio: float
+
+    def is_passed(self, *, base_loss: float, adapter_loss: float) -> bool:
+        """Tell whether held-out losses, in nats, are good enough. NaN never is."""
+        return adapter_loss <= base_loss * self.effective_max_loss_ratio
+
+    @property
+    def effective_max_loss_ratio(self) -> float:
+        """The ratio that counts."""
+        return self.max_loss_ratio or _DEFAULT_MAX_LOSS_RATIO
+
+
+@dataclass(frozen=True, slots=True)
+class Routes:
+    """Which versions answer; None until the first promotion. `revision` counts the changes."""
+
+    production: VersionName | None
+    previous: VersionName | None
+    revision: int
+
+    @property
+    def etag(self) -> str:
+        """What a caller sends back to change only what it has seen."""
+        return f"r{self.revision}"
+
+    def find_route_of(self, version: VersionName) -> str | None:
+        """Return the name of the route that names a version, None when none does."""
+        named = {"production": self.production, "previous": self.previous}
+        return next((route for route, target in named.items() if target == version), None)
+
+
+@dataclass(frozen=True, slots=True)
+class BotDraft:
+    """What a new bot is to be."""
+
+    name: BotName
+    kind: BotKind
+    base_model: str
+    display_name: str
+    system_prompt: str
+    generation: GenerationDefaults
+    gate: QualityGate
+
+
+@dataclass(frozen=True, slots=True)
+class Bot:
+    """One bot as it is now."""
+
+    draft: BotDraft
+    routes: Routes
+    create_time: datetime
+
+    @property
+    def name(self) -> BotName:
+        """The bot's name."""
+        return self.draft.name
+
+
+class Bots:
+    """Keeps bots in the database."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    async def create(self, draft: BotDraft) -> Bot:
+        """Keep a new bot and tell servers of it. Raises NotFound for the tenant, AlreadyExists when the id is taken."""
+        bot = Bot(draft, Routes(None, None, revision=1), self._clock())
+
+        def insert_bot(transaction: Connection) -> None:
+            read_tenant(transaction, TenantName(draft.name.tenant))
+            try:
+                transaction.execute(insert(tables.bots).values(_to_columns(bot)))
+            except IntegrityError as error:
+                message = f"{draft.name} exists already; choose another id."
+                raise AlreadyExists(message, metadata={"name": draft.name}) from error
+            record_change(transaction, str(draft.name))
+
+        await self._database.write(insert_bot)
+        return bot
+
+    async def get(self, name: BotName) -> Bot:
+        """Return a bot. Raises NotFound."""
+        return await self._database.read(lambda transaction: read_bot(transaction, name))
+
+    async def list(self, tenant: TenantName, page: PageRequest) -> Page[Bot]:
+        """Return a page of a tenant's bots, by id. Raises NotFound when there is no such tenant."""
+        table = tables.bots
+        query = (
+            select(table)
+            .where(table.c.tenant == tenant.tenant, table.c.bot > page.after)
+            .order_by(table.c.bot)
+            .limit(page.size + 1)
+        )
+
+        def read_bots(transaction: Connection) -> list[Bot]:
+            read_tenant(transaction, tenant)
+            return [to_bot(row) for row in transaction.execute(query)]
+
+        return page.cut(await self._database.read(read_bots), key=lambda bot: bot.name.bot)
+
+
+def read_bot(transaction: Connection, name: BotName) -> Bot:
+    """Return a bot within a transaction. Raises NotFound."""
+    table = tables.bots
+    query = select(table).where(table.c.tenant == name.tenant, table.c.bot == name.bot)
+    row = transaction.execute(query).one_or_none()
+    if row is None:
+        raise not_found(str(name))
+    return to_bot(row)
+
+
+def to_bot(row: Row[Any]) -> Bot:
+    """Turn a row of the table into what it says."""
+    name = BotName(row.tenant, row.bot)
+    draft = BotDraft(
+        name=name,
+        kind=BotKind(row.kind),
+        base_model=row.base_model,
+        display_name=row.display_name,
+        system_prompt=row.system_prompt,
+        generation=GenerationDefaults(row.max_output_tokens, row.temperature, row.top_p),
+        gate=QualityGate(row.max_loss_ratio),
+    )
+    routes = Routes(_to_version(name, row.production), _to_version(name, row.previous), row.routes_revision)
+    return Bot(draft, routes, row.create_time)
+
+
+def _to_version(bot: BotName, number: int) -> VersionName | None:
+    return VersionName(bot.tenant, bot.bot, number) if number else None
+
+
+def _to_columns(bot: Bot) -> dict[str, object]:
+    draft = bot.draft
+    return {
+        "tenant": draft.name.tenant,
+        "bot": draft.name.bot,
+        "kind": draft.kind,
+        "base_model": draft.base_model,
+        "display_name": draft.display_name,
+        "system_prompt": draft.system_prompt,
+        "max_output_tokens": draft.generation.max_output_tokens,
+        "temperature": draft.generation.temperature,
+        "top_p": draft.generation.top_p,
+        "max_loss_ratio": draft.gate.max_loss_ratio,
+        "production": 0,
+        "previous": 0,
+        "routes_revision": bot.routes.revision,
+        "create_time": bot.create_time,
+    }

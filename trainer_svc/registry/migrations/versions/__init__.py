@@ -1,0 +1,1 @@
+"""The migrations, oldest first. A migration that was released is never edited."""

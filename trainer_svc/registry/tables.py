@@ -1,0 +1,183 @@
+"""The tables of the registry, as the newest migration leaves them. What they mean is told by the module that owns each."""
+
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    Dialect,
+    Float,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+)
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+# SQLite counts up by itself only in a column that is INTEGER to the letter.
+_Counter = BigInteger().with_variant(Integer, "sqlite")
+
+
+class UtcTime(TypeDecorator[datetime]):
+    """A moment, kept as whole microseconds since 1970: SQLite has no time zones and would drop them silently."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:  # noqa: ARG002 - SQLAlchemy's signature
+        """Turn an aware moment into microseconds."""
+        return None if value is None else (value - _EPOCH) // _MICROSECOND
+
+    def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - SQLAlchemy's signature
+        """Turn microseconds into an aware moment."""
+        return None if value is None else _EPOCH + value * _MICROSECOND
+
+
+metadata = MetaData()
+
+tenants = Table(
+    "tenants",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("display_name", Text, nullable=False),
+    Column("max_requests_in_flight", Integer, nullable=False),
+    Column("create_time", UtcTime, nullable=False),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("seq", _Counter, primary_key=True),
+    Column("tenant", Text, ForeignKey("tenants.tenant"), nullable=False),
+    Column("key", Text, nullable=False, unique=True),
+    Column("digest", Text, nullable=False, unique=True),
+    Column("display_name", Text, nullable=False),
+    Column("create_time", UtcTime, nullable=False),
+    Column("revoke_time", UtcTime),
+    sqlite_autoincrement=True,
+)
+
+datasets = Table(
+    "datasets",
+    metadata,
+    Column("seq", _Counter, primary_key=True),
+    Column("tenant", Text, ForeignKey("tenants.tenant"), nullable=False),
+    Column("dataset", Text, nullable=False, unique=True),
+    Column("kind", Text, nullable=False),
+    Column("format", Text, nullable=False),
+    Column("display_name", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("digest", Text, nullable=False),
+    Column("report", JSON, nullable=False),
+    Column("create_time", UtcTime, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+bots = Table(
+    "bots",
+    metadata,
+    Column("tenant", Text, ForeignKey("tenants.tenant"), primary_key=True),
+    Column("bot", Text, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("base_model", Text, nullable=False),
+    Column("display_name", Text, nullable=False),
+    Column("system_prompt", Text, nullable=False),
+    Column("max_output_tokens", Integer, nullable=False),
+    Column("temperature", Float, nullable=False),
+    Column("top_p", Float, nullable=False),
+    Column("max_loss_ratio", Float, nullable=False),
+    # Numbers of versions; 0 is none, since version 0 is never routed.
+    Column("production", Integer, nullable=False),
+    Column("previous", Integer, nullable=False),
+    Column("routes_revision", Integer, nullable=False),
+    Column("create_time", UtcTime, nullable=False),
+)
+
+versions = Table(
+    "versions",
+    metadata,
+    # The number the engine knows the version by: counts up over all tenants, never used again.
+    Column("engine_id", _Counter, primary_key=True),
+    Column("tenant", Text, nullable=False),
+    Column("bot", Text, nullable=False),
+    Column("number", Integer, nullable=False),
+    # Unique: a job makes one version at most, whatever else goes wrong.
+    Column("training_job", Text, ForeignKey("training_jobs.job"), nullable=False, unique=True),
+    Column("state", Text, nullable=False),
+    Column("digest", Text, nullable=False),
+    Column("files", JSON, nullable=False),
+    Column("rank", Integer, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("system_prompt", Text, nullable=False),
+    Column("lineage", JSON, nullable=False),
+    Column("evaluation", JSON, nullable=False),
+    Column("rejection", Text, nullable=False),
+    Column("create_time", UtcTime, nullable=False),
+    ForeignKeyConstraint(["tenant", "bot"], ["bots.tenant", "bots.bot"]),
+    UniqueConstraint("tenant", "bot", "number"),
+    sqlite_autoincrement=True,
+)
+
+training_jobs = Table(
+    "training_jobs",
+    metadata,
+    Column("seq", _Counter, primary_key=True),
+    Column("tenant", Text, ForeignKey("tenants.tenant"), nullable=False),
+    Column("job", Text, nullable=False, unique=True),
+    Column("bot", Text, nullable=False),
+    Column("dataset", Text, ForeignKey("datasets.dataset"), nullable=False),
+    Column("settings", JSON, nullable=False),
+    # As it was asked for, 0 for all there is; the plan has the limit that counts.
+    Column("memory_limit_bytes", BigInteger, nullable=False),
+    Column("plan", JSON, nullable=False),
+    Column("state", Text, nullable=False, index=True),
+    # Rises with every claim; what an earlier attempt still writes is refused.
+    Column("attempt", Integer, nullable=False),
+    Column("num_lost", Integer, nullable=False),
+    Column("progress", JSON),
+    Column("version", Integer, nullable=False),
+    # A google.rpc.Status, serialised: kept exactly as callers get it.
+    Column("error", LargeBinary, nullable=False),
+    Column("measured_peak_bytes", BigInteger, nullable=False),
+    Column("create_time", UtcTime, nullable=False),
+    Column("start_time", UtcTime),
+    Column("end_time", UtcTime),
+    ForeignKeyConstraint(["tenant", "bot"], ["bots.tenant", "bots.bot"]),
+    sqlite_autoincrement=True,
+)
+
+job_events = Table(
+    "job_events",
+    metadata,
+    Column("job", Text, ForeignKey("training_jobs.job"), primary_key=True),
+    Column("sequence", Integer, primary_key=True),
+    Column("time", UtcTime, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("body", JSON, nullable=False),
+)
+
+changes = Table(
+    "changes",
+    metadata,
+    Column("generation", _Counter, primary_key=True),
+    Column("name", Text, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+requests = Table(
+    "requests",
+    metadata,
+    Column("tenant", Text, ForeignKey("tenants.tenant"), primary_key=True),
+    Column("request_id", Text, primary_key=True),
+    Column("request_digest", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("create_time", UtcTime, nullable=False),
+)
