@@ -1,0 +1,137 @@
+"""Where a worker computes and how its memory is counted, limited and measured: the CPU's process data, or a CUDA device.
+
+Everything counts above a *baseline*: the worker with its libraries loaded and warm, before rows and base. Owns the limit and the
+measured peaks; what a job should take is predicted by `trainer_svc.memory`.
+"""
+
+import ctypes
+import os
+import resource
+from pathlib import Path
+from typing import Protocol
+
+import torch
+
+# glibc's mallopt parameters (malloc.h).
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -2, -3, -8
+_MAX_MMAP_THRESHOLD_BYTES = 32 << 20
+_NEVER_TRIM_BYTES = 1 << 30
+_KILOBYTE = 1024
+
+
+class Memory(Protocol):
+    """The memory of the device a job runs on, in bytes above the baseline."""
+
+    def limit(self, limit_bytes: int) -> None:
+        """Make every allocation fail that would take the job above the limit."""
+
+    def lift(self) -> None:
+        """Take the limit away, so that a job that hit it can still say so."""
+
+    def begin_phase(self) -> None:
+        """Forget the peak so far."""
+
+    def peak_bytes(self) -> int:
+        """Return the most that was taken since the phase began."""
+
+
+class HostMemory:
+    """The process's own data, limited by RLIMIT_DATA; the peak is of resident memory (VmHWM)."""
+
+    def __init__(self) -> None:
+        """Take the baseline now."""
+        self._baseline_data_bytes = _read_status("VmData")
+        self._baseline_resident_bytes = _read_status("VmRSS")
+
+    def limit(self, limit_bytes: int) -> None:
+        """Let the kernel refuse private writable memory above the baseline and the limit."""
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        resource.setrlimit(resource.RLIMIT_DATA, (self._baseline_data_bytes + limit_bytes, hard))
+
+    def lift(self) -> None:
+        """Raise the soft limit back to the hard one."""
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))
+
+    def begin_phase(self) -> None:
+        """Reset the kernel's high-water mark of this process (proc(5), clear_refs)."""
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+    def peak_bytes(self) -> int:
+        """Return the high-water mark above the baseline."""
+        return max(0, _read_status("VmHWM") - self._baseline_resident_bytes)
+
+
+class CudaMemory:
+    """A CUDA device's memory as PyTorch's allocator holds it; the context before the job is the baseline."""
+
+    def __init__(self, device: torch.device) -> None:
+        """Keep the device; nothing of the job is on it yet."""
+        self._device = device
+
+    def limit(self, limit_bytes: int) -> None:
+        """Cap the allocator: beyond it PyTorch raises OutOfMemoryError."""
+        total_bytes = torch.cuda.get_device_properties(self._device).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(1.0, limit_bytes / total_bytes), self._device)
+
+    def lift(self) -> None:
+        """Do nothing: saying so takes no device memory."""
+
+    def begin_phase(self) -> None:
+        """Reset the allocator's peak."""
+        torch.cuda.reset_peak_memory_stats(self._device)
+
+    def peak_bytes(self) -> int:
+        """Return the most the allocator reserved."""
+        return torch.cuda.max_memory_reserved(self._device)
+
+
+def settle_process() -> None:
+    """Set what must be set before the first tensor: the allocators of host and device, no autograd.
+
+    Blocks below 32 MiB stay on the heap and the heap is never given back: glibc would else unmap and fault in again the activations
+    of each step, which takes longer than the arithmetic on them. One arena, so that a limit is not spent on empty ones.
+    """
+    libc = ctypes.CDLL(None)
+    for parameter, value in (
+        (_M_ARENA_MAX, 1),
+        (_M_MMAP_THRESHOLD, _MAX_MMAP_THRESHOLD_BYTES),
+        (_M_TRIM_THRESHOLD, _NEVER_TRIM_BYTES),
+        (_M_TOP_PAD, 1 << 20),
+    ):
+        libc.mallopt(parameter, value)
+    os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
+    torch.set_grad_enabled(False)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+def open_device() -> tuple[torch.device, Memory]:
+    """Return the device to train on, CUDA where there is one, and its memory at the baseline.
+
+    Thread pools and kernels are started before the baseline is taken: they belong to the libraries.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    _warm_up(device)
+    return device, CudaMemory(device) if device.type == "cuda" else HostMemory()
+
+
+def describe_device(device: torch.device) -> str:
+    """Return what the device is, for the record."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"CPU, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"
+
+
+def _warm_up(device: torch.device) -> None:
+    matrix = torch.ones(256, 256, dtype=torch.bfloat16, device=device)
+    product = torch.addmm(matrix, matrix, matrix.T)
+    torch.baddbmm(matrix[None], matrix[None], matrix[None])
+    torch.log_softmax(product, -1, dtype=torch.float32).exp_()
+
+
+def _read_status(field: str) -> int:
+    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+        if line.startswith(field + ":"):
+            return int(line.split()[1]) * _KILOBYTE
+    raise KeyError(field)

@@ -1,0 +1,83 @@
+"""Tells the runner how a job goes: heartbeats, progress, speed, and the peak of each phase."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from trainer_svc.jobs.workspace import Phase, Progress, Workspace
+from trainer_svc.worker.device import Memory
+
+
+class Meter:
+    """Writes to one workspace; `phase_peak_bytes` fills as phases end."""
+
+    def __init__(self, workspace: Workspace, memory: Memory) -> None:
+        """Begin with no phase measured."""
+        self._workspace = workspace
+        self._memory = memory
+        self._phase = Phase.LOAD
+        self._begun_s = self._last_s = time.monotonic()
+        self._num_tokens = self._num_rows = 0
+        self.phase_peak_bytes: dict[str, int] = {}
+        self.train_losses: list[float] = []
+
+    @property
+    def peak_bytes(self) -> int:
+        """The most that was taken so far, above the baseline."""
+        return max(self._memory.peak_bytes(), *self.phase_peak_bytes.values(), 0)
+
+    @property
+    def phase_seconds(self) -> float:
+        """Seconds since the phase began."""
+        return time.monotonic() - self._begun_s
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Row tokens a second since the phase began; shared tokens count for every row they belong to."""
+        return self._num_tokens / max(self.phase_seconds, 1e-9)
+
+    @contextmanager
+    def measure(self, phase: Phase) -> Iterator[None]:
+        """Measure a phase's peak, even when it fails."""
+        self._phase = phase
+        self._begun_s = self._last_s = time.monotonic()
+        self._num_tokens = self._num_rows = 0
+        self._memory.begin_phase()
+        self.beat()
+        self._workspace.append_progress(
+            Progress(phase, step=len(self.train_losses), num_steps=0, peak_bytes=self.peak_bytes)
+        )
+        try:
+            yield
+        finally:
+            self.phase_peak_bytes[phase] = self._memory.peak_bytes()
+
+    def beat(self) -> None:
+        """Say that the worker lives."""
+        self._workspace.beat()
+
+    def count(self, *, num_rows: int, num_tokens: int) -> None:
+        """Count the rows of a micro-batch that was computed."""
+        self._num_rows += num_rows
+        self._num_tokens += num_tokens
+        self.beat()
+
+    def report_step(self, *, num_steps: int, loss: float, learning_rate: float) -> None:
+        """Report an optimizer step."""
+        self.train_losses.append(loss)
+        step, now = len(self.train_losses), time.monotonic()
+        self._workspace.append_progress(
+            Progress(
+                phase=self._phase,
+                step=step,
+                num_steps=num_steps,
+                loss=loss,
+                learning_rate=learning_rate,
+                tokens_per_second=self.tokens_per_second,
+                rows_per_second=self._num_rows / max(self.phase_seconds, 1e-9),
+                step_seconds=now - self._last_s,
+                eta_s=self.phase_seconds / step * (num_steps - step),
+                peak_bytes=self.peak_bytes,
+            )
+        )
+        self._last_s = now

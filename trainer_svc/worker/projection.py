@@ -1,0 +1,63 @@
+"""One matrix product of a decoder layer with its LoRA adapter, forward and backward.
+
+Frozen weights have no gradient; adapter gradients go straight into their fp32 sums.
+"""
+
+from collections.abc import Sequence
+
+import torch
+
+from trainer_svc.worker.adapter import LoraGroup
+from trainer_svc.worker.base import FrozenLinears
+
+
+class Projection:
+    """y = x Wᵀ + b + (x Aᵀ) s Bᵀ for the linear layers of one group, which share x and therefore their stacked A."""
+
+    def __init__(self, frozen: FrozenLinears, lora: LoraGroup | None) -> None:
+        """Join frozen layers with their adapter, or with none."""
+        self._frozen = frozen
+        self._lora = lora
+
+    def lower(self, x: torch.Tensor) -> torch.Tensor:
+        """Return (x Aᵀ) s, [N, ranks of the group]; [N, 0] without an adapter."""
+        if self._lora is None:
+            return x.new_empty(x.shape[0], 0)
+        return (x @ self._lora.down.T).mul_(self._lora.scale)
+
+    def forward(self, x: torch.Tensor, low: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
+        """Return y, [N, out], from x and `lower(x)`; `residual` is added on the way."""
+        dense = self._frozen.weight.dense()
+        y = x @ dense.T if residual is None else torch.addmm(residual, x, dense.T)
+        if self._frozen.bias is not None:
+            y += self._frozen.bias
+        if self._lora is not None:
+            for out, part, up in zip(self._split(y), self._split_low(low), self._lora.ups, strict=True):
+                out.addmm_(part, up.T)
+        return y
+
+    def backward(self, grad: torch.Tensor, x: torch.Tensor, low: torch.Tensor) -> torch.Tensor:
+        """Return the gradient of x from that of y, and add the adapter's gradients to their sums."""
+        grad_x = grad @ self._frozen.weight.dense()
+        if self._lora is None:
+            return grad_x
+        grad_low = torch.empty_like(low)
+        for out, part, part_grad, up, up_grad in zip(
+            self._split(grad),
+            self._split_low(low),
+            self._split_low(grad_low),
+            self._lora.ups,
+            self._lora.up_grads,
+            strict=True,
+        ):
+            torch.mm(out, up, out=part_grad)
+            up_grad.add_((part.T @ out).T)
+        grad_low.mul_(self._lora.scale)
+        self._lora.down_grad.add_(grad_low.T @ x)
+        return grad_x.addmm_(grad_low, self._lora.down)
+
+    def _split(self, y: torch.Tensor) -> Sequence[torch.Tensor]:
+        return y.split_with_sizes(self._frozen.widths, 1)
+
+    def _split_low(self, low: torch.Tensor) -> Sequence[torch.Tensor]:
+        return low.chunk(len(self._frozen.widths), 1)

@@ -1,0 +1,77 @@
+"""Reads the rows of a job, renders them, and says in which order they are trained.
+
+Nothing is clipped: a row that is too long or has nothing to learn is counted, and too many of them refuse the data.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from adaptory.core.errors import InvalidRequest
+from adaptory.core.prompting import Message, RenderedRow, Renderer
+
+MAX_LEFT_OUT_SHARE = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The rows that can be trained or judged on, and how many were left out for which reason."""
+
+    rows: tuple[RenderedRow, ...]
+    num_too_long: int
+    num_unlearned: int
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of all rows."""
+        return sum(len(row.ids) for row in self.rows)
+
+
+def load_rows(file: Path, renderer: Renderer, max_row_tokens: int) -> Rows:
+    """Render a JSONL file of `{"messages": [...]}`.
+
+    Raises:
+        InvalidRequest: No row can be used, or more than 2 % are too long or have nothing to learn.
+    """
+    rendered = [renderer.render_row(messages) for messages in _read_messages(file)]
+    fitting = [row for row in rendered if len(row.ids) <= max_row_tokens]
+    kept = tuple(row for row in fitting if any(row.learned[1:]))
+    rows = Rows(kept, num_too_long=len(rendered) - len(fitting), num_unlearned=len(fitting) - len(kept))
+    if not kept or len(rendered) - len(kept) > MAX_LEFT_OUT_SHARE * len(rendered):
+        raise InvalidRequest(
+            f"{rows.num_too_long} of {len(rendered)} rows have more than {max_row_tokens} tokens and {rows.num_unlearned} have"
+            f" nothing to learn; at most {MAX_LEFT_OUT_SHARE:.0%} may: shorten them, or raise max_row_tokens",
+            reason="ROWS_UNUSABLE",
+            metadata={
+                "num_rows": len(rendered),
+                "num_too_long": rows.num_too_long,
+                "num_unlearned": rows.num_unlearned,
+                "max_row_tokens": max_row_tokens,
+            },
+        )
+    return rows
+
+
+def order_batches(
+    rows: Sequence[RenderedRow], *, batch_rows: int, epochs: int, seed: int
+) -> Iterator[list[RenderedRow]]:
+    """Yield the rows of each optimizer step: every epoch a new order, the same for the same seed; its last batch may be smaller."""
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(epochs):
+        order = torch.randperm(len(rows), generator=generator).tolist()
+        for begin in range(0, len(order), batch_rows):
+            yield [rows[index] for index in order[begin : begin + batch_rows]]
+
+
+def count_batches(num_rows: int, *, batch_rows: int, epochs: int) -> int:
+    """Return how many batches `order_batches` yields."""
+    return epochs * -(-num_rows // batch_rows)
+
+
+def _read_messages(file: Path) -> Iterator[list[Message]]:
+    with file.open(encoding="utf-8") as lines:
+        for line in lines:
+            yield [Message(turn["role"], turn["content"]) for turn in json.loads(line)["messages"]]
