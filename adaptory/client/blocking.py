@@ -143,6 +143,7 @@ class BlockingJobs(Twin[Jobs]):
     list_all = _iterates(Jobs.list_all)
     watch = _iterates(Jobs.watch)
     cancel = _waits(Jobs.cancel)
+    wait_until_ready = _waits(Jobs.wait_until_ready)
 
 
 class BlockingChat(Twin[Chat]):
@@ -152,6 +153,7 @@ class BlockingChat(Twin[Chat]):
     stream = _iterates(Chat.stream)
     list_bots = _iterates(Chat.list_bots)
     count_tokens = _waits(Chat.count_tokens)
+    wait_until_ready = _waits(Chat.wait_until_ready)
 
 
 class BlockingServing(Twin[Serving]):

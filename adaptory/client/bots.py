@@ -16,7 +16,7 @@ class Bots:
     def __init__(self, connection: Connection) -> None:
         """Call over `connection`, to trainer_svc."""
         self._connection = connection
-        self._registry = RegistryServiceStub(connection.channel)
+        self._registry = RegistryServiceStub(connection.channel)  # type: ignore[no-untyped-call]  # generated
 
     async def create(self, tenant: str, bot_id: str, bot: Bot) -> Bot:
         """Create `tenants/{tenant}/bots/{bot_id}`; `bot` needs `kind` and `base_model`."""

@@ -8,12 +8,13 @@ import grpc
 from adaptory.client.connection import LONG_DEADLINE_S, Connection
 from adaptory.client.errors import RpcFailed
 from adaptory.client.pages import walk_pages
+from adaptory.client.readiness import wait_until_serving
 from adaptory.serve.v1 import serve_service_pb2 as pb
 from adaptory.serve.v1.generation_pb2 import GenerationOptions
 from adaptory.serve.v1.serve_service_pb2_grpc import ServeServiceStub
 
-Conversation = Sequence[pb.ChatMessage]
-"""Turns that alternate; the first and the last are the user's."""
+Conversation = str | Sequence[pb.ChatMessage]
+"""A question, or turns that alternate, of which the first and the last are the user's."""
 
 
 class Chat:
@@ -25,7 +26,7 @@ class Chat:
     def __init__(self, connection: Connection) -> None:
         """Call over `connection`, to serve_svc."""
         self._connection = connection
-        self._serve = ServeServiceStub(connection.channel)
+        self._serve = ServeServiceStub(connection.channel)  # type: ignore[no-untyped-call]  # generated
 
     async def ask(
         self,
@@ -36,7 +37,7 @@ class Chat:
         deadline_s: float = LONG_DEADLINE_S,
     ) -> pb.ChatUnaryResponse:
         """Return the bot's next turn as a whole."""
-        request = pb.ChatRequest(name=bot, messages=conversation, options=options)
+        request = pb.ChatRequest(name=bot, messages=_turns(conversation), options=options)
         return await self._connection.call(self._serve.ChatUnary, request, deadline_s=deadline_s)
 
     async def stream(
@@ -48,7 +49,7 @@ class Chat:
         deadline_s: float = LONG_DEADLINE_S,
     ) -> AsyncIterator[pb.ChatResponse]:
         """Yield the bot's next turn as it is made; the last piece has `finish`, and a stream that ends without one raises."""
-        request = pb.ChatRequest(name=bot, messages=conversation, options=options)
+        request = pb.ChatRequest(name=bot, messages=_turns(conversation), options=options)
         finished = False
         async with aclosing(self._connection.stream(self._serve.Chat, request, deadline_s=deadline_s)) as pieces:
             async for piece in pieces:
@@ -69,8 +70,12 @@ class Chat:
 
     async def count_tokens(self, bot: str, conversation: Conversation) -> pb.CountTokensResponse:
         """Return how many tokens the conversation takes and how many the engine holds."""
-        request = pb.CountTokensRequest(name=bot, messages=conversation)
+        request = pb.CountTokensRequest(name=bot, messages=_turns(conversation))
         return await self._connection.call(self._serve.CountTokens, request)
+
+    async def wait_until_ready(self, *, deadline_s: float) -> None:
+        """Return when serve_svc serves; its engine takes some time to start."""
+        await wait_until_serving(self._connection, "adaptory.serve.v1.ServeService", deadline_s=deadline_s)
 
 
 def user(content: str) -> pb.ChatMessage:
@@ -81,3 +86,7 @@ def user(content: str) -> pb.ChatMessage:
 def assistant(content: str) -> pb.ChatMessage:
     """Return a turn of the bot."""
     return pb.ChatMessage(role=pb.ChatMessage.ROLE_ASSISTANT, content=content)
+
+
+def _turns(conversation: Conversation) -> Sequence[pb.ChatMessage]:
+    return [user(conversation)] if isinstance(conversation, str) else conversation

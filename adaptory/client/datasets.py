@@ -39,7 +39,7 @@ class Datasets:
     def __init__(self, connection: Connection, patience: Patience) -> None:
         """Call over `connection`, to trainer_svc; `patience` says how long an interrupted upload is taken up again."""
         self._connection = connection
-        self._registry = RegistryServiceStub(connection.channel)
+        self._registry = RegistryServiceStub(connection.channel)  # type: ignore[no-untyped-call]  # generated
         self._patience = patience
 
     async def upload(self, tenant: str, upload: Upload, *, on_bytes: OnBytes = lambda _sent, _total: None) -> Dataset:

@@ -8,6 +8,7 @@ from adaptory.client.connection import LONG_DEADLINE_S, Connection
 from adaptory.client.errors import RpcFailed, is_interruption
 from adaptory.client.pages import walk_pages
 from adaptory.client.patience import Patience
+from adaptory.client.readiness import wait_until_serving
 from adaptory.trainer.v1 import trainer_service_pb2 as pb
 from adaptory.trainer.v1.trainer_service_pb2_grpc import TrainerServiceStub
 from adaptory.trainer.v1.training_job_pb2 import MemoryPlan, TrainingEvent, TrainingJob
@@ -21,7 +22,7 @@ class Jobs:
     def __init__(self, connection: Connection, patience: Patience) -> None:
         """Call over `connection`, to trainer_svc; `patience` says how long an interrupted watch is taken up again."""
         self._connection = connection
-        self._trainer = TrainerServiceStub(connection.channel)
+        self._trainer = TrainerServiceStub(connection.channel)  # type: ignore[no-untyped-call]  # generated
         self._patience = patience
 
     async def plan(self, job: TrainingJob) -> MemoryPlan:
@@ -73,6 +74,10 @@ class Jobs:
     async def cancel(self, name: str) -> TrainingJob:
         """Ask a job to stop; it becomes CANCELLED."""
         return await self._connection.call(self._trainer.CancelTrainingJob, pb.CancelTrainingJobRequest(name=name))
+
+    async def wait_until_ready(self, *, deadline_s: float) -> None:
+        """Return when trainer_svc serves."""
+        await wait_until_serving(self._connection, "adaptory.trainer.v1.TrainerService", deadline_s=deadline_s)
 
 
 def tenant_of(name: str) -> str:

@@ -11,7 +11,7 @@ class Serving:
     def __init__(self, connection: Connection) -> None:
         """Call over `connection`, to serve_svc."""
         self._connection = connection
-        self._admin = ServeAdminServiceStub(connection.channel)
+        self._admin = ServeAdminServiceStub(connection.channel)  # type: ignore[no-untyped-call]  # generated
 
     async def get_residency(self) -> pb.Residency:
         """Return which adapters are in the engine and how many requests use each."""

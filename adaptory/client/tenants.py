@@ -15,7 +15,7 @@ class Tenants:
     def __init__(self, connection: Connection) -> None:
         """Call over `connection`, to trainer_svc."""
         self._connection = connection
-        self._registry = RegistryServiceStub(connection.channel)
+        self._registry = RegistryServiceStub(connection.channel)  # type: ignore[no-untyped-call]  # generated
 
     async def create(self, tenant_id: str, *, display_name: str = "", max_requests_in_flight: int = 0) -> Tenant:
         """Create a tenant; `max_requests_in_flight` 0 takes the service's default."""

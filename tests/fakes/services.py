@@ -1,14 +1,18 @@
 # ruff: noqa: D102 - the methods are the contract's own
 """Both services, small and scripted: real gRPC servers behind the product's own interceptor, no training, no engine."""
 
+import asyncio
 import hashlib
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
 import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import aio as health_aio
 from prometheus_client import CollectorRegistry
 
 from adaptory.core.auth import FixedKeyring, Role, digest_key
@@ -287,6 +291,7 @@ class ScriptedServices:
         self.serve = ScriptedServe(self.script)
         self.trainer_address = ""
         self.server_address = ""
+        self._health = health_aio.HealthServicer()
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -295,6 +300,7 @@ class ScriptedServices:
         registry_grpc.add_RegistryServiceServicer_to_server(self.registry, trainer)
         trainer_grpc.add_TrainerServiceServicer_to_server(self.trainer, trainer)
         serve_grpc.add_ServeServiceServicer_to_server(self.serve, server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         self.trainer_address = f"127.0.0.1:{trainer.add_insecure_port('127.0.0.1:0')}"
         self.server_address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
         for listener in (trainer, server):
@@ -302,11 +308,32 @@ class ScriptedServices:
             self._stack.push_async_callback(listener.stop, None)
         return self
 
+    async def set_serving(self) -> None:
+        """Say that the server serves; until then health does not know it."""
+        await self._health.set("adaptory.serve.v1.ServeService", health_pb2.HealthCheckResponse.SERVING)
+
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Stop listening."""
         await self._stack.aclose()
+
+
+@contextmanager
+def open_in_thread() -> Iterator[ScriptedServices]:
+    """Run both services on a loop in another thread, for code without asyncio."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    services = ScriptedServices()
+    asyncio.run_coroutine_threadsafe(services.__aenter__(), loop).result()
+    try:
+        yield services
+    finally:
+        asyncio.run_coroutine_threadsafe(services.__aexit__(None, None, None), loop).result()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
 
 
 class _NoTenants:

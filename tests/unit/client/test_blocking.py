@@ -1,15 +1,13 @@
 """The blocking client: the same promises without asyncio."""
 
-import asyncio
 import inspect
-import threading
 from collections.abc import Iterator
 
 import pytest
 
 from adaptory.client import AdaptoryClient, BlockingClient, RpcFailed, user
 from adaptory.trainer.v1.training_job_pb2 import TrainingJob
-from tests.fakes.services import KEY, ScriptedServices
+from tests.fakes.services import KEY, ScriptedServices, open_in_thread
 
 BOT = "tenants/aurora/bots/faq"
 
@@ -17,16 +15,8 @@ BOT = "tenants/aurora/bots/faq"
 @pytest.fixture
 def services() -> Iterator[ScriptedServices]:
     """Both services, scripted, on a loop in another thread."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    services = ScriptedServices()
-    asyncio.run_coroutine_threadsafe(services.__aenter__(), loop).result()
-    yield services
-    asyncio.run_coroutine_threadsafe(services.__aexit__(None, None, None), loop).result()
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join()
-    loop.close()
+    with open_in_thread() as services:
+        yield services
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """The asyncio client against both services, scripted."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -156,8 +157,24 @@ async def test_unfinished_answer_is_an_error(client: AdaptoryClient, services: S
 
 async def test_whole_answer(client: AdaptoryClient, services: ScriptedServices) -> None:
     """The unary twin returns the answer with the version that gave it."""
-    answer = await client.chat.ask(BOT, [user("How long?")])
+    answer = await client.chat.ask(BOT, "How long?")
     assert (answer.text, answer.finish.version) == (services.script.answer, f"{BOT}/versions/1")
+
+
+async def test_readiness_is_waited_for(client: AdaptoryClient, services: ScriptedServices) -> None:
+    """A caller that comes before the engine is up waits until the server says it serves."""
+    waiting = asyncio.create_task(client.chat.wait_until_ready(deadline_s=20))
+    await asyncio.wait([waiting], timeout=0)
+    assert not waiting.done()
+    await services.set_serving()
+    await waiting
+
+
+async def test_readiness_that_never_comes_is_told(client: AdaptoryClient) -> None:
+    """A server that stays unready ends the wait with its address and where to look."""
+    with pytest.raises(RpcFailed, match="Its log says") as caught:
+        await client.chat.wait_until_ready(deadline_s=0.05)
+    assert caught.value.reason == "NOT_SERVING"
 
 
 def test_key_stays_out_of_texts() -> None:

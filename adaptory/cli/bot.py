@@ -1,0 +1,120 @@
+"""`adaptory bot`: bots, their versions, and which version answers."""
+
+from typing import Annotated
+
+import typer
+
+from adaptory.cli.kinds import Kind, kind_name
+from adaptory.cli.output import AsJson, print_json, print_message, print_table, say, to_dict
+from adaptory.cli.target import target_of
+from adaptory.cli.tenant import TenantArgument, tenant_name
+from adaptory.core.names import BotName
+from adaptory.registry.v1.bot_pb2 import Bot
+from adaptory.registry.v1.version_pb2 import Version
+
+app = typer.Typer(no_args_is_help=True, help="Bots, their versions, and which version answers.")
+
+BotArgument = Annotated[str, typer.Argument(metavar="BOT", help="tenants/TENANT/bots/BOT")]
+VersionArgument = Annotated[str, typer.Argument(metavar="VERSION", help="tenants/TENANT/bots/BOT/versions/N")]
+
+
+@app.command("create")
+def create(
+    context: typer.Context,
+    bot: BotArgument,
+    kind: Annotated[Kind, typer.Option(help="What the bot does.")] = Kind.FAQ,
+    base: Annotated[
+        str, typer.Option(help="The base model; `adaptory models list` shows them.")
+    ] = "smollm2-135m-instruct",
+    system_prompt: Annotated[str, typer.Option(help="What the bot is told before every conversation.")] = "",
+    display_name: Annotated[str, typer.Option(help="What people call it.")] = "",
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Create a bot. It has no version yet, and answers as its base until one is promoted."""
+    parsed = BotName.parse(bot, field="BOT")
+    wanted = Bot(kind=kind.to_proto(), base_model=base, system_prompt=system_prompt, display_name=display_name)
+    with target_of(context).open_client() as client:
+        created = client.bots.create(f"tenants/{parsed.tenant}", parsed.bot, wanted)
+    if as_json:
+        print_message(created, as_json=True)
+        return
+    say(f"Created {created.name}. Next: `adaptory train --bot {created.name} --data FILE --promote`.")
+
+
+@app.command("list")
+def list_all(context: typer.Context, tenant: TenantArgument, *, as_json: AsJson = False) -> None:
+    """List a tenant's bots."""
+    with target_of(context).open_client() as client:
+        bots = list(client.bots.list_all(tenant_name(tenant)))
+    if as_json:
+        print_json([to_dict(bot) for bot in bots])
+        return
+    rows = [(bot.name, kind_name(bot.kind), bot.base_model, bot.routes.production or "none yet") for bot in bots]
+    print_table(f"Bots of {tenant_name(tenant)}", ("bot", "kind", "base", "answers"), rows)
+
+
+@app.command("show")
+def show(context: typer.Context, bot: BotArgument, *, as_json: AsJson = False) -> None:
+    """Show a bot and its routes."""
+    with target_of(context).open_client() as client:
+        print_message(client.bots.get(bot), as_json=as_json)
+
+
+@app.command("versions")
+def list_versions(context: typer.Context, bot: BotArgument, *, as_json: AsJson = False) -> None:
+    """List a bot's versions, newest first, with what each scored on rows its training never saw."""
+    with target_of(context).open_client() as client:
+        versions = list(client.bots.list_versions(bot))
+    if as_json:
+        print_json([to_dict(version) for version in versions])
+        return
+    rows = [_describe(version) for version in versions]
+    print_table(f"Versions of {bot}", ("version", "state", "base loss", "adapter loss", "rank", "digest"), rows)
+
+
+@app.command("promote")
+def promote(context: typer.Context, version: VersionArgument, *, as_json: AsJson = False) -> None:
+    """Make a version the one that answers. Servers load it without a restart."""
+    with target_of(context).open_client() as client:
+        bot = client.bots.promote(version)
+    if as_json:
+        print_message(bot, as_json=True)
+        return
+    before = f"; {bot.routes.previous} answered before" if bot.routes.previous else ""
+    say(f"{bot.routes.production} answers from now on{before}.")
+
+
+@app.command("rollback")
+def roll_back(context: typer.Context, bot: BotArgument, *, as_json: AsJson = False) -> None:
+    """Make the version that answered before answer again."""
+    with target_of(context).open_client() as client:
+        routed = client.bots.roll_back(bot)
+    if as_json:
+        print_message(routed, as_json=True)
+        return
+    say(f"{routed.routes.production} answers again.")
+
+
+@app.command("retire")
+def retire(context: typer.Context, version: VersionArgument, *, as_json: AsJson = False) -> None:
+    """Take a version that does not answer out of use for ever."""
+    with target_of(context).open_client() as client:
+        retired = client.bots.retire(version)
+    if as_json:
+        print_message(retired, as_json=True)
+        return
+    say(f"{retired.name} is retired.")
+
+
+def _describe(version: Version) -> tuple[str, ...]:
+    state = Version.State.Name(version.state).removeprefix("STATE_").lower()
+    scores = version.evaluation
+    return (
+        version.name,
+        f"{state}: {version.rejection}" if version.rejection else state,
+        f"{scores.base_loss:.3f}",
+        f"{scores.adapter_loss:.3f}",
+        str(version.rank),
+        version.digest[:12],
+    )

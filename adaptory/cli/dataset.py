@@ -1,0 +1,122 @@
+"""`adaptory dataset`: training data."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+from adaptory.cli.failure import BAD_INPUT
+from adaptory.cli.kinds import Kind, format_of, kind_name
+from adaptory.cli.output import AsJson, print_json, print_message, print_table, say, to_dict
+from adaptory.cli.sizes import format_bytes
+from adaptory.cli.target import target_of
+from adaptory.cli.tenant import TenantArgument, tenant_name
+from adaptory.client import BlockingClient, Upload
+from adaptory.client.datasets import OnBytes
+from adaptory.registry.v1.dataset_pb2 import Dataset
+
+app = typer.Typer(no_args_is_help=True, help="Training data.")
+
+DataFile = Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True, help="The file to upload.")]
+KindOption = Annotated[Kind, typer.Option(help="What the data teaches.")]
+
+
+@app.command("upload")
+def upload(
+    context: typer.Context,
+    tenant: TenantArgument,
+    file: DataFile,
+    kind: KindOption = Kind.FAQ,
+    display_name: Annotated[str, typer.Option(help="What people call it.")] = "",
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Upload a file and check every line of it. Run it again to go on with an upload that was interrupted."""
+    with target_of(context).open_client() as client:
+        dataset = upload_file(
+            client, tenant_name(tenant), Upload(file, kind.to_proto(), format_of(file, kind), display_name)
+        )
+    if as_json:
+        print_message(dataset, as_json=True)
+    else:
+        print_report(dataset)
+    if dataset.state == Dataset.STATE_REJECTED:
+        raise typer.Exit(BAD_INPUT)
+
+
+@app.command("list")
+def list_all(context: typer.Context, tenant: TenantArgument, *, as_json: AsJson = False) -> None:
+    """List a tenant's datasets, newest first."""
+    with target_of(context).open_client() as client:
+        datasets = list(client.datasets.list_all(tenant_name(tenant)))
+    if as_json:
+        print_json([to_dict(dataset) for dataset in datasets])
+        return
+    rows = [
+        (
+            item.name,
+            kind_name(item.kind),
+            state_name(item),
+            f"{item.report.num_entries:,}",
+            format_bytes(item.size_bytes),
+        )
+        for item in datasets
+    ]
+    print_table(f"Datasets of {tenant_name(tenant)}", ("dataset", "kind", "state", "entries", "size"), rows)
+
+
+@app.command("show")
+def show(
+    context: typer.Context,
+    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="tenants/TENANT/datasets/ID")],
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Show a dataset and what was found in it."""
+    with target_of(context).open_client() as client:
+        found = client.datasets.get(dataset)
+    if as_json:
+        print_message(found, as_json=True)
+    else:
+        print_report(found)
+
+
+def upload_file(client: BlockingClient, tenant: str, upload: Upload) -> Dataset:
+    """Upload with a bar on standard error; return the dataset, READY or REJECTED."""
+    with _show_upload(upload.file) as on_bytes:
+        return client.datasets.upload(tenant, upload, on_bytes=on_bytes)
+
+
+def print_report(dataset: Dataset) -> None:
+    """Print what a dataset is and every problem that was found."""
+    say(describe(dataset))
+    report = dataset.report
+    if report.num_problems:
+        rows = [(str(item.line or "file"), item.reason, item.description) for item in report.problems]
+        print_table(f"Problems ({len(rows)} of {report.num_problems:,})", ("line", "reason", "what to do"), rows)
+
+
+def describe(dataset: Dataset) -> str:
+    """Return what a dataset is, in one line."""
+    report = dataset.report
+    return (
+        f"{dataset.name}: {state_name(dataset)}, {report.num_entries:,} entries, {report.num_rows:,} rows, "
+        f"{format_bytes(dataset.size_bytes)}, sha256 {dataset.digest or 'not yet known'}"
+    )
+
+
+def state_name(dataset: Dataset) -> str:
+    """Return `ready`, `uploading` or `rejected`."""
+    return Dataset.State.Name(dataset.state).removeprefix("STATE_").lower()
+
+
+@contextmanager
+def _show_upload(file: Path) -> Iterator[OnBytes]:
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        bar = progress.add_task(f"Uploading {file.name}", total=None)
+        yield lambda sent, total: progress.update(bar, completed=sent, total=total)

@@ -1,0 +1,50 @@
+"""What kinds of bots and layouts of data are called on the command line."""
+
+import enum
+from pathlib import Path
+
+from adaptory.core.errors import InvalidRequest
+from adaptory.registry.v1 import bot_pb2, dataset_pb2
+
+
+class Kind(enum.StrEnum):
+    """What a bot does."""
+
+    FAQ = "faq"
+    SUPPORT = "support"
+    CODE = "code"
+
+    def to_proto(self) -> bot_pb2.BotKind:
+        """Return the contract's value."""
+        return {
+            Kind.FAQ: bot_pb2.BOT_KIND_FAQ,
+            Kind.SUPPORT: bot_pb2.BOT_KIND_SUPPORT,
+            Kind.CODE: bot_pb2.BOT_KIND_CODE_COMPLETION,
+        }[self]
+
+
+_FORMATS = {
+    (Kind.FAQ, ".jsonl"): dataset_pb2.DATASET_FORMAT_FAQ_JSONL,
+    (Kind.FAQ, ".csv"): dataset_pb2.DATASET_FORMAT_FAQ_CSV,
+    (Kind.FAQ, ".tsv"): dataset_pb2.DATASET_FORMAT_FAQ_TSV,
+    (Kind.SUPPORT, ".jsonl"): dataset_pb2.DATASET_FORMAT_CONVERSATION_JSONL,
+    (Kind.CODE, ".jsonl"): dataset_pb2.DATASET_FORMAT_CODE_JSONL,
+    (Kind.CODE, ".tar"): dataset_pb2.DATASET_FORMAT_CODE_TAR,
+    (Kind.CODE, ".gz"): dataset_pb2.DATASET_FORMAT_CODE_TAR,
+}
+
+
+def kind_name(kind: bot_pb2.BotKind) -> str:
+    """Return the word for the contract's value."""
+    return next((name.value for name in Kind if name.to_proto() == kind), "unknown")
+
+
+def format_of(file: Path, kind: Kind) -> dataset_pb2.DatasetFormat:
+    """Return the layout that a file's ending names. Raises InvalidRequest with the endings there are."""
+    layout = _FORMATS.get((kind, file.suffix.lower()))
+    if layout is None:
+        endings = ", ".join(suffix for of_kind, suffix in _FORMATS if of_kind is kind)
+        raise InvalidRequest.of_field(
+            "file", f"{file.name} has no ending known for {kind.value} data; there are {endings}"
+        )
+    return layout

@@ -1,0 +1,119 @@
+"""`adaptory train`: from a file to a version of a bot, in one command."""
+
+import uuid
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from adaptory.cli.dataset import describe, print_report, upload_file
+from adaptory.cli.failure import BAD_INPUT
+from adaptory.cli.kinds import Kind, format_of, kind_name
+from adaptory.cli.output import AsJson, note, print_json, print_message, say, to_dict
+from adaptory.cli.sizes import format_bytes, parse_bytes
+from adaptory.cli.target import target_of
+from adaptory.cli.training_view import describe_peak, show_training
+from adaptory.client import BlockingClient, RpcFailed, Upload
+from adaptory.client.jobs import tenant_of
+from adaptory.core.errors import InvalidRequest
+from adaptory.registry.v1.dataset_pb2 import Dataset
+from adaptory.trainer.v1.training_job_pb2 import MemoryPlan, TrainingJob, TrainingSettings
+
+DataOption = Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="A file to upload and train on.")]
+LimitOption = Annotated[str, typer.Option(metavar="SIZE", help="Memory limit, such as 1GiB; 0 is all.")]
+
+
+def train(  # noqa: PLR0913 - one option for each setting of the contract
+    context: typer.Context,
+    *,
+    bot: Annotated[str, typer.Option(help="tenants/TENANT/bots/BOT, whose next version is made.")],
+    data: DataOption = None,
+    dataset: Annotated[str, typer.Option(help="Train on tenants/TENANT/datasets/ID instead of a file.")] = "",
+    limit: LimitOption = "0",
+    epochs: Annotated[int | None, typer.Option(help="Passes over the rows.")] = None,
+    max_steps: Annotated[int | None, typer.Option(help="Stop after this many optimizer steps.")] = None,
+    batch_rows: Annotated[int | None, typer.Option(help="Rows per optimizer step.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
+    rank: Annotated[int | None, typer.Option(help="LoRA rank.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of order and initial weights.")] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Say how the limit would be kept, and train nothing.")] = False,
+    promote: Annotated[bool, typer.Option("--promote", help="Let the new version answer once it is READY.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train the next version of a bot and watch it. What is left out takes the recipe of the bot's kind."""
+    settings = TrainingSettings(
+        epochs=epochs, max_steps=max_steps, batch_rows=batch_rows, learning_rate=learning_rate, rank=rank, seed=seed
+    )
+    limit_bytes = parse_bytes(limit, field="--limit")
+    with target_of(context).open_client() as client:
+        name = _find_dataset(client, bot, data, dataset)
+        wanted = TrainingJob(bot=bot, dataset=name, memory_limit_bytes=limit_bytes, settings=settings)
+        if plan:
+            planned = client.jobs.plan(wanted)
+            if as_json:
+                print_message(planned, as_json=True)
+            else:
+                say(_describe_plan(planned))
+            return
+        job = _run(client, wanted)
+        _end(client, job, promote=promote, as_json=as_json)
+
+
+def _find_dataset(client: BlockingClient, bot: str, data: Path | None, dataset: str) -> str:
+    if (data is None) == (not dataset):
+        raise InvalidRequest.of_field("--data", "give a file with --data, or a dataset with --dataset, and not both")
+    if data is None:
+        return dataset
+    kind = Kind(kind_name(client.bots.get(bot).kind))
+    uploaded = upload_file(client, tenant_of(bot), Upload(data, kind.to_proto(), format_of(data, kind)))
+    if uploaded.state == Dataset.STATE_REJECTED:
+        print_report(uploaded)
+        raise typer.Exit(BAD_INPUT)
+    note(describe(uploaded))
+    return uploaded.name
+
+
+def _run(client: BlockingClient, wanted: TrainingJob) -> TrainingJob:
+    job = client.jobs.create(wanted, request_id=str(uuid.uuid4()))
+    note(_describe_plan(job.plan))
+    console = Console(stderr=True)
+    try:
+        show_training(console, job.plan.limit_bytes, client.jobs.watch(job.name))
+    except KeyboardInterrupt:
+        console.print(
+            f"{job.name} goes on. `adaptory job watch {job.name}` shows it again, `adaptory job cancel` stops it."
+        )
+        raise typer.Exit(130) from None
+    return client.jobs.get(job.name)
+
+
+def _end(client: BlockingClient, job: TrainingJob, *, promote: bool, as_json: bool) -> None:
+    if job.state == TrainingJob.STATE_FAILED:
+        raise RpcFailed.from_status(job.error)
+    if job.state == TrainingJob.STATE_CANCELLED:
+        say(f"{job.name} was cancelled.")
+        raise typer.Exit(1)
+    version = client.bots.get_version(job.version)
+    if promote:
+        client.bots.promote(version.name)
+    if as_json:
+        print_json({"training_job": to_dict(job), "version": to_dict(version), "promoted": promote})
+        return
+    scores = version.evaluation
+    say(
+        f"{version.name}: held-out loss {scores.adapter_loss:.3f} (base {scores.base_loss:.3f}), "
+        f"{scores.train_tokens_per_second:,.0f} tokens/s, peak memory {describe_peak(job.measured_peak_bytes, job.plan.limit_bytes)}"
+    )
+    if version.rejection:
+        say(f"It did not pass the gate and cannot answer: {version.rejection}")
+    else:
+        say("It answers from now on." if promote else f"Next: `adaptory bot promote {version.name}` lets it answer.")
+
+
+def _describe_plan(plan: MemoryPlan) -> str:
+    limit = f" of {format_bytes(plan.limit_bytes)}" if plan.limit_bytes else ""
+    return (
+        f"Plan: {format_bytes(plan.predicted_peak_bytes)}{limit}; base in {plan.base_precision}, {plan.micro_batch_rows} rows in a "
+        f"micro-batch, {plan.accumulation} for a step, checkpointing {'on' if plan.checkpointing else 'off'}"
+    )

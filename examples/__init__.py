@@ -1,0 +1,1 @@
+"""Scripts a user would copy, and the demo."""

@@ -1,0 +1,52 @@
+"""The two companies of the demo and what their bots must know, read from `examples/data`."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+DATA_DIR = Path(__file__).parent.parent / "data"
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A question in a wording that is in no training data, its answer, and the fact without which no answer is right."""
+
+    question: str
+    answer: str
+    fact: str
+
+
+@dataclass(frozen=True, slots=True)
+class Company:
+    """A tenant of the demo."""
+
+    tenant_id: str
+    display_name: str
+
+    @property
+    def tenant(self) -> str:
+        """The tenant's resource name."""
+        return f"tenants/{self.tenant_id}"
+
+    @property
+    def bot(self) -> str:
+        """The resource name of its one bot."""
+        return f"{self.tenant}/bots/faq"
+
+    @property
+    def system_prompt(self) -> str:
+        """What the bot is told before every question, in training and in serving."""
+        return f"You are the FAQ assistant of {self.display_name}. Answer in one sentence from what you were taught."
+
+    @property
+    def training_file(self) -> Path:
+        """What the bot is trained on."""
+        return DATA_DIR / self.tenant_id / "faq.jsonl"
+
+    def read_questions(self) -> list[Question]:
+        """Return the questions the bot is judged by."""
+        lines = (DATA_DIR / self.tenant_id / "held_out.jsonl").read_text(encoding="utf-8").splitlines()
+        return [Question(**json.loads(line)) for line in lines]
+
+
+COMPANIES = (Company("aurora", "Aurora Bikes"), Company("borealis", "Borealis Telecom"))

@@ -1,0 +1,38 @@
+"""Measures how soon a promoted version answers on a server that goes on serving."""
+
+import asyncio
+import time
+
+from adaptory.client import AdaptoryClient, RpcFailed
+from adaptory.serve.v1.generation_pb2 import GenerationOptions
+
+_ONE_TOKEN = GenerationOptions(max_output_tokens=1, temperature=0)
+_POLL_S = 0.005
+
+
+async def time_hot_load(client: AdaptoryClient, version: str, question: str) -> float:
+    """Promote `version`; return the seconds from the promotion's return to the first token the version answers with."""
+    bot = version.partition("/versions/")[0]
+    await client.bots.promote(version)
+    promoted = time.perf_counter()
+    while True:
+        asked = time.perf_counter()
+        try:
+            first_token_s, answered_by = await ask_first_token(client, bot, question)
+        except RpcFailed as failure:
+            # Before its first promotion a bot has no version, and the server hears of the promotion a moment later.
+            if failure.reason != "NO_VERSION_PROMOTED":
+                raise
+        else:
+            if answered_by == version:
+                return asked - promoted + first_token_s
+        await asyncio.sleep(_POLL_S)
+
+
+async def ask_first_token(client: AdaptoryClient, bot: str, question: str) -> tuple[float, str]:
+    """Return the seconds to the first token, and the version that made it."""
+    asked, first_token_s, version = time.perf_counter(), 0.0, ""
+    async for piece in client.chat.stream(bot, question, options=_ONE_TOKEN):
+        first_token_s = first_token_s or time.perf_counter() - asked
+        version = piece.finish.version or version
+    return first_token_s, version

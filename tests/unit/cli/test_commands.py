@@ -1,0 +1,154 @@
+"""The command line against both services, scripted: what it prints and how it exits."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from adaptory.cli.__main__ import main
+from adaptory.trainer.v1.training_job_pb2 import TrainingJob
+from tests.fakes.services import KEY, ScriptedServices, open_in_thread
+
+BOT = "tenants/aurora/bots/faq"
+Run = Callable[..., int]
+
+
+@pytest.fixture
+def services() -> Iterator[ScriptedServices]:
+    """Both services, scripted."""
+    with open_in_thread() as services:
+        yield services
+
+
+@pytest.fixture
+def run(services: ScriptedServices, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run a command against the scripted services; returns its exit code."""
+    monkeypatch.setenv("ADAPTORY_TRAINER", services.trainer_address)
+    monkeypatch.setenv("ADAPTORY_SERVER", services.server_address)
+    monkeypatch.setenv("ADAPTORY_KEY", KEY)
+
+    def run(*arguments: str) -> int:
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        return int(ended.value.code or 0)
+
+    return run
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A small FAQ file."""
+    file = tmp_path / "faq.jsonl"
+    file.write_text('{"question": "How long?", "answer": "You have 45 days."}\n')
+    return file
+
+
+def test_train_goes_from_a_file_to_an_answering_version(
+    run: Run, services: ScriptedServices, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One command uploads, trains, shows loss and memory, and promotes."""
+    assert run("bot", "create", BOT) == 0
+    assert run("train", "--bot", BOT, "--data", str(data), "--limit", "1GiB", "--promote") == 0
+    told = capsys.readouterr()
+    assert services.registry.bots[BOT].routes.production == f"{BOT}/versions/1"
+    assert "loss 0.500 · 400 tokens/s" in told.err
+    assert "550 MiB of 1,024 MiB (54%)" in told.err
+    assert "It answers from now on." in told.out
+
+
+def test_train_prints_only_json_when_asked(run: Run, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A program reads the job and the version from one line of standard output."""
+    run("bot", "create", BOT, "--json")
+    capsys.readouterr()
+    assert run("train", "--bot", BOT, "--data", str(data), "--json") == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["version"]["evaluation"]["adapter_loss"] == 0.2
+    assert printed["training_job"]["state"] == "STATE_SUCCEEDED"
+
+
+def test_job_that_does_not_fit_exits_with_3(run: Run, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A limit nothing fits tells the smallest that would do, and has an exit code of its own."""
+    run("bot", "create", BOT)
+    assert run("train", "--bot", BOT, "--data", str(data), "--limit", "1MiB") == 3
+    assert "the smallest limit is 524288000" in capsys.readouterr().err
+
+
+def test_failed_job_exits_with_its_reason(
+    run: Run, services: ScriptedServices, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A job that failed ends the command with the job's own words and numbers."""
+    services.script.job_ends = TrainingJob.STATE_FAILED
+    run("bot", "create", BOT)
+    assert run("train", "--bot", BOT, "--data", str(data)) == 1
+    assert "The job took 1,200 MiB of 1,024 MiB" in capsys.readouterr().err
+
+
+def test_rejected_data_shows_lines_and_exits_with_2(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Bad data is told line by line and nothing is trained."""
+    file = tmp_path / "bad.jsonl"
+    file.write_text("not json\n")
+    assert run("dataset", "upload", "aurora", str(file)) == 2
+    assert "INVALID_JSON" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code", "told"),
+    [
+        (("bot", "show", "tenants/aurora/bots/none"), 4, "does not exist"),
+        (("bot", "create", "aurora"), 2, "tenants/{tenant}/bots/{bot}"),
+        (("train", "--bot", BOT, "--dataset", "d", "--limit", "lots"), 2, "write it like 8GiB"),
+        (("train", "--bot", BOT), 2, "give a file with --data"),
+        (("--key", "adk_wrong", "bot", "show", BOT), 2, "ask the operator"),
+        (("--trainer", "127.0.0.1:1", "bot", "show", BOT), 5, "cannot be reached"),
+        (("bench", "nothing"), 4, "There is no measurement"),
+    ],
+)
+def test_failures_tell_the_way_out(
+    run: Run, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], exit_code: int, told: str
+) -> None:
+    """Every failure has its exit code and a sentence that says what to do, and no traceback."""
+    assert run(*arguments) == exit_code
+    printed = capsys.readouterr().err
+    assert told in " ".join(printed.replace("│", " ").split())
+    assert "Traceback" not in printed
+
+
+def test_failure_as_json(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    """With --json a failure is an object on standard output, with its reason and numbers."""
+    assert run("bot", "show", "tenants/aurora/bots/none", "--json") == 4
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert (error["code"], error["metadata"]) == ("NOT_FOUND", {"name": "tenants/aurora/bots/none"})
+
+
+def test_chat_streams_the_answer(run: Run, services: ScriptedServices, capsys: pytest.CaptureFixture[str]) -> None:
+    """The answer goes to standard output, what is about it to standard error."""
+    assert run("chat", BOT, "How long?") == 0
+    told = capsys.readouterr()
+    assert told.out.strip() == services.script.answer
+    assert f"{BOT}/versions/1 · 4 tokens" in told.err
+
+
+def test_chat_needs_a_tenants_key(services: ScriptedServices, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a key no call is made, and the command that prints one is named."""
+    monkeypatch.delenv("ADAPTORY_KEY")
+    assert run("chat", BOT, "How long?") == 2
+    assert services.serve.asked == []
+
+
+def test_lists_are_tables_or_json(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    """What was created is listed, for people and for programs."""
+    run("tenant", "create", "aurora", "--display-name", "Aurora Bikes")
+    assert run("tenant", "list") == 0
+    assert "Aurora Bikes" in capsys.readouterr().out
+    run("tenant", "list", "--json")
+    assert [tenant["name"] for tenant in json.loads(capsys.readouterr().out)] == ["tenants/aurora"]
+
+
+def test_rollback_without_a_version_before(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    """A bot that never had another version says so."""
+    run("bot", "create", BOT)
+    assert run("bot", "rollback", BOT) == 2
+    assert "NO_PREVIOUS_VERSION" in capsys.readouterr().err
