@@ -122,9 +122,9 @@ class AdapterCache:
         await self._drain(entry)
         async with self._engine_turn:
             await self._unload(entry)
-        self._entries.pop(version.engine_id, None)  # two calls may take the same version down
-        if not any(other.version.digest == version.digest for other in self._entries.values()):
-            await self._files.remove(version.digest)
+            self._entries.pop(version.engine_id, None)  # two calls may take the same version down
+            if not any(other.version.digest == version.digest for other in self._entries.values()):
+                await self._files.remove(version.digest)
 
     async def restore(self) -> None:
         """Load again what a rebuilt engine has lost, the most recently used first; what fails is left to its next lease."""
@@ -200,6 +200,8 @@ class AdapterCache:
             await asyncio.to_thread(self._base.judge, folder)
             async with self._engine_turn:
                 await self._make_room()
+                # Hashed again right before the engine reads it: the folder may have been taken down while this load waited.
+                await self._files.fetch(version)
                 await self._engine.load_adapter(entry.adapter)
         except ServiceError as error:
             if isinstance(error, _LASTING_FAILURES):

@@ -13,7 +13,7 @@ from adaptory.core.adapter_check import AdapterLimits, adapter_digest, check_ada
 from adaptory.core.errors import AdapterRejected, Corrupted, FailedPrecondition, Unavailable
 from serve_svc.adapter_files import AdapterFiles
 from serve_svc.adapters import AdapterCache, ServedBase
-from serve_svc.engine.engine import AdapterLoadFailed, EngineAdapter, EngineRequest, Sampling
+from serve_svc.engine.engine import EngineAdapter, EngineRequest, Sampling
 from serve_svc.version import AdapterVersion
 from tests.adapters import read_config, tiny_shape, write_adapter, write_config
 from tests.fakes.adapters import FolderSource, RecordingObserver
@@ -308,7 +308,7 @@ async def test_id_used_twice_is_refused(depot: Depot) -> None:
     first, second = depot.publish(), depot.publish()
     await depot.warm(first)
 
-    with pytest.raises(FailedPrecondition, match="names .* already"):
+    with pytest.raises(FailedPrecondition, match=r"names .* already"):
         await speak(depot, replace(second, engine_id=first.engine_id))
 
 

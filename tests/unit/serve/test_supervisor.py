@@ -1,6 +1,7 @@
 """How an engine's death is noticed, what happens to what ran on it, and how the next one comes."""
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
@@ -161,7 +162,7 @@ async def test_attempts_back_off_until_one_succeeds(shop: Workshop) -> None:
         await shop.clock.advance(1.0)
         attempts += [second] * (shop.num_attempts - before)
 
-    assert [later - earlier for earlier, later in zip(attempts, attempts[1:], strict=False)] == [4, 5, 5, 5]
+    assert [later - earlier for earlier, later in itertools.pairwise(attempts)] == [4, 5, 5, 5]
     assert shop.supervisor.state is EngineState.SERVING
 
 
