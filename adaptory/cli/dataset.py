@@ -105,7 +105,7 @@ def describe(dataset: Dataset) -> str:
     report = dataset.report
     return (
         f"{dataset.name}: {state_name(dataset)}, {report.num_entries:,} entries, {report.num_rows:,} rows, "
-        f"{format_bytes(dataset.size_bytes)}, sha256 {dataset.digest or 'not yet known'}"
+        f"{format_bytes(dataset.size_bytes)}{', sha256 ' + dataset.digest if dataset.digest else ''}"
     )
 
 

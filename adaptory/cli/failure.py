@@ -54,4 +54,5 @@ def _print(failure: RpcFailed | ServiceError, code: grpc.StatusCode) -> None:
         console.print(Text(f"  {item.field}: {item.description}"), soft_wrap=True)
     if failure.retry_after_s is not None:
         console.print(Text(f"  Try again in {failure.retry_after_s:g} s."))
-    console.print(Text(f"  {code.name} {failure.reason}".rstrip(), style="dim"))
+    names = dict.fromkeys(name for name in (code.name, failure.reason) if name)
+    console.print(Text(f"  {' '.join(names)}", style="dim"))

@@ -42,8 +42,10 @@ def print_message(message: Message, *, as_json: bool) -> None:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table; cells are plain text, never markup."""
-    table = Table(*columns, title=title, title_justify="left", header_style="bold")
+    """Print a table; cells are plain text, never markup, and never cut: names are there to be copied."""
+    table = Table(title=title, title_justify="left", header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     Console().print(table)

@@ -10,6 +10,7 @@ _UNITS: dict[str, int] = {"": 1, "B": 1} | {
     for unit, factor in ((f"{letter}B", 1000), (f"{letter}IB", 1024), (letter, 1024))
 }
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*")
+_KIB = 2**10
 _MIB = 2**20
 _GIB = 2**30
 
@@ -31,4 +32,4 @@ def format_bytes(size_bytes: float) -> str:
         return f"{size_bytes / _GIB:.1f} GiB"
     if size_bytes >= _MIB:
         return f"{size_bytes / _MIB:,.0f} MiB"
-    return f"{size_bytes / 1024:,.1f} KiB"
+    return f"{size_bytes / _KIB:,.1f} KiB" if size_bytes >= _KIB else f"{size_bytes:.0f} bytes"
