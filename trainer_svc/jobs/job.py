@@ -1,0 +1,141 @@
+"""A training job: what it is, the states it goes through, and the one table of steps between them.
+
+Pure: no clock, no database. `store.py` keeps jobs and applies `advance` inside a transaction.
+"""
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from adaptory.core.names import BotName, DatasetName, TrainingJobName, VersionName
+from trainer_svc.jobs.workspace import BasePrecision, Progress, TrainingSettings
+
+
+class JobState(enum.StrEnum):
+    """Where a job is."""
+
+    PENDING = "PENDING"
+    RUNNING = "RUNNING"
+    PUBLISHING = "PUBLISHING"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+    CANCELLING = "CANCELLING"
+    CANCELLED = "CANCELLED"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the job has ended."""
+        return self in (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED)
+
+    @property
+    def has_worker(self) -> bool:
+        """Whether an attempt is under way."""
+        return self in (JobState.RUNNING, JobState.PUBLISHING, JobState.CANCELLING)
+
+
+class JobStep(enum.StrEnum):
+    """What may happen to a job."""
+
+    CLAIM = "CLAIM"  # the runner takes it
+    STAGE = "STAGE"  # the worker has left an adapter
+    PUBLISH = "PUBLISH"  # the adapter is stored and registered
+    FAIL = "FAIL"  # the attempt failed, and would again
+    RELEASE = "RELEASE"  # the attempt ended through no fault of the job: it waits for another
+    CANCEL = "CANCEL"  # a caller asked
+
+
+class IllegalStep(Exception):
+    """A step that does not exist: our own mistake, never a caller's."""
+
+
+_STEPS = {
+    (JobState.PENDING, JobStep.CLAIM): JobState.RUNNING,
+    (JobState.PENDING, JobStep.CANCEL): JobState.CANCELLED,
+    (JobState.RUNNING, JobStep.STAGE): JobState.PUBLISHING,
+    (JobState.RUNNING, JobStep.FAIL): JobState.FAILED,
+    (JobState.RUNNING, JobStep.RELEASE): JobState.PENDING,
+    (JobState.RUNNING, JobStep.CANCEL): JobState.CANCELLING,
+    (JobState.PUBLISHING, JobStep.PUBLISH): JobState.SUCCEEDED,
+    (JobState.PUBLISHING, JobStep.FAIL): JobState.FAILED,
+    (JobState.PUBLISHING, JobStep.RELEASE): JobState.PENDING,
+    (JobState.PUBLISHING, JobStep.CANCEL): JobState.CANCELLING,
+    # Whatever its worker does next, a job that is to be cancelled is cancelled.
+    (JobState.CANCELLING, JobStep.STAGE): JobState.CANCELLED,
+    (JobState.CANCELLING, JobStep.PUBLISH): JobState.CANCELLED,
+    (JobState.CANCELLING, JobStep.FAIL): JobState.CANCELLED,
+    (JobState.CANCELLING, JobStep.RELEASE): JobState.CANCELLED,
+    (JobState.CANCELLING, JobStep.CANCEL): JobState.CANCELLING,
+}
+
+
+def advance(state: JobState, step: JobStep) -> JobState:
+    """Return the state after a step. Raises IllegalStep when the state does not allow it; final states allow none."""
+    try:
+        return _STEPS[state, step]
+    except KeyError:
+        raise IllegalStep(f"a {state} job cannot {step}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class JobSettings:
+    """How to train and what share of the entries to hold out for judging."""
+
+    training: TrainingSettings
+    held_out_share: float
+
+
+@dataclass(frozen=True, slots=True)
+class JobPlan:
+    """How a job keeps its limit, in bytes above the worker's start-up baseline; `terms` say what the prediction is made of."""
+
+    limit_bytes: int
+    predicted_peak_bytes: int
+    smallest_limit_bytes: int
+    terms: Mapping[str, int]
+    base_precision: BasePrecision
+    checkpointing: bool
+    micro_batch_rows: int
+    accumulation: int
+
+
+@dataclass(frozen=True, slots=True)
+class JobDraft:
+    """A job that was checked and planned. `memory_limit_bytes` is as asked for, 0 for all there is; the plan has what counts."""
+
+    bot: BotName
+    dataset: DatasetName
+    settings: JobSettings
+    memory_limit_bytes: int
+    plan: JobPlan
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingJob:
+    """One job as it is now. `error` is a serialised google.rpc.Status, empty unless FAILED; `seq` orders jobs by age.
+
+    `attempt` counts the claims; `num_lost` those whose worker or service died.
+    """
+
+    name: TrainingJobName
+    draft: JobDraft
+    state: JobState
+    attempt: int
+    num_lost: int
+    progress: Progress | None
+    version: VersionName | None
+    error: bytes
+    measured_peak_bytes: int
+    create_time: datetime
+    start_time: datetime | None
+    end_time: datetime | None
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class JobEvent:
+    """One thing that happened: a state entered, progress, or a sentence for people. `sequence` counts from 1."""
+
+    sequence: int
+    time: datetime
+    body: JobState | Progress | str

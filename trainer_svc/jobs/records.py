@@ -1,0 +1,55 @@
+"""How a job lies in the database: rows to jobs and back."""
+
+from dataclasses import asdict
+from typing import Any
+
+from sqlalchemy import Row
+
+from adaptory.core.names import BotName, DatasetName, TrainingJobName, VersionName
+from trainer_svc.jobs.events import progress_from_json
+from trainer_svc.jobs.job import JobDraft, JobPlan, JobSettings, JobState, TrainingJob
+from trainer_svc.jobs.workspace import BasePrecision, TrainingSettings
+
+
+def draft_columns(name: TrainingJobName, draft: JobDraft) -> dict[str, object]:
+    """Return the columns of a job that was just accepted, without its time."""
+    return {
+        "tenant": name.tenant,
+        "job": name.job,
+        "bot": draft.bot.bot,
+        "dataset": draft.dataset.dataset,
+        "settings": asdict(draft.settings),
+        "memory_limit_bytes": draft.memory_limit_bytes,
+        "plan": asdict(draft.plan),
+        "state": JobState.PENDING,
+        "attempt": 0,
+        "num_lost": 0,
+        "version": 0,
+        "error": b"",
+        "measured_peak_bytes": 0,
+    }
+
+
+def to_job(row: Row[Any]) -> TrainingJob:
+    """Turn a row of the table into what it says."""
+    return TrainingJob(
+        name=TrainingJobName(row.tenant, row.job),
+        draft=JobDraft(
+            bot=BotName(row.tenant, row.bot),
+            dataset=DatasetName(row.tenant, row.dataset),
+            settings=JobSettings(TrainingSettings(**row.settings["training"]), row.settings["held_out_share"]),
+            memory_limit_bytes=row.memory_limit_bytes,
+            plan=JobPlan(**{**row.plan, "base_precision": BasePrecision(row.plan["base_precision"])}),
+        ),
+        state=JobState(row.state),
+        attempt=row.attempt,
+        num_lost=row.num_lost,
+        progress=None if row.progress is None else progress_from_json(row.progress),
+        version=VersionName(row.tenant, row.bot, row.version) if row.version else None,
+        error=row.error,
+        measured_peak_bytes=row.measured_peak_bytes,
+        create_time=row.create_time,
+        start_time=row.start_time,
+        end_time=row.end_time,
+        seq=row.seq,
+    )
