@@ -1,0 +1,77 @@
+"""Where attempts are made: a folder with rows and spec for each, gone when it ends, however it ends.
+
+Rows and staged adapters are a tenant's data and never stay behind. A worker's log holds none; the newest logs are kept for operators.
+"""
+
+import asyncio
+import shutil
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from trainer_svc.jobs.inputs import JobInputs
+from trainer_svc.jobs.job import TrainingJob
+from trainer_svc.jobs.rows import RowReader, write_rows
+from trainer_svc.jobs.store import AttemptName
+from trainer_svc.jobs.workspace import MemorySettings, WorkerSpec, Workspace
+
+_MAX_LOGS_KEPT = 50
+
+
+class Workbench:
+    """Makes and clears workspaces below one folder."""
+
+    def __init__(self, root: Path, rows: RowReader, *, max_adapter_rank: int) -> None:
+        """Take the folder, which is made when absent."""
+        self._spaces = root / "workspaces"
+        self._logs = root / "logs"
+        self._rows = rows
+        self._max_adapter_rank = max_adapter_rank
+        self._spaces.mkdir(parents=True, exist_ok=True)
+        self._logs.mkdir(exist_ok=True)
+
+    @asynccontextmanager
+    async def lay_out(self, job: TrainingJob, inputs: JobInputs) -> AsyncGenerator[Workspace, None]:
+        """Make an attempt's workspace with its rows; cleared when the block is left. Raises Corrupted when the data changed."""
+        workspace = Workspace(self._spaces / str(AttemptName(job.name, job.attempt)))
+        try:
+            await asyncio.to_thread(self._fill, workspace, job, inputs)
+            yield workspace
+        finally:
+            await asyncio.to_thread(self._clear, workspace)
+
+    def remove_leftovers(self) -> None:
+        """Clear what a killed service left; call it before any attempt is made."""
+        for folder in self._spaces.iterdir():
+            self._clear(Workspace(folder))
+
+    def _fill(self, workspace: Workspace, job: TrainingJob, inputs: JobInputs) -> None:
+        settings, plan = job.draft.settings, job.draft.plan
+        train, held_out = workspace.folder / "train.jsonl", workspace.folder / "held_out.jsonl"
+        memory = MemorySettings(
+            limit_bytes=plan.limit_bytes,
+            predicted_peak_bytes=plan.predicted_peak_bytes,
+            base_precision=plan.base_precision,
+            checkpointing=plan.checkpointing,
+            micro_batch_rows=plan.micro_batch_rows,
+        )
+        workspace.create(
+            WorkerSpec(
+                job=str(job.name),
+                base_dir=str(inputs.base.folder),
+                train_rows=str(train),
+                held_out_rows=str(held_out),
+                training=settings.training,
+                memory=memory,
+                max_adapter_rank=self._max_adapter_rank,
+            )
+        )
+        write_rows(self._rows.read(inputs.rows_for(settings)), train=train, held_out=held_out)
+
+    def _clear(self, workspace: Workspace) -> None:
+        if workspace.log_file.exists():
+            workspace.log_file.replace(self._logs / f"{workspace.folder.name}.log")
+        shutil.rmtree(workspace.folder, ignore_errors=True)
+        newest_first = sorted(self._logs.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
+        for path in newest_first[_MAX_LOGS_KEPT:]:
+            path.unlink()
