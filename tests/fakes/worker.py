@@ -1,0 +1,145 @@
+"""A worker that trains nothing: `python tests/fakes/worker.py BEHAVIOUR WORKSPACE`.
+
+It keeps the whole protocol of `workspace.py` as the real one does, in milliseconds: reads spec and rows, beats, appends progress,
+stages an adapter that the check accepts, leaves a result, ends with a code. Each behaviour is one way in which a worker may end.
+"""
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from adaptory.core.adapter_check import adapter_digest
+from adaptory.core.base_shape import BaseShape
+from tests.adapters import write_adapter
+from trainer_svc.jobs.workspace import ExitCode, Phase, Progress, WorkerResult, WorkerSpec, Workspace
+
+PEAK_BYTES = 123_456_789
+
+
+def main() -> int:
+    """Behave as told and return the exit code."""
+    behaviour, workspace = sys.argv[1], Workspace(Path(sys.argv[2]))
+    spec = workspace.read_spec()
+    workspace.beat()
+    workspace.append_progress(Progress(Phase.LOAD, step=0, num_steps=2))
+    return _BEHAVIOURS[behaviour](workspace, spec)
+
+
+def succeed(workspace: Workspace, spec: WorkerSpec, adapter_loss: float = 0.5, weight_scale: float = 0.02) -> int:
+    """Do everything right; the adapter is seeded like a real one, so the same job gives the same bytes."""
+    for step in (1, 2):
+        workspace.append_progress(
+            Progress(Phase.STEP, step, num_steps=2, loss=1.0 / step, tokens_per_second=400.0, step_seconds=0.1)
+        )
+    shape = BaseShape.from_folder(Path(spec.base_dir) / "original")
+    rank, seed = spec.training.rank, spec.training.seed
+    write_adapter(workspace.adapter_dir, shape, rank=rank, weight_scale=weight_scale, seed=seed)
+    workspace.write_result(
+        WorkerResult(
+            ExitCode.SUCCEEDED,
+            adapter_digest=adapter_digest(workspace.adapter_dir),
+            rank=rank,
+            base_loss=2.0,
+            adapter_loss=adapter_loss,
+            num_steps=2,
+            num_train_rows=len(Path(spec.train_rows).read_text().splitlines()),
+            num_held_out_rows=len(Path(spec.held_out_rows).read_text().splitlines()),
+            train_seconds=0.2,
+            tokens_per_second=400.0,
+            peak_bytes=PEAK_BYTES,
+            phase_peak_bytes={Phase.STEP: PEAK_BYTES},
+            versions={"fake": "1"},
+            device="cpu",
+        )
+    )
+    return ExitCode.SUCCEEDED
+
+
+def learn_nothing(workspace: Workspace, spec: WorkerSpec) -> int:
+    """Leave a good adapter that scores worse than the base."""
+    return succeed(workspace, spec, adapter_loss=2.5)
+
+
+def overshoot(workspace: Workspace, spec: WorkerSpec) -> int:
+    """Leave an adapter with weights no engine can hold."""
+    return succeed(workspace, spec, weight_scale=1000.0)
+
+
+def swap_adapter(workspace: Workspace, spec: WorkerSpec) -> int:
+    """Leave another adapter than the result speaks of."""
+    succeed(workspace, spec)
+    shape = BaseShape.from_folder(Path(spec.base_dir) / "original")
+    write_adapter(workspace.adapter_dir, shape, rank=spec.training.rank, seed=999)
+    return ExitCode.SUCCEEDED
+
+
+def run_out_of_memory(workspace: Workspace, _spec: WorkerSpec) -> int:
+    """Reach the limit."""
+    workspace.write_result(WorkerResult(ExitCode.OUT_OF_MEMORY, reason="OUT_OF_MEMORY", peak_bytes=PEAK_BYTES))
+    return ExitCode.OUT_OF_MEMORY
+
+
+def refuse_data(workspace: Workspace, _spec: WorkerSpec) -> int:
+    """Find rows it cannot train on."""
+    message = "3 rows have no label."
+    result = WorkerResult(ExitCode.INVALID_DATA, "ROWS_WITHOUT_LABEL", message, {"num_rows": "3"})
+    workspace.write_result(result)
+    return ExitCode.INVALID_DATA
+
+
+def die(_workspace: Workspace, _spec: WorkerSpec) -> int:
+    """Be killed, as by a machine without memory."""
+    os.kill(os.getpid(), signal.SIGKILL)
+    return 0
+
+
+def die_once(workspace: Workspace, spec: WorkerSpec) -> int:
+    """Be killed in the first attempt, and succeed in the second."""
+    return die(workspace, spec) if workspace.folder.name.endswith("-1") else succeed(workspace, spec)
+
+
+def work_until_stopped(workspace: Workspace, _spec: WorkerSpec) -> int:
+    """Beat for ever; end in good order at SIGTERM."""
+    stopped: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _frame: stopped.append(number))
+    while not stopped:
+        workspace.beat()
+        time.sleep(0.01)
+    workspace.write_result(WorkerResult(ExitCode.CANCELLED))
+    return ExitCode.CANCELLED
+
+
+def ignore_stop(workspace: Workspace, spec: WorkerSpec) -> int:
+    """Beat for ever, whatever it is asked."""
+    while True:
+        work_until_stopped(workspace, spec)
+
+
+def hang(_workspace: Workspace, _spec: WorkerSpec) -> int:
+    """Give no sign of life, and ignore SIGTERM."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    while True:
+        time.sleep(1)
+
+
+_BEHAVIOURS = {
+    behaviour.__name__: behaviour
+    for behaviour in (
+        succeed,
+        learn_nothing,
+        overshoot,
+        swap_adapter,
+        run_out_of_memory,
+        refuse_data,
+        die,
+        die_once,
+        work_until_stopped,
+        ignore_stop,
+        hang,
+    )
+}
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,273 @@
+"""Tenants, bots, versions and routes through the registry's door."""
+
+import hashlib
+
+import grpc
+import pytest
+
+from adaptory.registry.v1 import bot_pb2, registry_service_pb2, serving_pb2, tenant_pb2, version_pb2
+from tests.fakes.trainer import Trainer, fields_of, info_of, reason_of
+
+
+async def promote(trainer: Trainer, version: str, etag: str = "") -> bot_pb2.Bot:
+    """Make a version answer."""
+    request = registry_service_pb2.PromoteVersionRequest(name=version, etag=etag)
+    return await trainer.registry.PromoteVersion(request, metadata=trainer.admin)
+
+
+async def roll_back(trainer: Trainer, bot: str) -> bot_pb2.Bot:
+    """Let the version before answer."""
+    return await trainer.registry.RollbackBot(registry_service_pb2.RollbackBotRequest(name=bot), metadata=trainer.admin)
+
+
+async def retire(trainer: Trainer, version: str) -> version_pb2.Version:
+    """Take a version out of use."""
+    request = registry_service_pb2.RetireVersionRequest(name=version)
+    return await trainer.registry.RetireVersion(request, metadata=trainer.admin)
+
+
+@pytest.fixture
+async def versions(trainer: Trainer) -> list[str]:
+    """Two READY versions of aurora's bot."""
+    await trainer.add_tenant("aurora")
+    return [(await trainer.train("aurora", seed=seed)).name for seed in (1, 2)]
+
+
+async def test_a_tenant_comes_back_as_created(trainer: Trainer) -> None:
+    """Name and limits are kept; the id is taken from then on."""
+    limits = tenant_pb2.TenantLimits(max_requests_in_flight=7)
+    request = registry_service_pb2.CreateTenantRequest(
+        tenant_id="aurora", tenant=tenant_pb2.Tenant(display_name="Aurora Bikes", limits=limits)
+    )
+    created = await trainer.registry.CreateTenant(request, metadata=trainer.admin)
+
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await trainer.registry.CreateTenant(request, metadata=trainer.admin)
+
+    assert (created.name, created.limits.max_requests_in_flight) == ("tenants/aurora", 7)
+    assert refused.value.code() is grpc.StatusCode.ALREADY_EXISTS
+
+
+async def test_every_bad_field_is_told_at_once(trainer: Trainer) -> None:
+    """A caller learns of all that is wrong with a bot in one answer."""
+    await trainer.add_tenant("aurora")
+    bad = bot_pb2.Bot(
+        display_name="x" * 201,
+        system_prompt="x" * 4001,
+        generation_defaults=bot_pb2.GenerationDefaults(max_output_tokens=-1, temperature=9, top_p=2),
+        quality_gate=bot_pb2.QualityGate(max_loss_ratio=-1),
+    )
+    request = registry_service_pb2.CreateBotRequest(parent="tenants/aurora", bot_id="No!", bot=bad)
+
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await trainer.registry.CreateBot(request, metadata=trainer.admin)
+
+    assert fields_of(refused.value) == [
+        "bot_id",
+        "bot.kind",
+        "bot.base_model",
+        "bot.display_name",
+        "bot.system_prompt",
+        "bot.generation_defaults.max_output_tokens",
+        "bot.generation_defaults.temperature",
+        "bot.generation_defaults.top_p",
+        "bot.quality_gate.max_loss_ratio",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"base_model": "unheard-of"}, "NOT_FOUND"),
+        ({"base_model": "smollm2-135m-instruct"}, "BASE_NOT_PREPARED"),
+        ({"kind": bot_pb2.BOT_KIND_SUPPORT}, "NOT_SERVED"),
+    ],
+)
+async def test_a_bot_that_cannot_be_trained_is_refused(
+    trainer: Trainer, fields: dict[str, object], reason: str
+) -> None:
+    """An unknown base, one that is not prepared, and a kind of a later release each have their reason."""
+    await trainer.add_tenant("aurora")
+
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await trainer.add_bot("aurora", **fields)
+
+    assert reason_of(refused.value) == reason
+
+
+async def test_a_base_that_is_not_prepared_comes_with_its_command(trainer: Trainer) -> None:
+    """The message says what to type."""
+    await trainer.add_tenant("aurora")
+
+    with pytest.raises(grpc.aio.AioRpcError, match="adaptory models prepare smollm2-135m-instruct"):
+        await trainer.add_bot("aurora", base_model="smollm2-135m-instruct")
+
+
+async def test_a_bot_of_an_unknown_tenant_is_not_found(trainer: Trainer) -> None:
+    """The operator, too, cannot make a bot of nobody's."""
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await trainer.add_bot("nobody")
+
+    assert reason_of(refused.value) == "NOT_FOUND"
+
+
+async def test_promotion_and_rollback_change_places(trainer: Trainer, versions: list[str]) -> None:
+    """The version that answered becomes the previous one, and a rollback exchanges the two."""
+    first, second = versions
+    await promote(trainer, first)
+    promoted = (await promote(trainer, second)).routes
+    rolled_back = (await roll_back(trainer, "tenants/aurora/bots/faq")).routes
+
+    assert (promoted.production, promoted.previous) == (second, first)
+    assert (rolled_back.production, rolled_back.previous) == (first, second)
+
+
+async def test_promoting_what_answers_changes_nothing(trainer: Trainer, versions: list[str]) -> None:
+    """A retry of a promotion does not lose the previous version."""
+    await promote(trainer, versions[0])
+    once = await promote(trainer, versions[1])
+
+    assert await promote(trainer, versions[1]) == once
+
+
+async def test_a_stale_etag_is_a_conflict(trainer: Trainer, versions: list[str]) -> None:
+    """Routes that somebody changed meanwhile are not overwritten, and the answer has the etag they are at."""
+    seen = (await promote(trainer, versions[0])).routes.etag
+    current = (await promote(trainer, versions[1], etag=seen)).routes.etag
+
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await promote(trainer, versions[0], etag=seen)
+
+    assert (refused.value.code(), info_of(refused.value).metadata["etag"]) == (grpc.StatusCode.ABORTED, current)
+
+
+async def test_there_is_no_way_back_from_the_first_version(trainer: Trainer, versions: list[str]) -> None:
+    """A bot with one promotion cannot be rolled back."""
+    await promote(trainer, versions[0])
+
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await roll_back(trainer, "tenants/aurora/bots/faq")
+
+    assert reason_of(refused.value) == "NO_PREVIOUS_VERSION"
+
+
+async def test_a_routed_version_is_not_retired(trainer: Trainer, versions: list[str]) -> None:
+    """A version that answers, or may answer after a rollback, stays; the error names the route."""
+    for version in versions:
+        await promote(trainer, version)
+    routes = []
+    for version in versions:
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await retire(trainer, version)
+        routes.append(info_of(refused.value).metadata["route"])
+
+    assert routes == ["previous", "production"]
+
+
+async def test_a_retired_version_is_never_promoted(trainer: Trainer, versions: list[str]) -> None:
+    """Retiring is for ever."""
+    await retire(trainer, versions[0])
+
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await promote(trainer, versions[0])
+
+    assert reason_of(refused.value) == "VERSION_NOT_READY"
+
+
+async def test_version_zero_is_not_promoted(trainer: Trainer, versions: list[str]) -> None:
+    """The base without an adapter has no routes to it."""
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await promote(trainer, "tenants/aurora/bots/faq/versions/0")
+
+    assert fields_of(refused.value) == ["name"]
+
+
+async def test_an_adapter_is_downloaded_as_registered(trainer: Trainer, versions: list[str]) -> None:
+    """The two files hash to the digest of the version, each in order and config first."""
+    request = registry_service_pb2.DownloadAdapterRequest(name=versions[0])
+    files: dict[str, bytes] = {}
+    async for part in trainer.registry.DownloadAdapter(request, metadata=trainer.server):
+        files[part.file_name] = files.get(part.file_name, b"") + part.data
+    version = await trainer.registry.GetVersion(
+        registry_service_pb2.GetVersionRequest(name=versions[0]), metadata=trainer.admin
+    )
+
+    listing = "".join(f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in sorted(files.items()))
+    assert list(files) == ["adapter_config.json", "adapter_model.safetensors"]
+    assert hashlib.sha256(listing.encode()).hexdigest() == version.digest
+
+
+async def test_a_damaged_adapter_is_never_sent_as_good(trainer: Trainer, versions: list[str]) -> None:
+    """A flipped bit at rest ends the download with DATA_LOSS."""
+    blobs = (trainer.folder / "state" / "artifacts" / "sha256").glob("*/*")
+    largest = max(blobs, key=lambda path: path.stat().st_size)
+    raw = bytearray(largest.read_bytes())
+    raw[-1] ^= 1
+    largest.write_bytes(raw)
+
+    codes = []
+    for version in versions:
+        request = registry_service_pb2.DownloadAdapterRequest(name=version)
+        call = trainer.registry.DownloadAdapter(request, metadata=trainer.server)
+        codes.append(await _drain(call))
+
+    assert sorted(code.name for code in codes) == ["DATA_LOSS", "OK"]
+
+
+async def _drain(call: grpc.aio.UnaryStreamCall[object, object]) -> grpc.StatusCode:
+    try:
+        async for _ in call:
+            pass
+    except grpc.aio.AioRpcError as error:
+        return error.code()
+    return grpc.StatusCode.OK
+
+
+async def test_a_server_hears_of_a_promotion(trainer: Trainer, versions: list[str]) -> None:
+    """The snapshot has bot and versions as serving needs them; the promotion follows as a delta."""
+    watch = trainer.registry.WatchServing(
+        registry_service_pb2.WatchServingRequest(), metadata=trainer.server, timeout=10
+    )
+    snapshot: serving_pb2.ServingUpdate = await watch.read()
+    await promote(trainer, versions[1])
+    delta: serving_pb2.ServingUpdate = await watch.read()
+    watch.cancel()
+
+    assert [version.name for version in snapshot.snapshot.versions] == versions
+    assert [bot.routes.production for bot in delta.delta.changed.bots] == [versions[1]]
+    assert delta.generation > snapshot.generation
+
+
+async def test_a_retired_version_leaves_the_feed(trainer: Trainer, versions: list[str]) -> None:
+    """Servers are told by name what they must not serve any more."""
+    watch = trainer.registry.WatchServing(
+        registry_service_pb2.WatchServingRequest(), metadata=trainer.server, timeout=10
+    )
+    await watch.read()
+    await retire(trainer, versions[0])
+    delta: serving_pb2.ServingUpdate = await watch.read()
+    watch.cancel()
+
+    assert list(delta.delta.removed) == [versions[0]]
+
+
+async def test_a_message_over_the_limit_is_refused(trainer: Trainer) -> None:
+    """GRPC refuses it before anything is parsed."""
+    request = registry_service_pb2.AppendDatasetChunkRequest(
+        name="tenants/aurora/datasets/ds-1", data=b"x" * (5 * 1024 * 1024)
+    )
+
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await trainer.registry.AppendDatasetChunk(request, metadata=trainer.admin)
+
+    assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+async def test_a_deadline_that_has_passed_does_nothing(trainer: Trainer) -> None:
+    """A call that comes too late is refused, and the tenant does not exist."""
+    request = registry_service_pb2.CreateTenantRequest(tenant_id="late")
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await trainer.registry.CreateTenant(request, metadata=trainer.admin, timeout=-1)
+
+    tenants = await trainer.registry.ListTenants(registry_service_pb2.ListTenantsRequest(), metadata=trainer.admin)
+    assert (refused.value.code(), list(tenants.tenants)) == (grpc.StatusCode.DEADLINE_EXCEEDED, [])

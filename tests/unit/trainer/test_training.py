@@ -1,0 +1,177 @@
+"""From a job to a version, through the trainer's own door, with workers that end in every way."""
+
+from pathlib import Path
+
+import pytest
+from google.rpc import error_details_pb2
+
+from adaptory.registry.v1 import registry_service_pb2, version_pb2
+from adaptory.trainer.v1 import trainer_service_pb2, training_job_pb2
+from tests.fakes.trainer import LIMIT_BYTES, Trainer, detail_of
+from tests.fakes.worker import PEAK_BYTES
+
+Job = training_job_pb2.TrainingJob
+
+
+async def cancel(trainer: Trainer, job: str) -> Job:
+    """Ask a job to stop."""
+    request = trainer_service_pb2.CancelTrainingJobRequest(name=job)
+    return await trainer.jobs.CancelTrainingJob(request, metadata=trainer.admin)
+
+
+async def run(trainer: Trainer) -> Job:
+    """Submit a job and return it once it has ended."""
+    await trainer.add_tenant("aurora")
+    return await trainer.ended((await trainer.submit("aurora")).name)
+
+
+def reason_of(job: Job) -> str:
+    """Return the reason for which a job failed."""
+    return str(detail_of(job.error, error_details_pb2.ErrorInfo).reason)
+
+
+async def test_a_job_makes_a_ready_version(trainer: Trainer) -> None:
+    """A job that succeeds names a version that is READY and says where it comes from."""
+    await trainer.add_tenant("aurora")
+    version = await trainer.train("aurora")
+
+    assert version.state == version_pb2.Version.STATE_READY
+    assert all((version.lineage.dataset_digest, version.lineage.parity_digest, version.lineage.template_digest))
+    assert (version.lineage.measured_peak_bytes, version.lineage.memory_limit_bytes) == (PEAK_BYTES, LIMIT_BYTES)
+
+
+async def test_every_row_is_trained_on_or_held_out(trainer: Trainer) -> None:
+    """Six entries of two wordings are twelve rows; none is lost and one is held out."""
+    await trainer.add_tenant("aurora")
+    evaluation = (await trainer.train("aurora")).evaluation
+
+    assert (evaluation.num_train_rows, evaluation.num_held_out_rows) == (11, 1)
+
+
+async def test_versions_count_up_per_bot_and_engine_ids_over_all(trainer: Trainer) -> None:
+    """Each bot's versions begin at 1; the engine's numbers never repeat, whoever owns the version."""
+    for tenant in ("aurora", "borealis"):
+        await trainer.add_tenant(tenant)
+    made = [await trainer.train(tenant, seed=seed) for tenant in ("aurora", "borealis") for seed in (1, 2)]
+
+    assert [version.name.rpartition("/")[2] for version in made] == ["1", "2", "1", "2"]
+    assert [version.engine_id for version in made] == [1, 2, 3, 4]
+
+
+async def test_a_worse_adapter_is_rejected_by_the_gate(tmp_path: Path) -> None:
+    """The job succeeds, its version is kept to look at, and says why it may not answer."""
+    async with Trainer(tmp_path, behaviour="learn_nothing") as trainer:
+        job = await run(trainer)
+        request = registry_service_pb2.GetVersionRequest(name=job.version)
+        version = await trainer.registry.GetVersion(request, metadata=trainer.admin)
+
+    assert (job.state, version.state) == (Job.STATE_SUCCEEDED, version_pb2.Version.STATE_REJECTED)
+    assert "2.5" in version.rejection
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "reason"),
+    [
+        ("run_out_of_memory", "OUT_OF_MEMORY"),
+        ("refuse_data", "ROWS_WITHOUT_LABEL"),
+        ("overshoot", "NORM_ABOVE_LIMIT"),
+        ("swap_adapter", "ADAPTER_CHANGED"),
+        ("die", "WORKER_LOST"),
+    ],
+)
+async def test_a_failed_worker_fails_its_job_with_a_reason(tmp_path: Path, behaviour: str, reason: str) -> None:
+    """Whatever becomes of a worker, the job ends, says why, and has no version."""
+    async with Trainer(tmp_path, behaviour=behaviour) as trainer:
+        job = await run(trainer)
+
+    assert (job.state, reason_of(job), job.version) == (Job.STATE_FAILED, reason, "")
+
+
+async def test_out_of_memory_tells_the_numbers(tmp_path: Path) -> None:
+    """The error has the peak, the limit, and the smallest limit that was predicted to do."""
+    async with Trainer(tmp_path, behaviour="run_out_of_memory") as trainer:
+        job = await run(trainer)
+    numbers = detail_of(job.error, error_details_pb2.ErrorInfo).metadata
+
+    assert (int(numbers["peak_bytes"]), int(numbers["limit_bytes"])) == (PEAK_BYTES, LIMIT_BYTES)
+    assert int(numbers["smallest_limit_bytes"]) == job.plan.smallest_limit_bytes
+
+
+async def test_a_job_whose_worker_is_killed_is_tried_once_more(tmp_path: Path) -> None:
+    """The second attempt's version is the job's only one, and the history tells of the first."""
+    async with Trainer(tmp_path, behaviour="die_once") as trainer:
+        job = await run(trainer)
+        messages = [event.message async for event in trainer.watch(job.name) if event.message]
+
+    assert (job.state, job.version.rpartition("/")[2]) == (Job.STATE_SUCCEEDED, "1")
+    assert "signal 9" in messages[0]
+
+
+async def test_a_hung_worker_is_killed(tmp_path: Path) -> None:
+    """A worker without a sign of life does not block the queue."""
+    async with Trainer(tmp_path, behaviour="hang", heartbeat_timeout_seconds=0.3) as trainer:
+        job = await run(trainer)
+
+    assert (job.state, reason_of(job)) == (Job.STATE_FAILED, "WORKER_HUNG")
+
+
+@pytest.mark.parametrize("behaviour", ["work_until_stopped", "ignore_stop"])
+async def test_a_running_job_is_cancelled(tmp_path: Path, behaviour: str) -> None:
+    """A worker that ends when asked and one that must be killed both leave a CANCELLED job without a version."""
+    async with Trainer(tmp_path, behaviour=behaviour) as trainer:
+        await trainer.add_tenant("aurora")
+        job = await trainer.submit("aurora")
+        await trainer.reached(job.name, "RUNNING")
+        cancelling = await cancel(trainer, job.name)
+        ended = await trainer.ended(job.name)
+
+    assert (cancelling.state, ended.state) == (Job.STATE_CANCELLING, Job.STATE_CANCELLED)
+    assert ended.version == ""
+
+
+async def test_a_waiting_job_is_cancelled_at_once(tmp_path: Path) -> None:
+    """A job behind another never begins."""
+    async with Trainer(tmp_path, behaviour="work_until_stopped") as trainer:
+        await trainer.add_tenant("aurora")
+        first = await trainer.submit("aurora")
+        await trainer.reached(first.name, "RUNNING")
+        second = await cancel(trainer, (await trainer.submit("aurora")).name)
+
+    assert (second.state, second.HasField("start_time")) == (Job.STATE_CANCELLED, False)
+
+
+async def test_a_stopped_service_goes_on_with_its_jobs(tmp_path: Path) -> None:
+    """A job that ran when the service stopped waits, and is finished by the next start."""
+    async with Trainer(tmp_path, behaviour="work_until_stopped") as trainer:
+        await trainer.add_tenant("aurora")
+        job = await trainer.submit("aurora")
+        await trainer.reached(job.name, "RUNNING")
+
+        await trainer.stop()
+        trainer.behaviour = "succeed"
+        await trainer.start()
+        ended = await trainer.ended(job.name)
+
+    assert ended.state == Job.STATE_SUCCEEDED
+
+
+async def test_nothing_of_a_tenants_data_stays_behind(trainer: Trainer) -> None:
+    """When a job has ended its rows and staged files are gone; blobs and the log stay."""
+    await trainer.add_tenant("aurora")
+    await trainer.train("aurora")
+    await trainer.stop()
+
+    state = trainer.folder / "state"
+    assert list((state / "workspaces").iterdir()) == []
+    assert list((state / "uploads").iterdir()) == []
+    assert len(list((state / "logs").iterdir())) == 1
+
+
+async def test_a_watch_resumes_where_it_stopped(trainer: Trainer) -> None:
+    """Events count from 1 without gaps, and a watch goes on behind the last one seen."""
+    job = (await run(trainer)).name
+    every = [event.sequence async for event in trainer.watch(job)]
+    rest = [event.sequence async for event in trainer.watch(job, after=3)]
+
+    assert every == list(range(1, len(every) + 1))
+    assert rest == every[3:]

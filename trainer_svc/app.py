@@ -1,0 +1,194 @@
+"""Puts one trainer together, brings it up and takes it down. The only file that knows all the parts."""
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from importlib.metadata import version
+
+import psutil
+
+from adaptory.core.adapter_check import AdapterLimits
+from adaptory.core.auth import FixedKeyring, Role, digest_key, load_or_make_key
+from adaptory.core.base_model import PreparedBase, default_cache_root, find_base
+from adaptory.core.errors import InvalidRequest
+from adaptory.core.rpc import Interceptor
+from adaptory.core.server import Server, Service
+from adaptory.core.state_dir import Endpoint, own_state_dir, published_endpoint
+from adaptory.core.telemetry import GrpcMetrics, Telemetry
+from adaptory.registry.v1 import registry_service_pb2, registry_service_pb2_grpc
+from adaptory.trainer.v1 import trainer_service_pb2, trainer_service_pb2_grpc
+from trainer_svc.access import ACCESS
+from trainer_svc.bots.faq_data import FaqLimits
+from trainer_svc.clock import read_utc
+from trainer_svc.jobs.attempt import Attempt, AttemptTools, Patience
+from trainer_svc.jobs.events import JobEvents
+from trainer_svc.jobs.inputs import InputFinder
+from trainer_svc.jobs.job import TrainingJob
+from trainer_svc.jobs.memory_plan import plan_job_memory
+from trainer_svc.jobs.planning import JobPlanner
+from trainer_svc.jobs.publish import Publisher
+from trainer_svc.jobs.rows import RowReader
+from trainer_svc.jobs.runner import Runner
+from trainer_svc.jobs.store import JobStore
+from trainer_svc.jobs.workbench import Workbench
+from trainer_svc.jobs.worker_process import WorkerCommand
+from trainer_svc.metrics import AttemptMetrics, JobCollector
+from trainer_svc.registry.artifacts import LocalArtifacts
+from trainer_svc.registry.bots import Bots
+from trainer_svc.registry.database import Database
+from trainer_svc.registry.datasets import Datasets
+from trainer_svc.registry.feed import ServingFeed
+from trainer_svc.registry.keys import ApiKeys
+from trainer_svc.registry.routes import RouteTable
+from trainer_svc.registry.tenants import Tenants
+from trainer_svc.registry.uploads import UploadLimits, Uploads
+from trainer_svc.registry.versions import Versions
+from trainer_svc.registry_servicer import Registry, RegistryServicer
+from trainer_svc.settings import TrainerSettings, select_worker_environment
+from trainer_svc.trainer_servicer import TrainerServicer
+
+
+@asynccontextmanager
+async def run_trainer(settings: TrainerSettings) -> AsyncGenerator[Endpoint, None]:
+    """Serve and run jobs while the block runs; at its end workers are stopped and their jobs wait for the next start.
+
+    The block is cancelled when a part of the service fails for good. Raises InvalidRequest when a port or the state folder is taken
+    or a file of the settings cannot be read, FailedPrecondition when a newer release wrote the database.
+    """
+    with own_state_dir(settings.state_dir), Database(settings.effective_database_url) as database:
+        app = TrainerApp(settings, database)
+        async with app.running() as endpoint:
+            yield endpoint
+
+
+class TrainerApp:
+    """One trainer's parts, made in the order in which they need each other."""
+
+    def __init__(self, settings: TrainerSettings, database: Database) -> None:
+        """Put the parts together inside a running event loop; nothing listens yet."""
+        self._settings = settings
+        self._database = database
+        self._telemetry = Telemetry(service="trainer", version=version("adaptory"))
+        self._find_base = _make_base_finder(settings)
+        faq = FaqLimits(max_line_bytes=settings.max_line_bytes, max_entries=settings.max_entries)
+        self._artifacts = LocalArtifacts(settings.state_dir / "artifacts")
+        self._rows = RowReader(self._artifacts, faq)
+        self._keys = ApiKeys(database, read_utc)
+        self._bots = Bots(database, read_utc)
+        self._datasets = Datasets(database, read_utc)
+        self._inputs = InputFinder(self._bots, self._datasets, self._find_base)
+        self._store = JobStore(database, read_utc)
+        upload_limits = UploadLimits(settings.max_dataset_bytes, faq)
+        self._uploads = Uploads(database, self._artifacts, settings.state_dir / "uploads", upload_limits)
+        self._bench = Workbench(settings.state_dir, self._rows, max_adapter_rank=settings.max_adapter_rank)
+        self._runner = self._build_runner()
+        self._server = self._build_server()
+        self._telemetry.add_collector(JobCollector(database, read_utc))
+
+    @asynccontextmanager
+    async def running(self) -> AsyncGenerator[Endpoint, None]:
+        """Serve while the block runs: after what a killed service left is cleared, until running calls have had their time."""
+        await self._recover()
+        with self._telemetry:
+            grpc_address = await self._server.open()
+            try:
+                endpoint = Endpoint(grpc_address, self._open_metrics())
+                async with self._running_jobs():
+                    await self._server.set_serving(serving=True)
+                    with published_endpoint(self._settings.state_dir, endpoint):
+                        yield endpoint
+            finally:
+                # Streams that follow the database would else hold the drain up to its end.
+                self._database.commits.close()
+                await self._server.drain()
+
+    @asynccontextmanager
+    async def _running_jobs(self) -> AsyncGenerator[None, None]:
+        async with asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(self._runner.run())
+            try:
+                yield
+            finally:
+                running.cancel()
+
+    async def _recover(self) -> None:
+        await asyncio.to_thread(self._artifacts.remove_leftovers)
+        await asyncio.to_thread(self._bench.remove_leftovers)
+        await self._uploads.remove_leftovers()
+        await self._runner.recover()
+
+    def _build_runner(self) -> Runner:
+        settings = self._settings
+        arguments, environment = settings.worker_command, select_worker_environment(os.environ)
+        tools = AttemptTools(
+            store=self._store,
+            inputs=self._inputs,
+            bench=self._bench,
+            publisher=Publisher(self._store, self._artifacts, AdapterLimits(max_rank=settings.max_adapter_rank)),
+            command=WorkerCommand(arguments, environment, settings.worker_stop_grace_seconds),
+            patience=Patience(settings.worker_poll_seconds, settings.heartbeat_timeout_seconds),
+            observer=AttemptMetrics(self._telemetry.registry, max_tenants=settings.max_tenant_labels),
+            monotonic=time.monotonic,
+        )
+
+        async def run_attempt(job: TrainingJob) -> None:
+            await Attempt(tools, job).run()
+
+        commits = self._database.commits
+        return Runner(self._store, commits, run_attempt, max_concurrent_jobs=settings.max_concurrent_jobs)
+
+    def _build_server(self) -> Server:
+        planner = JobPlanner(self._inputs, self._rows, plan_job_memory, _measure_free_bytes)
+        training = TrainerServicer(planner, self._store, JobEvents(self._database))
+        registering = RegistryServicer(self._build_registry(), self._find_base)
+        services = (
+            Service(
+                trainer_service_pb2.DESCRIPTOR.services_by_name["TrainerService"],
+                partial(trainer_service_pb2_grpc.add_TrainerServiceServicer_to_server, training),
+            ),
+            Service(
+                registry_service_pb2.DESCRIPTOR.services_by_name["RegistryService"],
+                partial(registry_service_pb2_grpc.add_RegistryServiceServicer_to_server, registering),
+            ),
+        )
+        methods = [method for service in services for method in service.methods]
+        metrics = GrpcMetrics(self._telemetry.registry, methods)
+        return Server(self._settings, services, Interceptor(keyring=self._keyring(), access=ACCESS, metrics=metrics))
+
+    def _build_registry(self) -> Registry:
+        return Registry(
+            tenants=Tenants(self._database, read_utc),
+            keys=self._keys,
+            datasets=self._datasets,
+            uploads=self._uploads,
+            bots=self._bots,
+            versions=Versions(self._database),
+            routes=RouteTable(self._database),
+            feed=ServingFeed(self._database),
+            artifacts=self._artifacts,
+        )
+
+    def _keyring(self) -> FixedKeyring:
+        admin = digest_key(load_or_make_key(self._settings.effective_admin_key_file))
+        server = digest_key(load_or_make_key(self._settings.effective_server_key_file))
+        return FixedKeyring({admin: Role.ADMIN, server: Role.SERVER}, self._keys)
+
+    def _open_metrics(self) -> str:
+        try:
+            return self._telemetry.serve(self._settings.metrics_address)
+        except OSError as error:
+            sentence = f"{self._settings.metrics_address} cannot be bound: {error.strerror}. Choose another port"
+            raise InvalidRequest.of_field("metrics_address", sentence) from error
+
+
+def _make_base_finder(settings: TrainerSettings) -> Callable[[str], PreparedBase]:
+    cache_root = settings.cache_dir or default_cache_root()
+    return partial(find_base, cache_root=cache_root)
+
+
+def _measure_free_bytes() -> int:
+    """Return what the machine has to spare now: what a job without a limit is planned for."""
+    return int(psutil.virtual_memory().available)

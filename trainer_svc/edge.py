@@ -1,0 +1,32 @@
+"""What both servicers do with every request: parse its name, refuse a foreign one, know a request that comes again."""
+
+import hashlib
+from typing import TypeVar
+
+from google.protobuf.message import Message
+
+from adaptory.core.auth import current_caller
+from adaptory.core.names import ApiKeyName, BotName, DatasetName, TenantName, TrainingJobName, VersionName
+from adaptory.core.violations import Violations
+from trainer_svc.registry.requests import RequestKey
+
+_MAX_REQUEST_ID_CHARS = 64
+
+Name = TypeVar("Name", TenantName, ApiKeyName, DatasetName, BotName, VersionName, TrainingJobName)
+
+
+def read_name(kind: type[Name], name: str, *, field: str = "name") -> Name:
+    """Parse a resource name and check that it is the caller's own. Raises InvalidRequest, NotFound."""
+    parsed = kind.parse(name, field=field)
+    current_caller.get().require_tenant(parsed.tenant, name=name)
+    return parsed
+
+
+def read_request_key(request: Message, *, tenant: TenantName, request_id: str) -> RequestKey:
+    """Return by what a request of this tenant is known when it comes again. Raises InvalidRequest."""
+    violations = Violations()
+    violations.check_length(request_id, field="request_id", limit=_MAX_REQUEST_ID_CHARS)
+    violations.raise_if_any()
+    # The type's name along: requests of two methods may have the same bytes.
+    content = request.DESCRIPTOR.full_name.encode() + b"\n" + request.SerializeToString(deterministic=True)
+    return RequestKey(tenant.tenant, request_id, hashlib.sha256(content).hexdigest())

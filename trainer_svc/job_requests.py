@@ -1,0 +1,104 @@
+"""Reads what the trainer's requests bring in: checks every field, and tells of all that are bad at once."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TypeVar
+
+from adaptory.core.auth import not_found
+from adaptory.core.errors import InvalidRequest, NotServed
+from adaptory.core.names import BotName, DatasetName, TenantName
+from adaptory.core.violations import Violations
+from adaptory.trainer.v1 import training_job_pb2
+from trainer_svc.bots import faq
+from trainer_svc.jobs.job import JobSettings
+from trainer_svc.jobs.planning import JobOrder
+
+_MAX_RANK = 64
+_MAX_ALPHA = 1024
+_MAX_LEARNING_RATE = 0.1
+_MAX_EPOCHS = 100
+_MAX_BATCH_ROWS = 1024
+_MIN_ROW_TOKENS = 16
+_MIN_SHARE, _MAX_SHARE = 0.01, 0.5
+
+Name = TypeVar("Name", BotName, DatasetName)
+
+
+def read_order(message: training_job_pb2.TrainingJob, *, parent: TenantName) -> JobOrder:
+    """Read a job that is asked for; fields left out take the recipe.
+
+    Raises InvalidRequest with every bad field, NotServed for a method that is not served, NotFound for a thing of another tenant.
+    """
+    violations = Violations()
+    bot = _collect(lambda: BotName.parse(message.bot, field="training_job.bot"), violations)
+    dataset = _collect(lambda: DatasetName.parse(message.dataset, field="training_job.dataset"), violations)
+    _check_settings(message.settings, violations)
+    violations.check(
+        field="training_job.settings.method",
+        is_good=message.settings.method in training_job_pb2.TrainingMethod.values(),
+        sentence="is not a method of this contract; leave it out for QLORA",
+    )
+    limit_bytes = message.memory_limit_bytes
+    violations.check(
+        field="training_job.memory_limit_bytes",
+        is_good=limit_bytes >= 0,
+        sentence=f"is {limit_bytes}; it must be 0, which is all the device has, or more",
+    )
+    violations.raise_if_any()
+    _require_served(message.settings.method)
+    order = JobOrder(bot[0], dataset[0], _fill_in(message.settings), limit_bytes)
+    for name in (order.bot, order.dataset):
+        if name.tenant != parent.tenant:
+            raise not_found(str(name))
+    return order
+
+
+def _collect(parse: Callable[[], Name], violations: Violations) -> list[Name]:
+    """Return what was parsed; an empty list, and a violation noted, when it cannot be."""
+    try:
+        return [parse()]
+    except InvalidRequest as error:
+        violations.add(error)
+        return []
+
+
+def _check_settings(settings: training_job_pb2.TrainingSettings, violations: Violations) -> None:
+    """Note every value out of its range; a field left out is good."""
+    ranges: tuple[tuple[str, bool, str], ...] = (
+        ("rank", 1 <= settings.rank <= _MAX_RANK, f"1 to {_MAX_RANK}"),
+        ("alpha", 1 <= settings.alpha <= _MAX_ALPHA, f"1 to {_MAX_ALPHA}"),
+        (
+            "learning_rate",
+            0 < settings.learning_rate <= _MAX_LEARNING_RATE,
+            f"above 0 and at most {_MAX_LEARNING_RATE}",
+        ),
+        ("epochs", 1 <= settings.epochs <= _MAX_EPOCHS, f"1 to {_MAX_EPOCHS}"),
+        ("batch_rows", 1 <= settings.batch_rows <= _MAX_BATCH_ROWS, f"1 to {_MAX_BATCH_ROWS}"),
+        ("max_row_tokens", settings.max_row_tokens >= _MIN_ROW_TOKENS, f"{_MIN_ROW_TOKENS} or more"),
+        ("seed", settings.seed >= 0, "0 or more"),
+        ("max_steps", settings.max_steps >= 1, "1 or more"),
+        (
+            "held_out_share",
+            _MIN_SHARE <= settings.held_out_share <= _MAX_SHARE,
+            f"{_MIN_SHARE} to {_MAX_SHARE}",
+        ),
+    )
+    for field, is_good, rule in ranges:
+        violations.check(
+            field=f"training_job.settings.{field}",
+            is_good=is_good or not settings.HasField(field),
+            sentence=f"is {getattr(settings, field)}; it must be {rule}",
+        )
+
+
+def _require_served(method: training_job_pb2.TrainingMethod) -> None:
+    if method not in (training_job_pb2.TRAINING_METHOD_UNSPECIFIED, training_job_pb2.TRAINING_METHOD_QLORA):
+        name = training_job_pb2.TrainingMethod.Name(method).removeprefix("TRAINING_METHOD_")
+        raise NotServed(f"The method {name} is not served yet; served is QLORA.", metadata={"method": name})
+
+
+def _fill_in(settings: training_job_pb2.TrainingSettings) -> JobSettings:
+    given = {field.name: getattr(settings, field.name) for field, _ in settings.ListFields()}
+    given.pop("method", None)
+    share = given.pop("held_out_share", faq.HELD_OUT_SHARE)
+    return JobSettings(replace(faq.RECIPE, **given), share)

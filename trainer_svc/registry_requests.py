@@ -1,0 +1,140 @@
+"""Reads what the registry's requests bring in: checks every field, and tells of all that are bad at once.
+
+What returns from here is good; nothing behind it checks a field again.
+"""
+
+import math
+
+from adaptory.core.errors import InvalidRequest
+from adaptory.core.names import BotName, TenantName, check_id
+from adaptory.core.violations import Violations
+from adaptory.registry.v1 import bot_pb2, dataset_pb2, registry_service_pb2
+from trainer_svc.bots.kinds import BotKind, DatasetFormat, require_served_format, require_served_kind
+from trainer_svc.registry.bots import BotDraft, GenerationDefaults, QualityGate
+from trainer_svc.registry.datasets import DatasetDraft
+
+_MAX_DISPLAY_NAME_CHARS = 200
+_MAX_SYSTEM_PROMPT_CHARS = 4_000
+_MAX_CHUNK_BYTES = 1024 * 1024
+_MAX_OUTPUT_TOKENS = 32_768
+_MAX_TEMPERATURE = 2.0
+_MAX_IN_FLIGHT = 10_000
+
+
+def read_new_tenant(request: registry_service_pb2.CreateTenantRequest) -> TenantName:
+    """Check a new tenant and return its name. Raises InvalidRequest."""
+    violations = Violations()
+    _check_id(request.tenant_id, "tenant_id", violations)
+    violations.check_length(request.tenant.display_name, field="tenant.display_name", limit=_MAX_DISPLAY_NAME_CHARS)
+    in_flight = request.tenant.limits.max_requests_in_flight
+    violations.check(
+        field="tenant.limits.max_requests_in_flight",
+        is_good=0 <= in_flight <= _MAX_IN_FLIGHT,
+        sentence=f"is {in_flight}; it must be 0 (the default) to {_MAX_IN_FLIGHT}",
+    )
+    violations.raise_if_any()
+    return TenantName(request.tenant_id)
+
+
+def check_display_name(text: str) -> None:
+    """Raise InvalidRequest when a display name is too long."""
+    violations = Violations()
+    violations.check_length(text, field="display_name", limit=_MAX_DISPLAY_NAME_CHARS)
+    violations.raise_if_any()
+
+
+def read_new_dataset(dataset: dataset_pb2.Dataset) -> DatasetDraft:
+    """Check a new dataset. Raises InvalidRequest, and NotServed where its format is not read yet."""
+    violations = Violations()
+    violations.check(
+        field="dataset.kind", is_good=dataset.kind in _KINDS, sentence="is required; served is BOT_KIND_FAQ"
+    )
+    violations.check(
+        field="dataset.format",
+        is_good=dataset.format in _FORMATS,
+        sentence="is required; read is DATASET_FORMAT_FAQ_JSONL",
+    )
+    violations.check_length(dataset.display_name, field="dataset.display_name", limit=_MAX_DISPLAY_NAME_CHARS)
+    violations.raise_if_any()
+    draft = DatasetDraft(_KINDS[dataset.kind], _FORMATS[dataset.format], dataset.display_name)
+    require_served_format(draft.format)
+    require_served_kind(draft.kind)
+    return draft
+
+
+def read_new_bot(request: registry_service_pb2.CreateBotRequest, tenant: TenantName) -> BotDraft:
+    """Check a new bot. Raises InvalidRequest, and NotServed where its kind is not trained yet."""
+    bot, violations = request.bot, Violations()
+    _check_id(request.bot_id, "bot_id", violations)
+    violations.check(field="bot.kind", is_good=bot.kind in _KINDS, sentence="is required; served is BOT_KIND_FAQ")
+    violations.check(
+        field="bot.base_model", is_good=bool(bot.base_model), sentence="is required, such as smollm2-135m-instruct"
+    )
+    violations.check_length(bot.display_name, field="bot.display_name", limit=_MAX_DISPLAY_NAME_CHARS)
+    violations.check_length(bot.system_prompt, field="bot.system_prompt", limit=_MAX_SYSTEM_PROMPT_CHARS)
+    _check_defaults(bot.generation_defaults, violations)
+    ratio = bot.quality_gate.max_loss_ratio
+    violations.check(
+        field="bot.quality_gate.max_loss_ratio",
+        is_good=0 <= ratio < math.inf,
+        sentence=f"is {ratio}; it must be above 0, or 0 for the default, 1",
+    )
+    violations.raise_if_any()
+    draft = BotDraft(
+        name=BotName(tenant.tenant, request.bot_id),
+        kind=_KINDS[bot.kind],
+        base_model=bot.base_model,
+        display_name=bot.display_name,
+        system_prompt=bot.system_prompt,
+        generation=GenerationDefaults(
+            bot.generation_defaults.max_output_tokens,
+            bot.generation_defaults.temperature,
+            bot.generation_defaults.top_p,
+        ),
+        gate=QualityGate(ratio),
+    )
+    require_served_kind(draft.kind)
+    return draft
+
+
+def check_chunk(request: registry_service_pb2.AppendDatasetChunkRequest) -> None:
+    """Raise InvalidRequest when a chunk is empty, too large, or begins before the file."""
+    violations = Violations()
+    num_bytes = len(request.data)
+    violations.check(
+        field="data",
+        is_good=0 < num_bytes <= _MAX_CHUNK_BYTES,
+        sentence=f"has {num_bytes} bytes; send 1 to {_MAX_CHUNK_BYTES} at once",
+    )
+    violations.check(field="offset", is_good=request.offset >= 0, sentence=f"is {request.offset}; it must be 0 or more")
+    violations.raise_if_any()
+
+
+# The enums' zero values are in neither table: they are never valid.
+_KINDS = {bot_pb2.BotKind.Value(f"BOT_KIND_{kind}"): kind for kind in BotKind}
+_FORMATS = {dataset_pb2.DatasetFormat.Value(f"DATASET_FORMAT_{layout}"): layout for layout in DatasetFormat}
+
+
+def _check_id(value: str, field: str, violations: Violations) -> None:
+    try:
+        check_id(value, field=field)
+    except InvalidRequest as error:
+        violations.add(error)
+
+
+def _check_defaults(defaults: bot_pb2.GenerationDefaults, violations: Violations) -> None:
+    violations.check(
+        field="bot.generation_defaults.max_output_tokens",
+        is_good=0 <= defaults.max_output_tokens <= _MAX_OUTPUT_TOKENS,
+        sentence=f"is {defaults.max_output_tokens}; it must be 0 (the default) to {_MAX_OUTPUT_TOKENS}",
+    )
+    violations.check(
+        field="bot.generation_defaults.temperature",
+        is_good=0 <= defaults.temperature <= _MAX_TEMPERATURE,
+        sentence=f"is {defaults.temperature}; it must be 0 to {_MAX_TEMPERATURE:g}",
+    )
+    violations.check(
+        field="bot.generation_defaults.top_p",
+        is_good=0 <= defaults.top_p <= 1,
+        sentence=f"is {defaults.top_p}; it must be above 0 and up to 1, or 0 for the default, 1",
+    )

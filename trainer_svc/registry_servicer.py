@@ -1,0 +1,250 @@
+"""The RegistryService of the contract: each method reads its request, asks one noun of the registry, and writes the answer.
+
+Servicers raise; `adaptory.core.rpc` turns what they raise into a status.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing, closing
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+
+from adaptory.core.adapter_check import ADAPTER_FILES
+from adaptory.core.base_model import PreparedBase
+from adaptory.core.errors import NotServed
+from adaptory.core.names import ApiKeyName, BotName, DatasetName, TenantName, VersionName
+from adaptory.registry.v1 import (
+    bot_pb2,
+    dataset_pb2,
+    registry_service_pb2,
+    registry_service_pb2_grpc,
+    serving_pb2,
+    tenant_pb2,
+    version_pb2,
+)
+from trainer_svc import registry_convert as convert
+from trainer_svc import registry_requests as requests
+from trainer_svc.edge import read_name, read_request_key
+from trainer_svc.registry.artifacts import CHUNK_BYTES, ArtifactStore
+from trainer_svc.registry.bots import Bots
+from trainer_svc.registry.datasets import Datasets
+from trainer_svc.registry.feed import ServingFeed
+from trainer_svc.registry.keys import ApiKeys
+from trainer_svc.registry.pages import PageRequest
+from trainer_svc.registry.routes import RouteTable
+from trainer_svc.registry.tenants import Tenants
+from trainer_svc.registry.uploads import Uploads
+from trainer_svc.registry.versions import Versions
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Registry:
+    """The nouns of the registry, built by `app.py`."""
+
+    tenants: Tenants
+    keys: ApiKeys
+    datasets: Datasets
+    uploads: Uploads
+    bots: Bots
+    versions: Versions
+    routes: RouteTable
+    feed: ServingFeed
+    artifacts: ArtifactStore
+
+
+class RegistryServicer(registry_service_pb2_grpc.RegistryServiceServicer):
+    """Answers the registry's calls."""
+
+    def __init__(self, registry: Registry, find_base: Callable[[str], PreparedBase]) -> None:
+        """Take the registry, and how a prepared base is found by its name in the catalogue."""
+        self._registry = registry
+        self._find_base = find_base
+
+    async def CreateTenant(
+        self, request: registry_service_pb2.CreateTenantRequest, _context: Context
+    ) -> tenant_pb2.Tenant:
+        """Create a tenant."""
+        name = requests.read_new_tenant(request)
+        tenant = await self._registry.tenants.create(
+            name,
+            display_name=request.tenant.display_name,
+            max_requests_in_flight=request.tenant.limits.max_requests_in_flight,
+        )
+        return convert.write_tenant(tenant)
+
+    async def GetTenant(self, request: registry_service_pb2.GetTenantRequest, _context: Context) -> tenant_pb2.Tenant:
+        """Return a tenant."""
+        return convert.write_tenant(await self._registry.tenants.get(read_name(TenantName, request.name)))
+
+    async def ListTenants(
+        self, request: registry_service_pb2.ListTenantsRequest, _context: Context
+    ) -> registry_service_pb2.ListTenantsResponse:
+        """List tenants."""
+        page = await self._registry.tenants.list(
+            PageRequest.parse(request.page_size, request.page_token, scope="tenants")
+        )
+        return registry_service_pb2.ListTenantsResponse(
+            tenants=[convert.write_tenant(tenant) for tenant in page.items], next_page_token=page.next_token
+        )
+
+    async def CreateApiKey(
+        self, request: registry_service_pb2.CreateApiKeyRequest, _context: Context
+    ) -> tenant_pb2.ApiKey:
+        """Issue a key."""
+        tenant = read_name(TenantName, request.parent, field="parent")
+        requests.check_display_name(request.display_name)
+        return convert.write_api_key(await self._registry.keys.create(tenant, display_name=request.display_name))
+
+    async def ListApiKeys(
+        self, request: registry_service_pb2.ListApiKeysRequest, _context: Context
+    ) -> registry_service_pb2.ListApiKeysResponse:
+        """List a tenant's keys."""
+        tenant = read_name(TenantName, request.parent, field="parent")
+        page = await self._registry.keys.list(
+            tenant, PageRequest.parse(request.page_size, request.page_token, scope=f"{tenant}/apiKeys")
+        )
+        return registry_service_pb2.ListApiKeysResponse(
+            api_keys=[convert.write_api_key(key) for key in page.items], next_page_token=page.next_token
+        )
+
+    async def RevokeApiKey(
+        self, request: registry_service_pb2.RevokeApiKeyRequest, _context: Context
+    ) -> tenant_pb2.ApiKey:
+        """Revoke a key."""
+        return convert.write_api_key(await self._registry.keys.revoke(read_name(ApiKeyName, request.name)))
+
+    async def CreateDataset(
+        self, request: registry_service_pb2.CreateDatasetRequest, _context: Context
+    ) -> dataset_pb2.Dataset:
+        """Begin an upload."""
+        tenant = read_name(TenantName, request.parent, field="parent")
+        draft = requests.read_new_dataset(request.dataset)
+        key = read_request_key(request, tenant=tenant, request_id=request.request_id)
+        return convert.write_dataset(await self._registry.datasets.create(draft, key))
+
+    async def AppendDatasetChunk(
+        self, request: registry_service_pb2.AppendDatasetChunkRequest, _context: Context
+    ) -> dataset_pb2.Dataset:
+        """Append bytes."""
+        name = read_name(DatasetName, request.name)
+        requests.check_chunk(request)
+        dataset = await self._registry.uploads.append(name, offset=request.offset, data=request.data)
+        return convert.write_dataset(dataset)
+
+    async def FinalizeDataset(
+        self, request: registry_service_pb2.FinalizeDatasetRequest, _context: Context
+    ) -> dataset_pb2.Dataset:
+        """End an upload."""
+        name = read_name(DatasetName, request.name)
+        return convert.write_dataset(await self._registry.uploads.finalize(name, digest=request.digest))
+
+    async def GetDataset(
+        self, request: registry_service_pb2.GetDatasetRequest, _context: Context
+    ) -> dataset_pb2.Dataset:
+        """Return a dataset."""
+        return convert.write_dataset(await self._registry.datasets.get(read_name(DatasetName, request.name)))
+
+    async def ListDatasets(
+        self, request: registry_service_pb2.ListDatasetsRequest, _context: Context
+    ) -> registry_service_pb2.ListDatasetsResponse:
+        """List a tenant's datasets."""
+        tenant = read_name(TenantName, request.parent, field="parent")
+        page = await self._registry.datasets.list(
+            tenant, PageRequest.parse(request.page_size, request.page_token, scope=f"{tenant}/datasets")
+        )
+        return registry_service_pb2.ListDatasetsResponse(
+            datasets=[convert.write_dataset(dataset) for dataset in page.items], next_page_token=page.next_token
+        )
+
+    async def CreateBot(self, request: registry_service_pb2.CreateBotRequest, _context: Context) -> bot_pb2.Bot:
+        """Create a bot."""
+        tenant = read_name(TenantName, request.parent, field="parent")
+        draft = requests.read_new_bot(request, tenant)
+        await asyncio.to_thread(self._find_base, draft.base_model)
+        return convert.write_bot(await self._registry.bots.create(draft))
+
+    async def GetBot(self, request: registry_service_pb2.GetBotRequest, _context: Context) -> bot_pb2.Bot:
+        """Return a bot."""
+        return convert.write_bot(await self._registry.bots.get(read_name(BotName, request.name)))
+
+    async def ListBots(
+        self, request: registry_service_pb2.ListBotsRequest, _context: Context
+    ) -> registry_service_pb2.ListBotsResponse:
+        """List a tenant's bots."""
+        tenant = read_name(TenantName, request.parent, field="parent")
+        page = await self._registry.bots.list(
+            tenant, PageRequest.parse(request.page_size, request.page_token, scope=f"{tenant}/bots")
+        )
+        return registry_service_pb2.ListBotsResponse(
+            bots=[convert.write_bot(bot) for bot in page.items], next_page_token=page.next_token
+        )
+
+    async def GetVersion(
+        self, request: registry_service_pb2.GetVersionRequest, _context: Context
+    ) -> version_pb2.Version:
+        """Return a version."""
+        return convert.write_version(await self._registry.versions.get(read_name(VersionName, request.name)))
+
+    async def ListVersions(
+        self, request: registry_service_pb2.ListVersionsRequest, _context: Context
+    ) -> registry_service_pb2.ListVersionsResponse:
+        """List a bot's versions."""
+        bot = read_name(BotName, request.parent, field="parent")
+        page = await self._registry.versions.list(
+            bot, PageRequest.parse(request.page_size, request.page_token, scope=f"{bot}/versions")
+        )
+        return registry_service_pb2.ListVersionsResponse(
+            versions=[convert.write_version(version) for version in page.items], next_page_token=page.next_token
+        )
+
+    async def PromoteVersion(
+        self, request: registry_service_pb2.PromoteVersionRequest, _context: Context
+    ) -> bot_pb2.Bot:
+        """Make a version answer."""
+        name = read_name(VersionName, request.name)
+        return convert.write_bot(await self._registry.routes.promote(name, etag=request.etag))
+
+    async def SetCanary(self, _request: registry_service_pb2.SetCanaryRequest, _context: Context) -> bot_pb2.Bot:
+        """Refuse: not served yet."""
+        raise NotServed("Canaries are not served yet; promote the version instead, and roll back where it disappoints.")
+
+    async def RollbackBot(self, request: registry_service_pb2.RollbackBotRequest, _context: Context) -> bot_pb2.Bot:
+        """Let the version before answer again."""
+        name = read_name(BotName, request.name)
+        return convert.write_bot(await self._registry.routes.roll_back(name, etag=request.etag))
+
+    async def RetireVersion(
+        self, request: registry_service_pb2.RetireVersionRequest, _context: Context
+    ) -> version_pb2.Version:
+        """Take a version out of use."""
+        return convert.write_version(await self._registry.versions.retire(read_name(VersionName, request.name)))
+
+    async def DownloadAdapter(
+        self, request: registry_service_pb2.DownloadAdapterRequest, _context: Context
+    ) -> AsyncIterator[registry_service_pb2.DownloadAdapterResponse]:
+        """Stream an adapter's files."""
+        version = await self._registry.versions.get(read_name(VersionName, request.name))
+        for file_name in ADAPTER_FILES:
+            with closing(
+                await asyncio.to_thread(self._registry.artifacts.open, version.draft.files[file_name])
+            ) as file:
+                while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):
+                    yield registry_service_pb2.DownloadAdapterResponse(file_name=file_name, data=chunk)
+
+    async def ImportAdapter(
+        self, _request: registry_service_pb2.ImportAdapterRequest, _context: Context
+    ) -> version_pb2.Version:
+        """Refuse: not served yet."""
+        raise NotServed("Adapters trained elsewhere are not taken yet; train one here.")
+
+    async def WatchServing(
+        self, _request: registry_service_pb2.WatchServingRequest, _context: Context
+    ) -> AsyncIterator[serving_pb2.ServingUpdate]:
+        """Stream what servers must know."""
+        async with aclosing(self._registry.feed.watch()) as updates:
+            async for update in updates:
+                yield convert.write_update(update)
