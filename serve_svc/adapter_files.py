@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from adaptory.core.adapter_check import ADAPTER_FILES, adapter_digest
-from adaptory.core.errors import AdapterRejected, Corrupted
+from adaptory.core.errors import AdapterRejected, Corrupted, Unavailable
 from serve_svc.version import AdapterVersion
 
 _PARTIAL_SUFFIX = ".partial"
@@ -59,10 +59,27 @@ class AdapterFiles:
 
         Raises:
             Corrupted: The source's bytes are not those the registry names.
+            Unavailable: The source cannot answer now, or the disk cannot take the files.
         """
         folder = self.folder_of(version.digest)
-        if await asyncio.to_thread(_digest_of, folder) == version.digest:
-            return folder
+        try:
+            if await asyncio.to_thread(_digest_of, folder) != version.digest:
+                await self._refill(folder, version)
+        except OSError as err:
+            raise Unavailable(
+                f"The disk of the adapter store refuses {version.name} ({err.strerror}); "
+                "free space or repair it, then retry.",
+                reason="ADAPTER_STORE_FAILED",
+                metadata={"version": version.name},
+                retry_after_s=10.0,
+            ) from err
+        return folder
+
+    async def remove(self, digest: str) -> None:
+        """Delete the folder; the caller knows that no engine can name it any more."""
+        await asyncio.to_thread(shutil.rmtree, self.folder_of(digest), ignore_errors=True)
+
+    async def _refill(self, folder: Path, version: AdapterVersion) -> None:
         aside = await asyncio.to_thread(self._make_aside, version.digest)
         try:
             await self._download(version, aside)
@@ -70,11 +87,6 @@ class AdapterFiles:
                 await asyncio.to_thread(_publish, aside, folder, version)
         finally:
             await asyncio.to_thread(shutil.rmtree, aside, ignore_errors=True)
-        return folder
-
-    async def remove(self, digest: str) -> None:
-        """Delete the folder; the caller knows that no engine can name it any more."""
-        await asyncio.to_thread(shutil.rmtree, self.folder_of(digest), ignore_errors=True)
 
     def _make_aside(self, digest: str) -> Path:
         self._root.mkdir(parents=True, exist_ok=True)

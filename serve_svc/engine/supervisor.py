@@ -106,7 +106,12 @@ class Supervisor:
     async def start(self) -> None:
         """Build the first engine and watch it from then on; raises EngineDead when it cannot be built at all."""
         self._enter(EngineState.STARTING)
-        self._session = await self._start_session()
+        try:
+            self._session = await self._start_session()
+        except EngineDead:
+            _log.exception("engine_build_failed")
+            self._enter(EngineState.STOPPED)
+            raise
         self._enter(EngineState.SERVING)
         self._watch = asyncio.create_task(self._keep_alive(self._session), name="engine supervisor")
 

@@ -6,8 +6,9 @@ follow `factory.py`'s setting of the environment.
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from contextlib import ExitStack, aclosing
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import psutil
@@ -21,6 +22,7 @@ from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 
+from adaptory.core.base_shape import BaseShape
 from adaptory.core.errors import Busy, InvalidRequest
 from serve_svc.engine.backend import OutputCorrupted
 from serve_svc.engine.engine import (
@@ -33,6 +35,7 @@ from serve_svc.engine.engine import (
     Sampling,
 )
 from serve_svc.engine.metrics import count_corrupted_requests
+from serve_svc.engine.null_adapter import NULL_ADAPTER_ID, write_null_adapter
 
 # A signal to our process group (Ctrl-C) reaches the engine as well: it must outlive the drain of the service above it.
 _SIGNAL_DRAIN_S = 60
@@ -49,6 +52,10 @@ class VllmBackend:
         self._settings = settings
         self._llm: AsyncLLM | None = None
         self._processes: list[psutil.Process] = []
+        # vLLM's CPU kernels give a request without an adapter the weights of the last slot whenever another request of the
+        # batch has one (vllm PRs 48421 and 49656). So on CPU the bare base is served through an adapter of zeros.
+        self._null_adapter: EngineAdapter | None = None
+        self._resources = ExitStack()
 
     async def start(self) -> None:
         """Build the engine in a thread, since it takes seconds."""
@@ -59,6 +66,8 @@ class VllmBackend:
             raise EngineDead("The engine could not be built; its log says why.", retry_after_s=30.0) from err
         # Built outside the event loop, it starts to listen to its process on the first call made inside.
         await self.list_loras()
+        if current_platform.is_cpu():
+            await self._add_null_adapter()
 
     async def stop(self) -> None:
         """Kill the engine process and everything it started; its streams end with EngineDead."""
@@ -68,6 +77,7 @@ class VllmBackend:
         # vLLM's own shutdown may cancel the task that would tell the streams.
         llm.output_processor.propagate_error(EngineDeadError())
         await asyncio.to_thread(_shut_down, llm, self._processes)
+        self._resources.close()
 
     async def add_lora(self, adapter: EngineAdapter) -> bool:
         """Load and activate the adapter; vLLM answers True as well when it knows the id."""
@@ -87,7 +97,7 @@ class VllmBackend:
 
     async def list_loras(self) -> set[int]:
         """Return the registered ids."""
-        return set(await self._call(self._running().list_loras))
+        return set(await self._call(self._running().list_loras)) - {NULL_ADAPTER_ID}
 
     async def generate(self, request: EngineRequest) -> AsyncGenerator[EngineChunk, None]:
         """Stream the answer of a prompt given as token ids."""
@@ -96,7 +106,7 @@ class VllmBackend:
             tokens_input(list(request.prompt_ids), cache_salt=request.cache_salt),
             _sampling_params(request.sampling),
             request.request_id,
-            lora_request=_lora_request(request.adapter) if request.adapter else None,
+            lora_request=_lora_request(adapter) if (adapter := request.adapter or self._null_adapter) else None,
         )
         async with aclosing(_with_our_errors(outputs)) as chunks:
             async for output in chunks:
@@ -113,6 +123,12 @@ class VllmBackend:
         """Return how many finished requests held NaN."""
         return count_corrupted_requests()
 
+    async def _add_null_adapter(self) -> None:
+        folder = self._resources.enter_context(TemporaryDirectory(prefix="adaptory-null-adapter-"))
+        write_null_adapter(Path(folder), BaseShape.from_folder(self._base_dir))
+        self._null_adapter = EngineAdapter(NULL_ADAPTER_ID, "base", Path(folder))
+        await self.add_lora(self._null_adapter)
+
     def _build(self) -> AsyncLLM:
         settings = self._settings
         is_cpu = current_platform.is_cpu()
@@ -125,8 +141,8 @@ class VllmBackend:
             max_model_len=settings.max_model_tokens,
             max_num_seqs=settings.max_sequences,
             enable_lora=True,
-            max_loras=settings.max_loras,
-            max_cpu_loras=settings.max_cpu_loras,
+            max_loras=settings.max_loras + is_cpu,  # one more for the adapter of zeros
+            max_cpu_loras=settings.max_cpu_loras + is_cpu,
             max_lora_rank=settings.max_lora_rank,
             enable_prefix_caching=True,
             enforce_eager=is_cpu,  # with LoRA vLLM does not compile on CPU anyway

@@ -177,10 +177,10 @@ class FakeVllm:
     def _load(self, adapter: EngineAdapter) -> None:
         self.loads.append(adapter.engine_id)
         try:
-            weights, has_rank_of_config = _read_weights(adapter.path)
+            weights, rank = _read_weights(adapter.path)
         except (OSError, ValueError, KeyError, struct.error) as err:
             raise AdapterLoadFailed(f"unreadable: {err}") from err
-        if not has_rank_of_config:
+        if rank > self._settings.max_lora_rank:
             self._registered[adapter.engine_id] = self._left_in_slot
             raise AdapterLoadFailed("The size of tensor a must match the size of tensor b")
         self._registered[adapter.engine_id] = self._left_in_slot = weights
@@ -199,11 +199,10 @@ def voice_of(folder: Path) -> str:
     return sha256((folder / "adapter_model.safetensors").read_bytes()).hexdigest()[:8]
 
 
-def _read_weights(folder: Path) -> tuple[Weights, bool]:
-    """Read what decides the behaviour: the weights' digest, whether any is not finite, whether their rank is the config's."""
-    rank = int(json.loads((folder / "adapter_config.json").read_text())["r"])
-    if rank < 1:
-        raise ValueError(f"LoRA rank `r` must be a positive integer, got {rank}.")
+def _read_weights(folder: Path) -> tuple[Weights, int]:
+    """Read what decides the behaviour: whose weights they are, whether any is not finite, and the rank they really have."""
+    if int(json.loads((folder / "adapter_config.json").read_text())["r"]) < 1:
+        raise ValueError("LoRA rank `r` must be a positive integer")
     data = (folder / "adapter_model.safetensors").read_bytes()
     (header_bytes,) = struct.unpack("<Q", data[:8])
     header = json.loads(data[8 : 8 + header_bytes])
@@ -212,4 +211,4 @@ def _read_weights(folder: Path) -> tuple[Weights, bool]:
     if max(entry["data_offsets"][1] for entry in tensors) != len(body):
         raise ValueError("Error while deserializing header: incomplete metadata, file not fully covered")
     is_finite = bool(np.isfinite(np.frombuffer(body, dtype=np.float32)).all())
-    return Weights(voice_of(folder), is_poison=not is_finite), all(rank in entry["shape"] for entry in tensors)
+    return Weights(voice_of(folder), is_poison=not is_finite), max(min(entry["shape"]) for entry in tensors)

@@ -287,6 +287,19 @@ async def test_source_that_is_down_is_asked_again(depot: Depot) -> None:
     assert await speak(depot, version) == {depot.voice(version)}
 
 
+async def test_disk_that_takes_no_files_is_no_fault_of_the_version(depot: Depot) -> None:
+    """A store that cannot be written says so, with the way out, and the version loads once it can be."""
+    version = depot.publish()
+    depot.store.rmdir()
+    depot.store.write_text("a file where the store should be")
+    with pytest.raises(Unavailable, match="free space or repair it"):
+        await speak(depot, version)
+
+    depot.store.unlink()
+
+    assert await speak(depot, version) == {depot.voice(version)}
+
+
 async def test_adapter_the_judge_refuses_never_reaches_the_engine(depot: Depot) -> None:
     """The verdict is remembered with its reason, and the engine is not asked."""
     folder = write_adapter(depot.root / "liar", tiny_shape())
