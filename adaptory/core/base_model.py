@@ -9,12 +9,13 @@ import json
 import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
 
 import platformdirs
 
 from adaptory.core.base_shape import BaseShape
-from adaptory.core.catalogue import Catalogue, parse_name
+from adaptory.core.catalogue import Catalogue, CatalogueEntry, FolderSource, PypiSource, Source, parse_name
 from adaptory.core.errors import Corrupted, FailedPrecondition, NotFound
 
 MANIFEST_FILE = "base.json"
@@ -177,12 +178,22 @@ class BaseStore:
         """
         manifests = [(BaseManifest.read(folder).created, folder) for folder in _preparations(self.folder_of(name))]
         if not manifests:
-            raise FailedPrecondition(
-                f"The base model {name} is not prepared on this machine; run: adaptory models prepare {name}",
-                reason="BASE_NOT_PREPARED",
-                metadata={"name": name, "command": f"adaptory models prepare {name}"},
-            )
+            raise _not_prepared(name)
         return PreparedBase.open(max(manifests)[1])
+
+    def find_made_from(self, entry: CatalogueEntry) -> PreparedBase:
+        """Open the latest preparation of the entry's name, if it was made from the entry's source as it is now.
+
+        Raises:
+            FailedPrecondition: BASE_NOT_PREPARED, or made from another source, or the source's folder changed since.
+            Corrupted: It is damaged.
+        """
+        base = self.find(entry.name)
+        manifest = base.manifest
+        is_same_wheel = not isinstance(entry.source, PypiSource) or entry.source.sha256 == manifest.source_sha256
+        if manifest.source != str(entry.source) or not is_same_wheel or _has_changed(entry.source, manifest.created):
+            raise _not_prepared(entry.name)
+        return base
 
 
 def find_base(name: str, cache_root: Path) -> PreparedBase:
@@ -224,6 +235,23 @@ def files_digest(files: Iterable[BaseFile], part: str) -> str:
 def _preparations(folder: Path) -> list[Path]:
     """Return the finished ones: a preparation in the making has a hidden name, and none becomes visible unfinished."""
     return sorted(manifest.parent for manifest in folder.glob(f"[!.]*/{MANIFEST_FILE}"))
+
+
+def _not_prepared(name: str) -> FailedPrecondition:
+    command = f"adaptory models prepare {name}"
+    return FailedPrecondition(
+        f"The base model {name} is not prepared on this machine; run: {command}",
+        reason="BASE_NOT_PREPARED",
+        metadata={"name": name, "command": command},
+    )
+
+
+def _has_changed(source: Source, since: str) -> bool:
+    """Tell whether a local folder has a file written after `since`; the other sources are pinned and cannot change."""
+    if not isinstance(source, FolderSource):
+        return False
+    instant = datetime.fromisoformat(since).timestamp()
+    return any(file.stat().st_mtime > instant for file in source.path.glob("*"))
 
 
 def _check_known(name: str, prepared: list[str]) -> None:

@@ -107,6 +107,18 @@ class Catalogue:
         return self.entries[name]
 
 
+def find_entry(name: str, source: str = "", own_file: Path | None = None) -> CatalogueEntry:
+    """Return the entry `name`, or one for `source` under that name; `own_file` is an operator's own catalogue.
+
+    Raises:
+        NotFound: No source is given and no catalogue has the name.
+        InvalidRequest: Name, source or catalogue is wrong.
+    """
+    if source:
+        return CatalogueEntry(parse_name(name), parse_source(source))
+    return Catalogue.load(own_file).get(name)
+
+
 def parse_name(name: str) -> str:
     """Return `name` where it can name a base, and so a folder.
 
