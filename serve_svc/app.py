@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 
@@ -12,11 +11,10 @@ import grpc
 
 from adaptory.core.adapter_check import AdapterLimits, check_adapter
 from adaptory.core.auth import FixedKeyring, Role, digest_key, load_or_make_key
-from adaptory.core.base_shape import BaseShape
 from adaptory.core.errors import InvalidRequest, Unavailable
-from adaptory.core.prompting import Renderer
 from adaptory.core.rpc import Interceptor
 from adaptory.core.server import Server, Service
+from adaptory.core.state_dir import Endpoint, own_state_dir, published_endpoint
 from adaptory.core.telemetry import GrpcMetrics, Telemetry
 from adaptory.serve.v1 import (
     serve_admin_service_pb2,
@@ -35,24 +33,15 @@ from serve_svc.engine.engine import Engine
 from serve_svc.engine.metrics import VllmCollector
 from serve_svc.engine.supervisor import EngineState, Supervisor, SupervisorPolicy, SupervisorSeams
 from serve_svc.metrics import AdapterMetrics, EngineMetrics, RequestMetrics, add_gauge
+from serve_svc.model import ServedModel
 from serve_svc.prompts import Prompts
 from serve_svc.registry_client import RegistryAddress, RegistryClient, open_channel
 from serve_svc.registry_feed import RegistryFeed
-from serve_svc.routing import BaseIdentity, Router, RoutingTable
+from serve_svc.routing import Router, RoutingTable
 from serve_svc.servicer import ServeServicer
 from serve_svc.settings import ServeSettings
 from serve_svc.snapshot import SnapshotFile, SnapshotWriter
-from serve_svc.state_dir import Endpoint, own_state_dir, published_endpoint
 from serve_svc.tenancy import Intake, TableKeyring
-
-
-@dataclass(frozen=True, slots=True)
-class ServedModel:
-    """The base as the server's own process needs it; its weights are the engine's."""
-
-    base: BaseIdentity
-    shape: BaseShape
-    renderer: Renderer
 
 
 @asynccontextmanager

@@ -1,0 +1,37 @@
+"""The base model as the server's own process needs it; its weights are read by the engine alone."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from adaptory.core.base_model import default_cache_root, find_base
+from adaptory.core.base_shape import BaseShape
+from adaptory.core.errors import InvalidRequest
+from adaptory.core.prompting import Renderer
+from serve_svc.routing import BaseIdentity
+from serve_svc.settings import ServeSettings
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """Who the base is, what adapters it takes, how its prompts are rendered, and where the engine finds its parity weights."""
+
+    base: BaseIdentity
+    shape: BaseShape
+    renderer: Renderer
+    weights_dir: Path
+
+
+def open_model(settings: ServeSettings) -> ServedModel:
+    """Open the prepared base that the settings name.
+
+    Raises:
+        NotFound, FailedPrecondition, Corrupted: As `find_base`: unknown, not prepared, damaged.
+        InvalidRequest: The settings ask for a longer context than the base has.
+    """
+    base = find_base(settings.base_model, settings.cache_dir or default_cache_root())
+    if settings.max_model_tokens > base.max_tokens:
+        sentence = f"is {settings.max_model_tokens}; {base.name} knows at most {base.max_tokens} tokens"
+        raise InvalidRequest.of_field("max_model_tokens", sentence)
+    renderer = Renderer.from_files(base.tokenizer_file, base.chat_template, base.end_of_turn)
+    identity = BaseIdentity(base.name, base.parity_digest, renderer.template_digest)
+    return ServedModel(identity, base.shape, renderer, base.parity_dir)
