@@ -64,7 +64,11 @@ class Trainer:
             **self.overrides,
         }
         self.endpoint = await self._running.enter_async_context(run_trainer(TrainerSettings(**values)))
-        channel = await self._running.enter_async_context(grpc.aio.insecure_channel(self.endpoint.grpc))
+        await self.connect(self.endpoint.grpc)
+
+    async def connect(self, address: str) -> None:
+        """Open a channel to a trainer that runs on the same state, in this process or in another."""
+        channel = await self._running.enter_async_context(grpc.aio.insecure_channel(address))
         self.channel = channel
         self.registry = registry_service_pb2_grpc.RegistryServiceStub(channel)
         self.jobs = trainer_service_pb2_grpc.TrainerServiceStub(channel)

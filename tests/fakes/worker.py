@@ -4,6 +4,7 @@ It keeps the whole protocol of `workspace.py` as the real one does, in milliseco
 stages an adapter that the check accepts, leaves a result, ends with a code. Each behaviour is one way in which a worker may end.
 """
 
+import ctypes
 import os
 import signal
 import sys
@@ -20,6 +21,7 @@ PEAK_BYTES = 123_456_789
 
 def main() -> int:
     """Behave as told and return the exit code."""
+    _die_with_parent()
     behaviour, workspace = sys.argv[1], Workspace(Path(sys.argv[2]))
     spec = workspace.read_spec()
     workspace.beat()
@@ -122,6 +124,12 @@ def hang(_workspace: Workspace, _spec: WorkerSpec) -> int:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     while True:
         time.sleep(1)
+
+
+def _die_with_parent() -> None:
+    """Ask the kernel for SIGKILL when the trainer is gone, as the real worker does."""
+    set_parent_death_signal = 1
+    ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
 
 
 _BEHAVIOURS = {

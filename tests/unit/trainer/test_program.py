@@ -12,6 +12,9 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from adaptory.core.errors import InvalidRequest
+from adaptory.trainer.v1 import training_job_pb2
+from tests.fakes.base import write_base
+from tests.fakes.trainer import Trainer
 from trainer_svc.settings import TrainerSettings, select_worker_environment
 
 COMMAND = (sys.executable, "-m", "trainer_svc")
@@ -47,6 +50,28 @@ def test_it_says_where_it_listens_and_drains_on_sigterm(tmp_path: Path) -> None:
     assert ready == {"event": "trainer_ready", **endpoint}
     assert (health.status, program.returncode) == (health_pb2.HealthCheckResponse.SERVING, 0)
     assert not (tmp_path / "state" / "endpoint.json").exists()
+
+
+async def test_a_killed_trainer_goes_on_with_its_jobs(tmp_path: Path) -> None:
+    """After SIGKILL the next start gives the attempt up, tries the job once more, and finishes it."""
+    write_base(tmp_path / "cache")
+    worker = json.dumps([sys.executable, "-m", "tests.fakes.worker", "work_until_stopped"])
+    trainer = Trainer(tmp_path)
+    with start(tmp_path, f'cache_dir = "{tmp_path / "cache"}"\nworker_command = {worker}') as program:
+        assert program.stdout is not None
+        await trainer.connect(json.loads(program.stdout.readline())["grpc"])
+        await trainer.add_tenant("aurora")
+        job = await trainer.submit("aurora")
+        await trainer.reached(job.name, "RUNNING")
+        program.kill()
+    await trainer.stop()
+
+    async with trainer:
+        ended = await trainer.ended(job.name)
+        messages = [event.message async for event in trainer.watch(job.name) if event.message]
+
+    assert ended.state == training_job_pb2.TrainingJob.STATE_SUCCEEDED
+    assert "tried once more" in messages[0]
 
 
 def test_keys_are_for_their_owner_only(tmp_path: Path) -> None:

@@ -175,3 +175,20 @@ async def test_a_watch_resumes_where_it_stopped(trainer: Trainer) -> None:
 
     assert every == list(range(1, len(every) + 1))
     assert rest == every[3:]
+
+
+async def test_a_start_clears_what_a_killed_service_left(trainer: Trainer) -> None:
+    """Half-written blobs, workspaces nobody works in and spool files of no upload are gone after the next start."""
+    state = trainer.folder / "state"
+    await trainer.stop()
+    (state / "workspaces" / "job-1").mkdir()
+    left = [
+        state / "artifacts" / "aside" / "half",
+        state / "uploads" / "ds-1",
+        state / "workspaces" / "job-1" / "train.jsonl",
+    ]
+    for path in left:
+        path.write_text("left")
+    await trainer.start()
+
+    assert [path.exists() for path in left] == [False] * len(left)
