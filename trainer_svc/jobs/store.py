@@ -164,12 +164,11 @@ class JobStore:
     async def recover(self, error: ServiceError) -> None:
         """Give up all attempts of a service that died. Called once, before the runner starts."""
         table = tables.training_jobs
+        under_way = select(table).where(table.c.state.in_([state for state in JobState if state.has_worker]))
 
         def lose_all(transaction: Connection) -> None:
-            for row in transaction.execute(select(table)).all():
-                job = to_job(row)
-                if job.state.has_worker:
-                    self._lose(transaction, AttemptName(job.name, job.attempt), error)
+            for job in [to_job(row) for row in transaction.execute(under_way)]:
+                self._lose(transaction, AttemptName(job.name, job.attempt), error)
 
         await self._database.write(lose_all)
 
