@@ -3,6 +3,7 @@
 On a terminal two bars move; in a log there is a line for every phase and every tenth of the steps.
 """
 
+import math
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
@@ -97,7 +98,7 @@ class _Lines:
         if progress.phase == self._phase and not (due and progress.phase == "step"):
             return
         self._phase = progress.phase
-        self._next_step = progress.step + max(1, progress.num_steps // _LINES_PER_JOB)
+        self._next_step = progress.step + max(1, math.ceil(progress.num_steps / _LINES_PER_JOB))
         parts = [_PHASES.get(progress.phase, progress.phase), _describe_steps(progress)]
         if progress.peak_bytes:
             parts.append(f"peak memory {describe_peak(progress.peak_bytes, self._limit_bytes)}")

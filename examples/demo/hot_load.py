@@ -1,6 +1,7 @@
-"""Measures how soon a promoted version answers on a server that goes on serving."""
+"""Measures how soon a promoted version answers on a server that goes on serving, and how soon a warm one does."""
 
 import asyncio
+import statistics
 import time
 
 from adaptory.client import AdaptoryClient, RpcFailed
@@ -27,6 +28,12 @@ async def time_hot_load(client: AdaptoryClient, version: str, question: str) -> 
             if answered_by == version:
                 return asked - promoted + first_token_s
         await asyncio.sleep(_POLL_S)
+
+
+async def time_first_token(client: AdaptoryClient, bot: str, question: str, num_requests: int = 5) -> float:
+    """Return the median of the seconds to the first token of requests that come one after the other."""
+    asked = [await ask_first_token(client, bot, question) for _ in range(num_requests)]
+    return statistics.median(first_token_s for first_token_s, _ in asked)
 
 
 async def ask_first_token(client: AdaptoryClient, bot: str, question: str) -> tuple[float, str]:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, SpinnerColumn, TimeElapsedColumn
 from rich.text import Text
 
 
@@ -34,24 +34,17 @@ class Narrator:
     def wait(self, sentence: str) -> Iterator[None]:
         """Tell a step that shows nothing by itself; on a terminal something moves until it ends."""
         self.tell(sentence)
-        with Progress(SpinnerColumn(), TimeElapsedColumn(), console=self.console, transient=True) as bar:
-            bar.add_task("", total=None)
+        with self._bars(SpinnerColumn(), TimeElapsedColumn()) as bars:
+            bars.add_task("", total=None)
             yield
 
     @contextmanager
     def count(self, sentence: str, total: int) -> Iterator[Callable[[], None]]:
         """Tell a step of `total` parts; call what the block gets after each."""
         self.tell(sentence)
-        columns = (
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-        )
         num_done = 0
-        with Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal) as bars:
-            bar = bars.add_task("answered", total=total)
+        with self._bars(SpinnerColumn(), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()) as bars:
+            bar = bars.add_task("", total=total)
 
             def advance() -> None:
                 nonlocal num_done
@@ -61,3 +54,7 @@ class Narrator:
                     self.add(f"{num_done} of {total} answered")
 
             yield advance
+
+    def _bars(self, *columns: ProgressColumn) -> Progress:
+        # Drawn on a terminal only: in a log every frame would be a line.
+        return Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal)
