@@ -115,11 +115,16 @@ class Supervisor:
         self._enter(EngineState.SERVING)
         self._watch = asyncio.create_task(self._keep_alive(self._session), name="engine supervisor")
 
+    def stop_recovering(self) -> None:
+        """Take the next death for the end: after a signal to the whole process group an idle engine leaves by itself."""
+        if self._watch is not None:
+            self._watch.cancel()
+
     async def stop(self) -> None:
         """Stop watching and stop the engine; what still runs ends with EngineDead."""
         self._enter(EngineState.STOPPED)
+        self.stop_recovering()
         if self._watch is not None:
-            self._watch.cancel()
             await asyncio.wait([self._watch])
         if self._session is not None:
             await self._session.engine.stop()

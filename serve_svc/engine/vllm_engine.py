@@ -36,8 +36,9 @@ from serve_svc.engine.engine import (
 )
 from serve_svc.engine.metrics import count_corrupted_requests
 from serve_svc.engine.null_adapter import NULL_ADAPTER_ID, write_null_adapter
+from serve_svc.engine.worker_extension import DrainingWorker
 
-# A signal to our process group (Ctrl-C) reaches the engine as well: it must outlive the drain of the service above it.
+# A signal to all our processes (Ctrl-C, systemd) reaches the engine as well: it must outlive the drain of the service above.
 _SIGNAL_DRAIN_S = 60
 _STOP_TIMEOUT_S = 5.0
 
@@ -65,7 +66,7 @@ class VllmBackend:
         except Exception as err:  # vLLM promises no type: a bad folder, too little memory, a killed child all end here
             raise EngineDead("The engine could not be built; its log says why.", retry_after_s=30.0) from err
         # Built outside the event loop, it starts to listen to its process on the first call made inside.
-        await self.list_loras()
+        await self._call(self._running().collective_rpc, DrainingWorker.leave_signals_to_the_engine.__name__)
         if current_platform.is_cpu():
             await self._add_null_adapter()
 
@@ -147,6 +148,7 @@ class VllmBackend:
             enable_prefix_caching=True,
             enforce_eager=is_cpu,  # with LoRA vLLM does not compile on CPU anyway
             shutdown_timeout=_SIGNAL_DRAIN_S,
+            worker_extension_cls=f"{DrainingWorker.__module__}.{DrainingWorker.__qualname__}",
             enable_log_requests=False,
             kv_cache_memory_bytes=kv_cache_bytes,
             gpu_memory_utilization=settings.gpu_memory_fraction,
@@ -158,7 +160,7 @@ class VllmBackend:
             raise _dead()
         return self._llm
 
-    async def _call(self, method: Callable[..., Any], *arguments: int) -> Any:  # noqa: ANN401 - vLLM's answer
+    async def _call(self, method: Callable[..., Any], *arguments: int | str) -> Any:  # noqa: ANN401 - vLLM's answer
         try:
             return await method(*arguments)
         except EngineDeadError as err:

@@ -38,6 +38,9 @@ class EngineKind(Protocol):
     def hang(self, backend: Any) -> None:
         """Stop the engine's processes where they are."""
 
+    def signal_workers(self, backend: Any) -> None:
+        """Send the engine's workers what Ctrl-C and service managers send to every process of a service."""
+
     def num_unfinished(self, backend: Any) -> int:
         """Count the requests that the engine works on."""
 
@@ -61,6 +64,9 @@ class FakeKind:
     def hang(self, backend: FakeVllm) -> None:
         """Stop the engine's processes where they are."""
         backend.hang()
+
+    def signal_workers(self, backend: FakeVllm) -> None:
+        """Send nothing: the fake has no processes."""
 
     def num_unfinished(self, backend: FakeVllm) -> int:
         """Count the requests that the engine works on."""
@@ -90,6 +96,12 @@ class VllmKind:
         """Stop the engine's processes where they are."""
         for process in backend._processes:
             os.kill(process.pid, signal.SIGSTOP)
+
+    def signal_workers(self, backend: Any) -> None:
+        """Send the engine's workers what Ctrl-C and service managers send to every process of a service."""
+        for worker in backend._processes[1:]:
+            os.kill(worker.pid, signal.SIGINT)
+            os.kill(worker.pid, signal.SIGTERM)
 
     def num_unfinished(self, backend: Any) -> int:
         """Count the requests that the engine works on."""
@@ -161,6 +173,10 @@ class EngineStand:
     def hang(self) -> None:
         """Stop the engine's processes where they are."""
         self.kind.hang(self.backend)
+
+    def signal_workers(self) -> None:
+        """Send SIGINT and SIGTERM to the processes below the engine's."""
+        self.kind.signal_workers(self.backend)
 
     def num_unfinished(self) -> int:
         """Count the requests that the engine works on."""

@@ -6,6 +6,7 @@ A test named `vllm_...` shows a fault below the rules: when one fails on a new v
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -281,6 +282,19 @@ async def test_closing_a_stream_aborts_the_work_behind_it(stand: EngineStand) ->
         num_running = stand.num_unfinished()
 
     assert (num_running, stand.num_unfinished()) == (1, 0)
+
+
+async def test_signal_to_the_whole_service_cuts_no_stream(stand: EngineStand) -> None:
+    """Ctrl-C reaches every process; the workers below leave the streams to the drain of the service above."""
+    request = stand.request(None, num_tokens=20)
+    expected = await ask(stand.engine, request)
+
+    async with aclosing(stand.engine.generate(replace(request, request_id="signalled"))) as stream:
+        text = (await anext(stream)).text
+        stand.signal_workers()
+        text += "".join([chunk.text async for chunk in stream])
+
+    assert text == expected
 
 
 async def test_metrics_leave_without_tenants_names(stand: EngineStand) -> None:

@@ -229,6 +229,19 @@ async def test_first_engine_that_cannot_be_built_stops_the_start() -> None:
         await shop.supervisor.start()
 
 
+async def test_engine_that_leaves_while_the_service_drains_is_not_replaced(shop: Workshop) -> None:
+    """After stop_recovering streams still run to their end, and no new engine follows the old one."""
+    async with aclosing(shop.supervisor.generate(request(num_tokens=2))) as chunks:
+        await anext(chunks)
+        shop.supervisor.stop_recovering()
+        await drain(chunks)
+
+    shop.backend.kill()
+    await shop.pass_time(10)
+
+    assert shop.num_attempts == 1
+
+
 async def test_stopped_supervisor_builds_nothing_more(shop: Workshop) -> None:
     """After stop the engine's end is not a death."""
     await shop.supervisor.stop()
