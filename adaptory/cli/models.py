@@ -17,7 +17,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, Te
 
 from adaptory.cli.output import AsJson, print_json, print_table, say
 from adaptory.cli.sizes import format_bytes
-from adaptory.core.base_model import BaseStore, PreparedBase, default_cache_root
+from adaptory.core.base_model import BaseStore, PreparedBase, default_cache_root, find_base
 from adaptory.core.catalogue import Catalogue, CatalogueEntry, find_entry
 from adaptory.core.errors import FailedPrecondition, ServiceError
 
@@ -78,7 +78,7 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show one prepared base model: its folder, digests, shape, and what it was made with."""
-    base = _open_store(cache).find(name)
+    base = find_base(name, _open_store(cache).root)
     if verify:
         base.verify()
     _print_base(base, as_json=as_json)

@@ -24,7 +24,8 @@ def measure_norm(descriptor: int, tensor: TensorEntry) -> float:
     """
     total = 0.0
     for block in _read_blocks(descriptor, tensor):
-        total += float(np.dot(block, block))
+        # Not np.dot: BLAS would start its threads, which wait long for a core beside a busy engine.
+        total += float(np.einsum("i,i->", block, block))
         if not math.isfinite(total):
             raise AdapterRejected(
                 f"{tensor.name} holds NaN or infinity: the training diverged",
