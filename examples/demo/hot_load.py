@@ -4,6 +4,8 @@ import asyncio
 import statistics
 import time
 
+import grpc
+
 from adaptory.client import AdaptoryClient, RpcFailed
 from adaptory.serve.v1.generation_pb2 import GenerationOptions
 
@@ -12,22 +14,26 @@ _POLL_S = 0.005
 
 
 async def time_hot_load(client: AdaptoryClient, version: str, question: str) -> float:
-    """Promote `version`; return the seconds from the promotion's return to the first token the version answers with."""
+    """Promote `version`; return the seconds from the promotion's return to the first token the version answers with.
+
+    Raises RpcFailed when something else answers.
+    """
     bot = version.partition("/versions/")[0]
     await client.bots.promote(version)
     promoted = time.perf_counter()
-    while True:
-        asked = time.perf_counter()
-        try:
-            first_token_s, answered_by = await ask_first_token(client, bot, question)
-        except RpcFailed as failure:
-            # Before its first promotion a bot has no version, and the server hears of the promotion a moment later.
-            if failure.reason != "NO_VERSION_PROMOTED":
-                raise
-        else:
-            if answered_by == version:
-                return asked - promoted + first_token_s
+    while not await _is_routed(client, bot, version):  # noqa: ASYNC110 - another process routes
         await asyncio.sleep(_POLL_S)
+    asked = time.perf_counter()
+    first_token_s, answered_by = await ask_first_token(client, bot, question)
+    if answered_by != version:
+        message = f"{bot} was answered by {answered_by} although {version} was promoted; the server's log says why."
+        raise RpcFailed(grpc.StatusCode.FAILED_PRECONDITION, message, reason="NOT_HOT_LOADED")
+    return asked - promoted + first_token_s
+
+
+async def _is_routed(client: AdaptoryClient, bot: str, version: str) -> bool:
+    # The server hears of a promotion a moment after the trainer has taken it.
+    return version in [served.version async for served in client.chat.list_bots() if served.name == bot]
 
 
 async def time_first_token(client: AdaptoryClient, bot: str, question: str, num_requests: int = 5) -> float:
