@@ -97,6 +97,7 @@ class Stage:
         self._may_build.set()
         self.overrides: dict[str, Any] = {}
         self._server = AsyncExitStack()
+        self._callers = AsyncExitStack()
         self._num_versions = 0
 
     async def __aenter__(self) -> Self:
@@ -129,14 +130,19 @@ class Stage:
         self.endpoint = await self._server.enter_async_context(
             run_server(settings, self.model, self._build_engine, _POLICY)
         )
-        channel = await self._server.enter_async_context(grpc.aio.insecure_channel(self.endpoint.grpc))
+        self.channel = channel = await self._callers.enter_async_context(grpc.aio.insecure_channel(self.endpoint.grpc))
         self.chat = serve_service_pb2_grpc.ServeServiceStub(channel)
         self.admin = serve_admin_service_pb2_grpc.ServeAdminServiceStub(channel)
         self.health = health_pb2_grpc.HealthStub(channel)
 
-    async def stop(self) -> None:
-        """Stop the server, its state stays."""
+    async def stop_server(self) -> None:
+        """Stop the server; its state stays, and so do the channels to it."""
         await self._server.aclose()
+
+    async def stop(self) -> None:
+        """Stop the server and close the channels to it; its state stays."""
+        await self.stop_server()
+        await self._callers.aclose()
 
     def hold_builds(self) -> None:
         """Let the next engine take until `release_builds`."""

@@ -1,0 +1,75 @@
+"""ServeAdminService through real stubs."""
+
+import grpc
+import pytest
+
+from adaptory.serve.v1 import serve_admin_service_pb2
+from tests.fakes.server import Stage, key_of, question, reason_of
+
+ACME = key_of("adk_acme")
+BOT = "tenants/acme/bots/faq"
+V1 = f"{BOT}/versions/1"
+
+
+@pytest.fixture
+async def bot(stage: Stage) -> str:
+    """A bot with one version that nobody promoted or asked for yet."""
+    stage.add_bot(BOT, key="adk_acme")
+    stage.add_version(V1)
+    await stage.followed()
+    return BOT
+
+
+async def test_a_warmed_version_is_in_the_engine_before_its_first_request(stage: Stage, bot: str) -> None:
+    """Warming says how long it took, and 0 for what is there already."""
+    request = serve_admin_service_pb2.WarmVersionRequest(name=V1)
+
+    first = await stage.admin.WarmVersion(request, metadata=stage.admin_key)
+    second = await stage.admin.WarmVersion(request, metadata=stage.admin_key)
+
+    assert first.load_seconds > 0
+    assert second.load_seconds == 0
+    assert [adapter.version for adapter in (await stage.residency()).adapters] == [V1]
+
+
+async def test_warming_the_bare_base_costs_nothing(stage: Stage, bot: str) -> None:
+    """versions/0 has no adapter to load."""
+    request = serve_admin_service_pb2.WarmVersionRequest(name=f"{BOT}/versions/0")
+
+    assert (await stage.admin.WarmVersion(request, metadata=stage.admin_key)).load_seconds == 0
+
+
+async def test_residency_tells_who_uses_what(stage: Stage, bot: str) -> None:
+    """A running stream is a lease on its adapter."""
+    stage.engine.pause_after(1)
+    stream = stage.chat.Chat(question(V1), metadata=ACME)
+    await stream.read()
+
+    residency = await stage.residency()
+
+    assert [adapter.num_leases for adapter in residency.adapters] == [1]
+    assert (residency.max_resident, residency.base_digest) == (4, stage.model.base.digest)
+    stream.cancel()
+
+
+async def test_a_drained_server_refuses_and_says_so_to_balancers(stage: Stage, bot: str) -> None:
+    """After a drain nothing new is taken, and health is NOT_SERVING."""
+    await stage.admin.Drain(serve_admin_service_pb2.DrainRequest(), metadata=stage.admin_key)
+
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stage.chat.ChatUnary(question(V1), metadata=ACME)
+
+    assert (caught.value.code(), reason_of(caught.value)) == (grpc.StatusCode.UNAVAILABLE, "DRAINING")
+    await stage.served("NOT_SERVING")
+
+
+async def test_a_server_that_stops_lets_a_stream_end(stage: Stage, bot: str) -> None:
+    """SIGTERM's path: what runs has its time, and ends with a Finish."""
+    stage.engine.pause_after(1)
+    stream = aiter(stage.chat.Chat(question(V1, max_output_tokens=8), metadata=ACME))
+    await anext(stream)
+    stage.engine.go_on()
+
+    await stage.stop_server()
+
+    assert [piece async for piece in stream][-1].HasField("finish")
