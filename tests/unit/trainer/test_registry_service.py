@@ -8,6 +8,9 @@ import pytest
 from adaptory.registry.v1 import bot_pb2, registry_service_pb2, serving_pb2, tenant_pb2, version_pb2
 from tests.fakes.trainer import Trainer, fields_of, info_of, reason_of
 
+FAQ = "tenants/aurora/bots/faq"
+VERSIONS = [f"{FAQ}/versions/{number}" for number in (1, 2)]
+
 
 async def promote(trainer: Trainer, version: str, etag: str = "") -> bot_pb2.Bot:
     """Make a version answer."""
@@ -24,13 +27,6 @@ async def retire(trainer: Trainer, version: str) -> version_pb2.Version:
     """Take a version out of use."""
     request = registry_service_pb2.RetireVersionRequest(name=version)
     return await trainer.registry.RetireVersion(request, metadata=trainer.admin)
-
-
-@pytest.fixture
-async def versions(trainer: Trainer) -> list[str]:
-    """Two READY versions of aurora's bot."""
-    await trainer.add_tenant("aurora")
-    return [(await trainer.train("aurora", seed=seed)).name for seed in (1, 2)]
 
 
 async def test_a_tenant_comes_back_as_created(trainer: Trainer) -> None:
@@ -111,85 +107,85 @@ async def test_a_bot_of_an_unknown_tenant_is_not_found(trainer: Trainer) -> None
     assert reason_of(refused.value) == "NOT_FOUND"
 
 
-async def test_promotion_and_rollback_change_places(trainer: Trainer, versions: list[str]) -> None:
+async def test_promotion_and_rollback_change_places(trained: Trainer) -> None:
     """The version that answered becomes the previous one, and a rollback exchanges the two."""
-    first, second = versions
-    await promote(trainer, first)
-    promoted = (await promote(trainer, second)).routes
-    rolled_back = (await roll_back(trainer, "tenants/aurora/bots/faq")).routes
+    first, second = VERSIONS
+    await promote(trained, first)
+    promoted = (await promote(trained, second)).routes
+    rolled_back = (await roll_back(trained, FAQ)).routes
 
     assert (promoted.production, promoted.previous) == (second, first)
     assert (rolled_back.production, rolled_back.previous) == (first, second)
 
 
-async def test_promoting_what_answers_changes_nothing(trainer: Trainer, versions: list[str]) -> None:
+async def test_promoting_what_answers_changes_nothing(trained: Trainer) -> None:
     """A retry of a promotion does not lose the previous version."""
-    await promote(trainer, versions[0])
-    once = await promote(trainer, versions[1])
+    await promote(trained, VERSIONS[0])
+    once = await promote(trained, VERSIONS[1])
 
-    assert await promote(trainer, versions[1]) == once
+    assert await promote(trained, VERSIONS[1]) == once
 
 
-async def test_a_stale_etag_is_a_conflict(trainer: Trainer, versions: list[str]) -> None:
+async def test_a_stale_etag_is_a_conflict(trained: Trainer) -> None:
     """Routes that somebody changed meanwhile are not overwritten, and the answer has the etag they are at."""
-    seen = (await promote(trainer, versions[0])).routes.etag
-    current = (await promote(trainer, versions[1], etag=seen)).routes.etag
+    seen = (await promote(trained, VERSIONS[0])).routes.etag
+    current = (await promote(trained, VERSIONS[1], etag=seen)).routes.etag
 
     with pytest.raises(grpc.aio.AioRpcError) as refused:
-        await promote(trainer, versions[0], etag=seen)
+        await promote(trained, VERSIONS[0], etag=seen)
 
     assert (refused.value.code(), info_of(refused.value).metadata["etag"]) == (grpc.StatusCode.ABORTED, current)
 
 
-async def test_there_is_no_way_back_from_the_first_version(trainer: Trainer, versions: list[str]) -> None:
+async def test_there_is_no_way_back_from_the_first_version(trained: Trainer) -> None:
     """A bot with one promotion cannot be rolled back."""
-    await promote(trainer, versions[0])
+    await promote(trained, VERSIONS[0])
 
     with pytest.raises(grpc.aio.AioRpcError) as refused:
-        await roll_back(trainer, "tenants/aurora/bots/faq")
+        await roll_back(trained, FAQ)
 
     assert reason_of(refused.value) == "NO_PREVIOUS_VERSION"
 
 
-async def test_a_routed_version_is_not_retired(trainer: Trainer, versions: list[str]) -> None:
+async def test_a_routed_version_is_not_retired(trained: Trainer) -> None:
     """A version that answers, or may answer after a rollback, stays; the error names the route."""
-    for version in versions:
-        await promote(trainer, version)
+    for version in VERSIONS:
+        await promote(trained, version)
     routes = []
-    for version in versions:
+    for version in VERSIONS:
         with pytest.raises(grpc.aio.AioRpcError) as refused:
-            await retire(trainer, version)
+            await retire(trained, version)
         routes.append(info_of(refused.value).metadata["route"])
 
     assert routes == ["previous", "production"]
 
 
-async def test_a_retired_version_is_never_promoted(trainer: Trainer, versions: list[str]) -> None:
+async def test_a_retired_version_is_never_promoted(trained: Trainer) -> None:
     """Retiring is for ever."""
-    await retire(trainer, versions[0])
+    await retire(trained, VERSIONS[0])
 
     with pytest.raises(grpc.aio.AioRpcError) as refused:
-        await promote(trainer, versions[0])
+        await promote(trained, VERSIONS[0])
 
     assert reason_of(refused.value) == "VERSION_NOT_READY"
 
 
-async def test_version_zero_is_not_promoted(trainer: Trainer, versions: list[str]) -> None:
+async def test_version_zero_is_not_promoted(trained: Trainer) -> None:
     """The base without an adapter has no routes to it."""
     with pytest.raises(grpc.aio.AioRpcError) as refused:
-        await promote(trainer, "tenants/aurora/bots/faq/versions/0")
+        await promote(trained, f"{FAQ}/versions/0")
 
     assert fields_of(refused.value) == ["name"]
 
 
-async def test_an_adapter_is_downloaded_as_registered(trainer: Trainer, versions: list[str]) -> None:
+async def test_an_adapter_is_downloaded_as_registered(trained: Trainer) -> None:
     """The two files hash to the digest of the version, each in order and config first."""
-    request = registry_service_pb2.DownloadAdapterRequest(name=versions[0])
+    request = registry_service_pb2.DownloadAdapterRequest(name=VERSIONS[0])
     files: dict[str, bytes] = {}
-    async for part in trainer.registry.DownloadAdapter(request, metadata=trainer.server):
+    async for part in trained.registry.DownloadAdapter(request, metadata=trained.server):
         files[part.file_name] = files.get(part.file_name, b"") + part.data
-    version = await trainer.registry.GetVersion(
-        registry_service_pb2.GetVersionRequest(name=versions[0]), metadata=trainer.admin
+    version = await trained.registry.GetVersion(
+        registry_service_pb2.GetVersionRequest(name=VERSIONS[0]), metadata=trained.admin
     )
 
     listing = "".join(f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in sorted(files.items()))
@@ -197,18 +193,18 @@ async def test_an_adapter_is_downloaded_as_registered(trainer: Trainer, versions
     assert hashlib.sha256(listing.encode()).hexdigest() == version.digest
 
 
-async def test_a_damaged_adapter_is_never_sent_as_good(trainer: Trainer, versions: list[str]) -> None:
+async def test_a_damaged_adapter_is_never_sent_as_good(trained: Trainer) -> None:
     """A flipped bit at rest ends the download with DATA_LOSS."""
-    blobs = (trainer.folder / "state" / "artifacts" / "sha256").glob("*/*")
+    blobs = (trained.folder / "state" / "artifacts" / "sha256").glob("*/*")
     largest = max(blobs, key=lambda path: path.stat().st_size)
     raw = bytearray(largest.read_bytes())
     raw[-1] ^= 1
     largest.write_bytes(raw)
 
     codes = []
-    for version in versions:
+    for version in VERSIONS:
         request = registry_service_pb2.DownloadAdapterRequest(name=version)
-        call = trainer.registry.DownloadAdapter(request, metadata=trainer.server)
+        call = trained.registry.DownloadAdapter(request, metadata=trained.server)
         codes.append(await _drain(call))
 
     assert sorted(code.name for code in codes) == ["DATA_LOSS", "OK"]
@@ -223,32 +219,32 @@ async def _drain(call: grpc.aio.UnaryStreamCall[object, object]) -> grpc.StatusC
     return grpc.StatusCode.OK
 
 
-async def test_a_server_hears_of_a_promotion(trainer: Trainer, versions: list[str]) -> None:
+async def test_a_server_hears_of_a_promotion(trained: Trainer) -> None:
     """The snapshot has bot and versions as serving needs them; the promotion follows as a delta."""
-    watch = trainer.registry.WatchServing(
-        registry_service_pb2.WatchServingRequest(), metadata=trainer.server, timeout=10
+    watch = trained.registry.WatchServing(
+        registry_service_pb2.WatchServingRequest(), metadata=trained.server, timeout=10
     )
     snapshot: serving_pb2.ServingUpdate = await watch.read()
-    await promote(trainer, versions[1])
+    await promote(trained, VERSIONS[1])
     delta: serving_pb2.ServingUpdate = await watch.read()
     watch.cancel()
 
-    assert [version.name for version in snapshot.snapshot.versions] == versions
-    assert [bot.routes.production for bot in delta.delta.changed.bots] == [versions[1]]
+    assert [version.name for version in snapshot.snapshot.versions] == VERSIONS
+    assert [bot.routes.production for bot in delta.delta.changed.bots] == [VERSIONS[1]]
     assert delta.generation > snapshot.generation
 
 
-async def test_a_retired_version_leaves_the_feed(trainer: Trainer, versions: list[str]) -> None:
+async def test_a_retired_version_leaves_the_feed(trained: Trainer) -> None:
     """Servers are told by name what they must not serve any more."""
-    watch = trainer.registry.WatchServing(
-        registry_service_pb2.WatchServingRequest(), metadata=trainer.server, timeout=10
+    watch = trained.registry.WatchServing(
+        registry_service_pb2.WatchServingRequest(), metadata=trained.server, timeout=10
     )
     await watch.read()
-    await retire(trainer, versions[0])
+    await retire(trained, VERSIONS[0])
     delta: serving_pb2.ServingUpdate = await watch.read()
     watch.cancel()
 
-    assert list(delta.delta.removed) == [versions[0]]
+    assert list(delta.delta.removed) == [VERSIONS[0]]
 
 
 async def test_a_message_over_the_limit_is_refused(trainer: Trainer) -> None:
