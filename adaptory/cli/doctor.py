@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from adaptory.cli import checkup
@@ -50,7 +50,7 @@ def _examine(target: Target, versions: dict[str, str], base: str) -> list[Findin
 
 
 def _print(findings: list[Finding], versions: dict[str, str]) -> None:
-    table = Table.grid(padding=(0, 2))
+    table = Table.grid("mark", "check", Column(overflow="fold"), padding=(0, 2))
     for finding in findings:
         mark, style = _MARKS[finding.verdict]
         told = Text.assemble(finding.found, ("\n" + finding.way_out if finding.way_out else "", "dim"))
