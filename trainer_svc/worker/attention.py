@@ -136,10 +136,10 @@ class TreeAttention:
         self._copied = places[pack.copies, shape.num_heads :].flatten()
         self._copied_heads = heads[pack.copies, shape.num_heads :].flatten()
 
-    def attend(self, packed: torch.Tensor) -> torch.Tensor:
-        """Return the attended values [N, H * D] of packed heads [N, H + 2K, D]."""
+    def attend(self, packed: torch.Tensor, out: torch.Tensor) -> None:
+        """Write the attended values [N, H * D] of packed heads [N, H + 2K, D] to `out`."""
         attended = self._kernel.attend(*self._gather(packed)).view(-1, self._head_dim)
-        return attended.index_select(0, self._owned_queries).view(packed.shape[0], -1)
+        torch.index_select(attended, 0, self._owned_queries, out=out.view(-1, self._head_dim))
 
     def differentiate(self, packed: torch.Tensor, grad: torch.Tensor) -> torch.Tensor:
         """Return the gradient of the packed heads from that of the attended values."""

@@ -13,9 +13,10 @@ from typing import Protocol
 import torch
 
 # glibc's mallopt parameters (malloc.h).
-_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -2, -3, -8
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 _MAX_MMAP_THRESHOLD_BYTES = 32 << 20
 _NEVER_TRIM_BYTES = 1 << 30
+_MAX_CACHED_KERNELS = 256
 _KILOBYTE = 1024
 
 
@@ -89,20 +90,26 @@ class CudaMemory:
 def settle_process() -> None:
     """Set what must be set before the first tensor: the allocators of host and device, no autograd.
 
-    Blocks below 32 MiB stay on the heap and the heap is never given back: glibc would else unmap and fault in again the activations
-    of each step, which takes longer than the arithmetic on them. One arena, so that a limit is not spent on empty ones.
+    One arena, and every large tensor mapped by itself: what is loaded lies without holes, and what is freed goes back at once.
     """
     libc = ctypes.CDLL(None)
-    for parameter, value in (
-        (_M_ARENA_MAX, 1),
-        (_M_MMAP_THRESHOLD, _MAX_MMAP_THRESHOLD_BYTES),
-        (_M_TRIM_THRESHOLD, _NEVER_TRIM_BYTES),
-        (_M_TOP_PAD, 1 << 20),
-    ):
-        libc.mallopt(parameter, value)
+    libc.mallopt(_M_ARENA_MAX, 1)
+    libc.mallopt(_M_MMAP_THRESHOLD, 64 << 10)
+    # Read by oneDNN at its first product; its default of 1024 kernels takes a gigabyte.
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(_MAX_CACHED_KERNELS))
     os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
     torch.set_grad_enabled(False)
     torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+def keep_heap() -> None:
+    """From now on keep freed memory for the next allocation; call it when all that lasts has been taken.
+
+    glibc would else unmap and fault in again the passing tensors of each step, which takes longer than the arithmetic on them.
+    """
+    libc = ctypes.CDLL(None)
+    libc.mallopt(_M_MMAP_THRESHOLD, _MAX_MMAP_THRESHOLD_BYTES)
+    libc.mallopt(_M_TRIM_THRESHOLD, _NEVER_TRIM_BYTES)
 
 
 def open_device() -> tuple[torch.device, Memory]:

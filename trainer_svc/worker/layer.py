@@ -14,19 +14,7 @@ from trainer_svc.worker.attention import Rotation, TreeAttention
 from trainer_svc.worker.base import FrozenBase, FrozenLayer
 from trainer_svc.worker.normalisation import HeadNorms, RmsNorm
 from trainer_svc.worker.projection import Projection
-
-
-@dataclass(slots=True)
-class Kept:
-    """What one layer keeps for its backward pass: 8h + 4i + 4kv bytes and the low-rank vectors for each node."""
-
-    x: torch.Tensor
-    heads: torch.Tensor
-    plain_heads: torch.Tensor | None
-    attended: torch.Tensor
-    middle: torch.Tensor
-    gate_up: torch.Tensor
-    lows: dict[str, torch.Tensor]
+from trainer_svc.worker.tape import Kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,41 +36,36 @@ class Layer:
         self._head_norms = HeadNorms.build(frozen, eps, base.shape.num_kv_heads)
         self._head_dim, self._num_values = base.shape.head_dim, base.shape.num_kv_heads
 
-    def forward(self, x: torch.Tensor, places: Places) -> tuple[torch.Tensor, Kept]:
-        """Return the layer's output [N, h] and what its derivative needs."""
-        kept, activated = self._run(x, places)
-        return self._projections["down"].forward(activated, kept.lows["down"], residual=kept.middle), kept
+    def forward(self, kept: Kept, places: Places, out: torch.Tensor) -> None:
+        """Fill `kept` from its input `x` and write the layer's output [N, h] to `out`."""
+        activated = self.fill(kept, places)
+        self._projections["down"].forward(activated, kept.lows["down"], out, residual=kept.middle)
+
+    def fill(self, kept: Kept, places: Places) -> torch.Tensor:
+        """Run all but the last product from `kept.x`; return that product's input [N, i]."""
+        self._project("qkv", self._input_norm.forward(kept.x), kept, kept.plain_heads)
+        heads = self._view_heads(kept.heads)
+        if self._head_norms is not None:
+            self._head_norms.forward(self._view_heads(kept.plain_heads), out=heads)
+        places.rotation.rotate_(heads[:, : -self._num_values])
+        places.attention.attend(heads, out=kept.attended)
+        self._project("output", kept.attended, kept, kept.middle, residual=kept.x)
+        self._project("gate_up", self._mlp_norm.forward(kept.middle), kept, kept.gate_up)
+        gate, up = kept.gate_up.chunk(2, 1)
+        activated = functional.silu(gate).mul_(up)
+        self._projections["down"].lower(activated, kept.lows["down"])
+        return activated
 
     def backward(self, grad: torch.Tensor, kept: Kept, places: Places) -> torch.Tensor:
         """Return the gradient of the layer's input from that of its output."""
         grad = self._backward_mlp(grad, kept)
         return self._backward_attention(grad, kept, places)
 
-    def backward_from_input(self, grad: torch.Tensor, x: torch.Tensor, places: Places) -> torch.Tensor:
-        """As `backward`, from the layer's input alone: all else is computed again (gradient checkpointing)."""
-        kept, _ = self._run(x, places)
-        return self.backward(grad, kept, places)
-
-    def _run(self, x: torch.Tensor, places: Places) -> tuple[Kept, torch.Tensor]:
-        """Run all but the last product; return what is kept and that product's input."""
-        lows: dict[str, torch.Tensor] = {}
-
-        def project(name: str, inputs: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
-            lows[name] = self._projections[name].lower(inputs)
-            return self._projections[name].forward(inputs, lows[name], residual)
-
-        plain = heads = self._view_heads(project("qkv", self._input_norm.forward(x)))
-        if self._head_norms is not None:
-            heads = self._head_norms.forward(plain)
-        places.rotation.rotate_(heads[:, : -self._num_values])
-        attended = places.attention.attend(heads)
-        middle = project("output", attended, residual=x)
-        gate_up = project("gate_up", self._mlp_norm.forward(middle))
-        gate, up = gate_up.chunk(2, 1)
-        activated = functional.silu(gate).mul_(up)
-        lows["down"] = self._projections["down"].lower(activated)
-        kept = Kept(x, heads, None if heads is plain else plain, attended, middle, gate_up, lows)
-        return kept, activated
+    def _project(
+        self, name: str, x: torch.Tensor, kept: Kept, out: torch.Tensor, residual: torch.Tensor | None = None
+    ) -> None:
+        self._projections[name].lower(x, kept.lows[name])
+        self._projections[name].forward(x, kept.lows[name], out, residual)
 
     def _backward_mlp(self, grad: torch.Tensor, kept: Kept) -> torch.Tensor:
         gate, up = kept.gate_up.chunk(2, 1)
@@ -98,13 +81,13 @@ class Layer:
 
     def _backward_attention(self, grad: torch.Tensor, kept: Kept, places: Places) -> torch.Tensor:
         grad_attended = self._projections["output"].backward(grad, kept.attended, kept.lows["output"])
-        grad_heads = places.attention.differentiate(kept.heads, grad_attended)
+        grad_heads = places.attention.differentiate(self._view_heads(kept.heads), grad_attended)
         places.rotation.rotate_back_(grad_heads[:, : -self._num_values])
-        if self._head_norms is not None and kept.plain_heads is not None:
-            grad_heads = self._head_norms.backward(grad_heads, kept.plain_heads)
+        if self._head_norms is not None:
+            grad_heads = self._head_norms.backward(grad_heads, self._view_heads(kept.plain_heads))
         normed = self._input_norm.forward(kept.x)
         grad_normed = self._projections["qkv"].backward(grad_heads.flatten(1), normed, kept.lows["qkv"])
         return self._input_norm.backward(grad_normed, kept.x).add_(grad)
 
-    def _view_heads(self, qkv: torch.Tensor) -> torch.Tensor:
-        return qkv.view(qkv.shape[0], -1, self._head_dim)
+    def _view_heads(self, packed: torch.Tensor) -> torch.Tensor:
+        return packed.view(packed.shape[0], -1, self._head_dim)

@@ -52,10 +52,10 @@ class HeadNorms:
             return None
         return cls(RmsNorm(frozen.query_norm, eps), RmsNorm(frozen.key_norm, eps), num_kv_heads)
 
-    def forward(self, heads: torch.Tensor) -> torch.Tensor:
-        """Return the packed heads with queries and keys normed."""
+    def forward(self, heads: torch.Tensor, out: torch.Tensor) -> None:
+        """Write the packed heads, queries and keys normed, to `out`."""
         query, key, value = self._split(heads)
-        return torch.cat((self._query.forward(query), self._key.forward(key), value), 1)
+        torch.cat((self._query.forward(query), self._key.forward(key), value), 1, out=out)
 
     def backward(self, grad: torch.Tensor, heads: torch.Tensor) -> torch.Tensor:
         """Return the gradient of the heads from that of the normed ones."""

@@ -6,6 +6,7 @@ attention is for `attention` to say. Exact: a token's hidden state depends on th
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 
@@ -13,15 +14,19 @@ from adaptory.core.prompting import RenderedRow
 
 # A few equal tokens (the opening of every turn) are not worth the bookkeeping of a shared gradient.
 MIN_SHARED_TOKENS = 4
+# Sizes are rounded up, since the matrix library builds and keeps kernels of some 50 MB for every size it meets.
+SIZE_MULTIPLE = 32
+_WIDTH_MULTIPLE = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Pack:
-    """One micro-batch: N nodes, R rows of at most L tokens, M learned tokens; all int64 on one device.
+    """One micro-batch: N nodes, R rows of at most L tokens, M targets; on one device, int64 but for `weights`.
 
     `paths[r, t]` is the node of token t of row r; behind a row's end it repeats the row's first node, which causal attention
     never lets an earlier token see. `owners[n]` is the place r * L + t where node n was made. `copies` are the places r * L + t of
-    tokens that share the node made by an earlier row. `sources[m]` is the node that predicts token `targets[m]`.
+    tokens that share the node made by an earlier row. `sources[m]` is the node that predicts token `targets[m]`; `weights[m]` is 1,
+    or 0 for what rounds M up. N is rounded up by nodes behind the shortest row's end, which nothing sees.
     """
 
     ids: torch.Tensor
@@ -31,6 +36,7 @@ class Pack:
     copies: torch.Tensor
     sources: torch.Tensor
     targets: torch.Tensor
+    weights: torch.Tensor
     num_row_tokens: int
 
     @property
@@ -44,44 +50,71 @@ class Pack:
         return self.ids.numel()
 
 
+class _Tree:
+    """The prefix tree while rows are added, in the order of their ids so that equal beginnings are neighbours."""
+
+    def __init__(self, width: int) -> None:
+        self._width = width
+        self.ids: list[int] = []
+        self.positions: list[int] = []
+        self.owners: list[int] = []
+        self.copies: list[int] = []
+        self.paths: list[list[int]] = []
+
+    def add(self, tokens: Sequence[int], num_shared: int) -> None:
+        """Add a row whose first `num_shared` tokens are those of the row before."""
+        begin = len(self.paths) * self._width
+        path = self.paths[-1][:num_shared] if num_shared else []
+        path += range(len(self.ids), len(self.ids) + len(tokens) - num_shared)
+        self.paths.append(path + [path[0]] * (self._width - len(path)))
+        self.copies += range(begin, begin + num_shared)
+        self.owners += range(begin + num_shared, begin + len(tokens))
+        self.ids += tokens[num_shared:]
+        self.positions += range(num_shared, len(tokens))
+
+
 def pack_rows(rows: Sequence[RenderedRow], device: torch.device) -> Pack:
     """Pack rows; every row must have a learned token behind its first.
 
     Tokens behind a row's last learned one predict nothing that counts, and nor does that one itself: they are left out.
     """
-    ordered = sorted(rows, key=lambda row: row.ids)
-    inputs = [row.ids[: _last_learned(row)] for row in ordered]
-    width = max(map(len, inputs))
-    ids: list[int] = []
-    positions: list[int] = []
-    owners: list[int] = []
-    copies: list[int] = []
-    paths: list[list[int]] = []
-    for index, tokens in enumerate(inputs):
-        shared = _count_shared(inputs[index - 1], tokens) if index else 0
-        made = range(len(ids), len(ids) + len(tokens) - shared)
-        path = [*(paths[-1][:shared] if shared else ()), *made]
-        paths.append(path + [path[0]] * (width - len(path)))
-        copies += range(index * width, index * width + shared)
-        owners += range(index * width + shared, index * width + len(tokens))
-        ids += tokens[shared:]
-        positions += range(shared, len(tokens))
+    ordered = sorted(rows, key=_read_input)
+    inputs = [_read_input(row) for row in ordered]
+    shared = _count_shared_tokens(inputs)
+    # The shortest row takes the nodes that round N up: there they widen attention least.
+    shortest = min(range(len(inputs)), key=lambda index: len(inputs[index]))
+    padded = list(inputs)
+    padded[shortest] += inputs[shortest][:1] * _padding(sum(map(len, inputs)) - sum(shared), SIZE_MULTIPLE)
+    width = max(map(len, padded))
+    tree = _Tree(width + _padding(width, _WIDTH_MULTIPLE))
+    for tokens, num_shared in zip(padded, shared, strict=True):
+        tree.add(tokens, num_shared)
     learned = [
-        (path[place - 1], row.ids[place])
-        for path, row in zip(paths, ordered, strict=True)
+        (path[place - 1], row.ids[place], 1.0)
+        for path, row in zip(tree.paths, ordered, strict=True)
         for place in range(1, len(row.ids))
         if row.learned[place]
     ]
+    learned += [(0, 0, 0.0)] * _padding(len(learned), SIZE_MULTIPLE)
+    sources, targets, weights = zip(*learned, strict=True)
     return Pack(
-        ids=torch.tensor(ids, device=device),
-        positions=torch.tensor(positions, device=device),
-        paths=torch.tensor(paths, device=device),
-        owners=torch.tensor(owners, device=device),
-        copies=torch.tensor(copies, dtype=torch.int64, device=device),
-        sources=torch.tensor([source for source, _ in learned], device=device),
-        targets=torch.tensor([target for _, target in learned], device=device),
+        ids=torch.tensor(tree.ids, device=device),
+        positions=torch.tensor(tree.positions, device=device),
+        paths=torch.tensor(tree.paths, device=device),
+        owners=torch.tensor(tree.owners, device=device),
+        copies=torch.tensor(tree.copies, dtype=torch.int64, device=device),
+        sources=torch.tensor(sources, device=device),
+        targets=torch.tensor(targets, device=device),
+        weights=torch.tensor(weights, device=device),
         num_row_tokens=sum(len(row.ids) for row in rows),
     )
+
+
+def count_nodes(rows: Sequence[RenderedRow]) -> int:
+    """Return how many nodes a pack of these rows has."""
+    inputs = sorted(map(_read_input, rows))
+    num_nodes = sum(map(len, inputs)) - sum(_count_shared_tokens(inputs))
+    return num_nodes + _padding(num_nodes, SIZE_MULTIPLE)
 
 
 def count_learned(rows: Sequence[RenderedRow]) -> int:
@@ -89,14 +122,21 @@ def count_learned(rows: Sequence[RenderedRow]) -> int:
     return sum(sum(row.learned[1:]) for row in rows)
 
 
-def _last_learned(row: RenderedRow) -> int:
-    return max(place for place, learned in enumerate(row.learned) if learned)
+def _read_input(row: RenderedRow) -> tuple[int, ...]:
+    """Return the tokens of a row that predict something, or are seen by one that does."""
+    return row.ids[: max(place for place, learned in enumerate(row.learned) if learned)]
 
 
-def _count_shared(left: Sequence[int], right: Sequence[int]) -> int:
-    shared = 0
-    for one, other in zip(left, right, strict=False):
-        if one != other:
-            break
-        shared += 1
-    return shared if shared >= MIN_SHARED_TOKENS else 0
+def _count_shared_tokens(inputs: Sequence[Sequence[int]]) -> list[int]:
+    """Return for each row how many of its first tokens it shares with the row before."""
+    return [0, *(_count_equal(left, right) for left, right in pairwise(inputs))]
+
+
+def _count_equal(left: Sequence[int], right: Sequence[int]) -> int:
+    equal = next((place for place, (one, other) in enumerate(zip(left, right, strict=False)) if one != other), None)
+    num_equal = min(len(left), len(right)) if equal is None else equal
+    return num_equal if num_equal >= MIN_SHARED_TOKENS else 0
+
+
+def _padding(size: int, multiple: int) -> int:
+    return -size % multiple

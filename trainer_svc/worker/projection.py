@@ -19,22 +19,25 @@ class Projection:
         self._frozen = frozen
         self._lora = lora
 
-    def lower(self, x: torch.Tensor) -> torch.Tensor:
-        """Return (x Aᵀ) s, [N, ranks of the group]; [N, 0] without an adapter."""
-        if self._lora is None:
-            return x.new_empty(x.shape[0], 0)
-        return (x @ self._lora.down.T).mul_(self._lora.scale)
-
-    def forward(self, x: torch.Tensor, low: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
-        """Return y, [N, out], from x and `lower(x)`; `residual` is added on the way."""
-        dense = self._frozen.weight.dense()
-        y = x @ dense.T if residual is None else torch.addmm(residual, x, dense.T)
-        if self._frozen.bias is not None:
-            y += self._frozen.bias
+    def lower(self, x: torch.Tensor, out: torch.Tensor) -> None:
+        """Write (x Aᵀ) s, [N, ranks of the group], to `out`; nothing without an adapter."""
         if self._lora is not None:
-            for out, part, up in zip(self._split(y), self._split_low(low), self._lora.ups, strict=True):
-                out.addmm_(part, up.T)
-        return y
+            torch.mm(x, self._lora.down.T, out=out).mul_(self._lora.scale)
+
+    def forward(
+        self, x: torch.Tensor, low: torch.Tensor, out: torch.Tensor, residual: torch.Tensor | None = None
+    ) -> None:
+        """Write y, [N, out], to `out`, from x and what `lower(x)` wrote; `residual` is added on the way."""
+        dense = self._frozen.weight.dense()
+        if residual is None:
+            torch.mm(x, dense.T, out=out)
+        else:
+            torch.addmm(residual, x, dense.T, out=out)
+        if self._frozen.bias is not None:
+            out += self._frozen.bias
+        if self._lora is not None:
+            for part, part_low, up in zip(self._split(out), self._split_low(low), self._lora.ups, strict=True):
+                part.addmm_(part_low, up.T)
 
     def backward(self, grad: torch.Tensor, x: torch.Tensor, low: torch.Tensor) -> torch.Tensor:
         """Return the gradient of x from that of y, and add the adapter's gradients to their sums."""
