@@ -8,8 +8,6 @@ from contextlib import asynccontextmanager
 from functools import partial
 from importlib.metadata import version
 
-import psutil
-
 from adaptory.core.adapter_check import AdapterLimits
 from adaptory.core.auth import FixedKeyring, Role, digest_key, load_or_make_key
 from adaptory.core.base_model import PreparedBase, default_cache_root, find_base
@@ -27,7 +25,7 @@ from trainer_svc.jobs.attempt import Attempt, AttemptTools, Patience
 from trainer_svc.jobs.events import JobEvents
 from trainer_svc.jobs.inputs import InputFinder
 from trainer_svc.jobs.job import TrainingJob
-from trainer_svc.jobs.memory_plan import plan_job_memory
+from trainer_svc.jobs.machine import find_device, measure_free_bytes
 from trainer_svc.jobs.planning import JobPlanner
 from trainer_svc.jobs.publish import Publisher
 from trainer_svc.jobs.rows import RowReader
@@ -141,7 +139,7 @@ class TrainerApp:
         return Runner(self._store, commits, run_attempt, max_concurrent_jobs=settings.max_concurrent_jobs)
 
     def _build_server(self) -> Server:
-        planner = JobPlanner(self._inputs, self._rows, plan_job_memory, _measure_free_bytes)
+        planner = JobPlanner(self._inputs, self._rows, find_device(), measure_free_bytes)
         training = TrainerServicer(planner, self._store, JobEvents(self._database))
         registering = RegistryServicer(self._build_registry(), self._find_base)
         services = (
@@ -187,8 +185,3 @@ class TrainerApp:
 def _make_base_finder(settings: TrainerSettings) -> Callable[[str], PreparedBase]:
     cache_root = settings.cache_dir or default_cache_root()
     return partial(find_base, cache_root=cache_root)
-
-
-def _measure_free_bytes() -> int:
-    """Return what the machine has to spare now: what a job without a limit is planned for."""
-    return int(psutil.virtual_memory().available)

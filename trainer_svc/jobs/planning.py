@@ -1,17 +1,19 @@
 """Checks and plans a job before it is accepted: its inputs, the length of its rows, the memory it will take."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
 
 from adaptory.core.base_model import PreparedBase
 from adaptory.core.errors import InvalidRequest
 from adaptory.core.names import BotName, DatasetName
 from adaptory.core.prompting import Renderer
+from trainer_svc.bots.faq import Row
 from trainer_svc.jobs.inputs import InputFinder, JobInputs
 from trainer_svc.jobs.job import JobDraft, JobPlan, JobSettings
 from trainer_svc.jobs.rows import RowReader
+from trainer_svc.memory.estimator import DeviceKind, ModelShape
+from trainer_svc.memory.planner import PlanRequest, plan_memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,13 +27,11 @@ class JobOrder:
 
 
 @dataclass(frozen=True, slots=True)
-class PlanQuestion:
-    """What a memory plan depends on; `row_tokens` has the length of each row to train on."""
+class RowSizes:
+    """The length of each row in tokens, held-out ones along, and how many first tokens all of them share."""
 
-    base: PreparedBase
-    settings: JobSettings
-    row_tokens: Sequence[int]
-    limit_bytes: int
+    tokens: tuple[int, ...]
+    shared_tokens: int
 
 
 class JobPlanner:
@@ -41,13 +41,13 @@ class JobPlanner:
         self,
         inputs: InputFinder,
         rows: RowReader,
-        plan_memory: Callable[[PlanQuestion], JobPlan],
-        measure_free_bytes: Callable[[], int],
+        device: DeviceKind,
+        measure_free_bytes: Callable[[DeviceKind], int],
     ) -> None:
-        """Take where inputs and rows come from, the memory planner, and what says how much memory the machine has to spare."""
+        """Take where inputs and rows come from, the device workers use, and what says how much of its memory is free."""
         self._inputs = inputs
         self._rows = rows
-        self._plan_memory = plan_memory
+        self._device = device
         self._measure_free_bytes = measure_free_bytes
 
     async def draft(self, order: JobOrder) -> JobDraft:
@@ -57,32 +57,70 @@ class JobPlanner:
         limit that would do.
         """
         inputs = await self._inputs.find(order.bot, order.dataset)
-        row_tokens = await asyncio.to_thread(self._measure_rows, inputs, order.settings)
-        limit_bytes = order.memory_limit_bytes or self._measure_free_bytes()
-        question = PlanQuestion(inputs.base, order.settings, row_tokens, limit_bytes)
-        plan = await asyncio.to_thread(partial(self._plan_memory, question))
+        plan = await asyncio.to_thread(self._plan, inputs, order)
         return JobDraft(order.bot, order.dataset, order.settings, order.memory_limit_bytes, plan)
 
-    def _measure_rows(self, inputs: JobInputs, settings: JobSettings) -> list[int]:
-        """Return the tokens of each row, held-out ones along: judging takes memory, too."""
-        base, limit = inputs.base, settings.training.max_row_tokens
-        _check_row_limit(base, limit)
-        renderer = Renderer.from_files(base.tokenizer_file, base.chat_template, base.end_of_turn)
-        lengths = [len(renderer.render_row(row.messages).ids) for row in self._rows.read(inputs.rows_for(settings))]
-        num_long = sum(length > limit for length in lengths)
-        if num_long:
-            sentence = (
-                f"is {limit}, but {num_long} of {len(lengths)} rows are longer, the longest has {max(lengths)} tokens; raise it or "
-                "shorten the answers, since rows are never clipped"
-            )
-            raise InvalidRequest.of_field(
-                "training_job.settings.max_row_tokens",
-                sentence,
-                max_row_tokens=limit,
-                num_long_rows=num_long,
-                longest_row_tokens=max(lengths),
-            )
-        return lengths
+    def _plan(self, inputs: JobInputs, order: JobOrder) -> JobPlan:
+        training, base = order.settings.training, inputs.base
+        _check_row_limit(base, training.max_row_tokens)
+        sizes = measure_rows(base, self._rows.read(inputs.rows_for(order.settings)))
+        _require_short_rows(sizes, training.max_row_tokens)
+        limit_bytes = order.memory_limit_bytes or self._measure_free_bytes(self._device)
+        request = PlanRequest(
+            limit_bytes=limit_bytes,
+            rank=training.rank,
+            batch_rows=training.batch_rows,
+            row_tokens=sizes.tokens,
+            shared_tokens=sizes.shared_tokens,
+            device=self._device,
+        )
+        plan = plan_memory(ModelShape(base.shape), request)
+        return JobPlan(
+            limit_bytes=limit_bytes,
+            predicted_peak_bytes=plan.predicted_peak_bytes,
+            smallest_limit_bytes=plan.smallest_limit_bytes,
+            terms=plan.terms,
+            base_precision=plan.base_precision,
+            checkpointing=plan.checkpointing,
+            micro_batch_rows=plan.micro_batch_rows,
+            accumulation=plan.accumulation,
+        )
+
+
+def measure_rows(base: PreparedBase, rows: Iterable[Row]) -> RowSizes:
+    """Render rows as the worker will and return their sizes; one row at a time is held."""
+    renderer = Renderer.from_files(base.tokenizer_file, base.chat_template, base.end_of_turn)
+    tokens: list[int] = []
+    shared: tuple[int, ...] | None = None
+    for row in rows:
+        ids = renderer.render_row(row.messages).ids
+        tokens.append(len(ids))
+        shared = ids if shared is None else _common_start(shared, ids)
+    return RowSizes(tuple(tokens), len(shared or ()))
+
+
+def _common_start(first: tuple[int, ...], second: tuple[int, ...]) -> tuple[int, ...]:
+    length = next(
+        (place for place, (one, other) in enumerate(zip(first, second, strict=False)) if one != other),
+        min(len(first), len(second)),
+    )
+    return first[:length]
+
+
+def _require_short_rows(sizes: RowSizes, limit: int) -> None:
+    num_long, longest = sum(length > limit for length in sizes.tokens), max(sizes.tokens)
+    if num_long:
+        sentence = (
+            f"is {limit}, but {num_long} of {len(sizes.tokens)} rows are longer, the longest has {longest} tokens; raise it or "
+            "shorten the answers, since rows are never clipped"
+        )
+        raise InvalidRequest.of_field(
+            "training_job.settings.max_row_tokens",
+            sentence,
+            max_row_tokens=limit,
+            num_long_rows=num_long,
+            longest_row_tokens=longest,
+        )
 
 
 def _check_row_limit(base: PreparedBase, limit: int) -> None:
