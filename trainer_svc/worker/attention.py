@@ -53,10 +53,14 @@ class PlainKernel:
     Scores are made again in the backward pass, and in blocks, so that they never add up.
     """
 
+    def __init__(self, max_score_elements: int = MAX_SCORE_ELEMENTS) -> None:
+        """Bound the scores of one block."""
+        self._max_score_elements = max_score_elements
+
     def attend(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         """Return the attended values, shaped as q."""
         attended = torch.empty_like(q)
-        for query, key, value, out in _cut_blocks(q, k, v, attended):
+        for query, key, value, out in self._cut_blocks(q, k, v, attended):
             torch.bmm(_weigh(query, key), value, out=out)
         return attended
 
@@ -65,7 +69,7 @@ class PlainKernel:
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return the gradients of q, k and v."""
         grads = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
-        for query, key, value, upstream, grad_q, grad_k, grad_v in _cut_blocks(q, k, v, grad, *grads):
+        for query, key, value, upstream, grad_q, grad_k, grad_v in self._cut_blocks(q, k, v, grad, *grads):
             weights = _weigh(query, key)
             torch.bmm(weights.transpose(1, 2), upstream, out=grad_v)
             grad_scores = torch._softmax_backward_data(  # noqa: SLF001 - the formula of softmax's own derivative
@@ -76,18 +80,17 @@ class PlainKernel:
             torch.bmm(grad_scores.transpose(1, 2), query, out=grad_k)
         return grads
 
+    def _cut_blocks(self, q: torch.Tensor, *others: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
+        """Cut along B; the queries that share keys stand below each other: [b, G * L, D] beside [b, L, D]."""
+        groups, length, width = q.shape[1:]
+        num_blocks = -(-q.shape[0] * groups * length * length // self._max_score_elements)
+        flat = [tensor.view(q.shape[0], -1, width) for tensor in (q, *others)]
+        return zip(*(tensor.chunk(num_blocks) for tensor in flat), strict=True)
+
 
 def choose_kernel(device: torch.device) -> Kernel:
     """Return the faster kernel of a device."""
     return FusedKernel() if device.type == "cuda" else PlainKernel()
-
-
-def _cut_blocks(q: torch.Tensor, *others: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
-    """Cut along B; the queries that share keys stand below each other: [b, G * L, D] beside [b, L, D]."""
-    groups, length, width = q.shape[1:]
-    num_blocks = -(-q.shape[0] * groups * length * length // MAX_SCORE_ELEMENTS)
-    flat = [tensor.view(q.shape[0], -1, width) for tensor in (q, *others)]
-    return zip(*(tensor.chunk(num_blocks) for tensor in flat), strict=True)
 
 
 def _weigh(query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:

@@ -99,7 +99,6 @@ def settle_process() -> None:
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(_MAX_CACHED_KERNELS))
     os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
     torch.set_grad_enabled(False)
-    torch.use_deterministic_algorithms(True, warn_only=True)
 
 
 def keep_heap() -> None:

@@ -1,0 +1,251 @@
+"""The training step against others' mathematics: PEFT by autograd, TRL's trainer, and itself cut in other ways."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from datasets import Dataset
+from peft import LoraConfig, PeftModel, set_peft_model_state_dict
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from transformers import (
+    AutoModelForCausalLM,
+    BitsAndBytesConfig,
+    PreTrainedTokenizerFast,
+    get_linear_schedule_with_warmup,
+)
+from trl import SFTConfig, SFTTrainer
+
+from adaptory.core.base_shape import LINEAR_MODULES
+from tests.contracts.training_stand import (
+    CPU,
+    SETTINGS,
+    Stand,
+    build_base,
+    make_rows,
+    mean_loss_of,
+    relative_difference,
+)
+from trainer_svc.jobs.workspace import BasePrecision
+from trainer_svc.worker.adapter import Adapter
+from trainer_svc.worker.attention import FusedKernel, PlainKernel
+from trainer_svc.worker.base import GROUPS, load_base
+from trainer_svc.worker.decoder import Decoder
+from trainer_svc.worker.optimizer import Optimizer
+from trainer_svc.worker.packing import count_learned, count_nodes, pack_rows
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+NUM_STEPS = 6
+
+
+@pytest.fixture(scope="module")
+def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Llama, original and parity."""
+    folder = tmp_path_factory.mktemp("llama")
+    build_base(folder, "llama")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def stand(tiny_base: Path) -> Stand:
+    """The tiny Llama at its parity values, with an adapter."""
+    return Stand.build(tiny_base)
+
+
+@pytest.mark.parametrize("model_type", ["llama", "mistral", "qwen2", "qwen3"])
+def test_gradients_are_those_of_autograd_through_peft(model_type: str, tmp_path: Path) -> None:
+    """For each architecture, loss and gradients are as near to fp32 autograd as PEFT's own bf16 pass is."""
+    build_base(tmp_path, model_type)
+    stand, rows = Stand.build(tmp_path), make_rows(4, num_shared=6)
+    loss, gradient = stand.differentiate([rows])
+    exact_loss, exact = _differentiate_by_peft(stand, tmp_path, rows, torch.float32)
+    _, rounded = _differentiate_by_peft(stand, tmp_path, rows, torch.bfloat16)
+
+    assert loss == pytest.approx(exact_loss, rel=2e-3)
+    assert relative_difference(gradient, exact) < 1.2 * relative_difference(rounded, exact) < 0.1
+
+
+def test_a_pack_has_the_loss_and_gradient_of_its_rows(stand: Stand) -> None:
+    """Rows that share a beginning give the same packed into one sequence as one by one."""
+    rows = make_rows(6, num_shared=12)
+    packed_loss, packed = stand.differentiate([rows])
+    single_loss, single = stand.differentiate([[row] for row in rows])
+
+    assert count_nodes(rows) < sum(count_nodes([row]) for row in rows)
+    assert packed_loss == pytest.approx(single_loss, rel=1e-3)
+    assert relative_difference(packed, single) < 0.02
+
+
+def test_micro_batches_add_up_to_their_batch(stand: Stand) -> None:
+    """Cut into uneven micro-batches, a batch has the same loss and gradient: each token weighs the same."""
+    rows = make_rows(7)
+    whole_loss, whole = stand.differentiate([rows])
+    cut_loss, cut = stand.differentiate([rows[:1], rows[1:4], rows[4:]])
+
+    assert cut_loss == pytest.approx(whole_loss, rel=1e-4)
+    assert relative_difference(cut, whole) < 0.02
+
+
+def test_checkpointing_changes_no_bit(stand: Stand) -> None:
+    """Running layers again gives the very same gradient as keeping what they computed."""
+    packs = [make_rows(4, num_shared=5)]
+    kept, run_again = stand.differentiate(packs), stand.differentiate(packs, checkpointing=True)
+
+    assert kept[0] == run_again[0]
+    assert torch.equal(kept[1], run_again[1])
+
+
+def test_nf4_computes_with_the_values_of_the_parity_base(tiny_base: Path, stand: Stand) -> None:
+    """Training on 4 bits is training on what is served: every bit of loss and gradient agrees."""
+    packs = [make_rows(4)]
+    quantised = Stand.build(tiny_base, BasePrecision.NF4).differentiate(packs)
+    served = stand.differentiate(packs)
+
+    assert quantised[0] == served[0]
+    assert torch.equal(quantised[1], served[1])
+
+
+def test_both_attention_kernels_agree() -> None:
+    """The plain kernel of CPUs and the fused one of CUDA give the same values and gradients, in blocks too."""
+    torch.manual_seed(0)
+    q, k, v = torch.randn(6, 3, 20, 16), torch.randn(6, 20, 16), torch.randn(6, 20, 16)
+    grad = torch.randn(q.shape)
+    plain, fused = PlainKernel(max_score_elements=2 * 3 * 20 * 20), FusedKernel()
+
+    torch.testing.assert_close(plain.attend(q, k, v), fused.attend(q, k, v), rtol=1e-4, atol=1e-5)
+    for one, other in zip(plain.differentiate(q, k, v, grad), fused.differentiate(q, k, v, grad), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_a_base_in_fp32_is_refused(tiny_base: Path, tmp_path: Path) -> None:
+    """A tensor that is not bf16 would train in a precision nobody planned: loading says which one."""
+    tensors = load_file(tiny_base / "parity" / "model.safetensors")
+    tensors["model.layers.1.mlp.up_proj.weight"] = tensors["model.layers.1.mlp.up_proj.weight"].float()
+    save_file(tensors, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_bytes((tiny_base / "parity" / "config.json").read_bytes())
+
+    with pytest.raises(TypeError, match=r"layers\.1\.mlp\.up_proj\.weight is F32"):
+        load_base(tmp_path, BasePrecision.PARITY_BF16, CPU)
+
+
+def test_masters_and_gradients_are_fp32_and_nothing_else_is(stand: Stand) -> None:
+    """The adapter sums in fp32, computes in bf16, and no frozen tensor was widened."""
+    group = stand.adapter.groups[0]["qkv"]
+    frozen = stand.base.layers[0]
+
+    assert {stand.adapter.masters.dtype, stand.adapter.gradients.dtype, group.down_grad.dtype} == {torch.float32}
+    computed = (group.down, *group.ups, frozen.input_norm, frozen.linears["qkv"].weight.dense(), stand.base.embedding)
+    assert {tensor.dtype for tensor in computed} == {torch.bfloat16}
+
+
+def test_the_schedule_is_that_of_transformers(stand: Stand) -> None:
+    """Learning rates are those of get_linear_schedule_with_warmup, step by step."""
+    optimizer = Optimizer(Adapter(stand.base, SETTINGS, "tiny"), SETTINGS, num_steps=20)
+    theirs = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=SETTINGS.learning_rate)
+    schedule = get_linear_schedule_with_warmup(theirs, num_warmup_steps=4, num_training_steps=20)
+    expected = []
+    for _ in range(20):
+        expected.append(schedule.get_last_lr()[0])
+        schedule.step()
+
+    assert [optimizer.step() for _ in range(20)] == pytest.approx(expected)
+
+
+def test_losses_are_those_of_trl_step_by_step(tiny_base: Path, tmp_path: Path) -> None:
+    """On the same rows, order, schedule and initial adapter, each step's loss is TRL's within 0.3 %, while it falls by a fifth.
+
+    TRL trains NF4 with its adapter widened to fp32 masters: left in bf16, its Adam would round the moments.
+    """
+    rows = make_rows(SETTINGS.batch_rows, num_shared=6, seed=3) * NUM_STEPS
+    base = load_base(tiny_base / "original", BasePrecision.NF4, CPU)
+    adapter = Adapter(base, SETTINGS, "tiny")
+    adapter.save(tmp_path)
+    theirs = _train_by_trl(tiny_base, tmp_path, rows)
+    ours = _train_by_us(Stand(base, adapter), rows)
+
+    assert ours[-1] < 0.8 * ours[0]
+    assert ours == pytest.approx(theirs, rel=3e-3)
+
+
+def _differentiate_by_peft(stand: Stand, folder: Path, rows: list, dtype: torch.dtype) -> tuple[float, torch.Tensor]:
+    """Return loss and gradient of PEFT on transformers' own model, in the order of our flat gradient."""
+    saved = folder / f"adapter-{dtype}".replace(".", "-")
+    saved.mkdir()
+    stand.adapter.save(saved)
+    model = AutoModelForCausalLM.from_pretrained(folder / "parity", dtype=dtype, attn_implementation="eager")
+    model = PeftModel.from_pretrained(model, saved, is_trainable=True, autocast_adapter_dtype=False)
+    model = model.to(dtype)
+    loss = mean_loss_of(model, rows)
+    loss.backward()
+    parts = []
+    for layer in range(stand.base.shape.num_layers):
+        for modules in GROUPS.values():
+            linears = [model.get_submodule(f"base_model.model.model.layers.{layer}.{module}") for module in modules]
+            for name in ("lora_A", "lora_B"):
+                parts += [getattr(linear, name)["default"].weight.grad.float().flatten() for linear in linears]
+    return loss.item(), torch.cat(parts)
+
+
+def _train_by_us(stand: Stand, rows: list) -> list[float]:
+    optimizer = Optimizer(stand.adapter, replace(SETTINGS, learning_rate=SETTINGS.learning_rate), NUM_STEPS)
+    batches = [rows[begin : begin + SETTINGS.batch_rows] for begin in range(0, len(rows), SETTINGS.batch_rows)]
+    decoder = Decoder(stand.base, stand.adapter, stand.take_tape(max(map(count_nodes, batches)), checkpointing=False))
+    losses = []
+    for batch in batches:
+        num_learned = count_learned(batch)
+        losses.append(decoder.accumulate_gradients(pack_rows(batch, CPU), 1 / num_learned) / num_learned)
+        optimizer.step()
+    return losses
+
+
+def _train_by_trl(base: Path, adapter: Path, rows: list) -> list[float]:
+    columns = [
+        {
+            "input_ids": list(row.ids),
+            "labels": [token if on else -100 for token, on in zip(row.ids, row.learned, strict=True)],
+        }
+        for row in rows
+    ]
+    words = Tokenizer(WordLevel({str(index): index for index in range(512)}, unk_token="0"))
+    trainer = SFTTrainer(
+        model=str(base / "original"),
+        processing_class=PreTrainedTokenizerFast(tokenizer_object=words, pad_token="0", eos_token="2"),
+        train_dataset=Dataset.from_list(columns),
+        quantization_config=BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=torch.bfloat16,
+        ),
+        peft_config=LoraConfig(
+            r=SETTINGS.rank, lora_alpha=SETTINGS.alpha, target_modules=list(LINEAR_MODULES), task_type="CAUSAL_LM"
+        ),
+        args=SFTConfig(
+            output_dir=str(adapter / "trl"),
+            max_steps=NUM_STEPS,
+            per_device_train_batch_size=SETTINGS.batch_rows,
+            learning_rate=SETTINGS.learning_rate,
+            warmup_steps=2,
+            weight_decay=SETTINGS.weight_decay,
+            max_grad_norm=SETTINGS.max_grad_norm,
+            lr_scheduler_type="linear",
+            train_sampling_strategy="sequential",
+            gradient_checkpointing=False,
+            max_length=None,
+            model_init_kwargs={"dtype": "bfloat16", "attn_implementation": "eager"},
+            bf16=True,
+            logging_steps=1,
+            report_to="none",
+            save_strategy="no",
+            disable_tqdm=True,
+            use_cpu=True,
+        ),
+    )
+    set_peft_model_state_dict(trainer.model, load_file(adapter / "adapter_model.safetensors"))
+    for parameter in trainer.model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+    trainer.train()
+    return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]

@@ -1,0 +1,123 @@
+"""A tiny base, prepared as the real one is, and rows to train on: what the contract suites of the training step run with."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from bitsandbytes import functional as nf4
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+
+from adaptory.core.base_shape import LINEAR_MODULES
+from adaptory.core.prompting import RenderedRow
+from trainer_svc.jobs.workspace import BasePrecision, TrainingSettings
+from trainer_svc.worker.adapter import Adapter
+from trainer_svc.worker.base import FrozenBase, load_base
+from trainer_svc.worker.decoder import Decoder
+from trainer_svc.worker.packing import count_learned, count_nodes, pack_rows
+from trainer_svc.worker.tape import Tape
+
+CPU = torch.device("cpu")
+SETTINGS = TrainingSettings(rank=8, alpha=24, learning_rate=1e-2, batch_rows=4, warmup_share=0.2)
+_SIZES = {
+    "vocab_size": 512,
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "max_position_embeddings": 256,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "tie_word_embeddings": True,
+    "initializer_range": 0.1,
+}
+
+
+def build_base(folder: Path, model_type: str) -> None:
+    """Write a random model of an architecture as `original` and, at its dequantised NF4 values, as `parity`."""
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(model_type, **_SIZES)).to(torch.bfloat16)
+    model.save_pretrained(folder / "original")
+    for name, module in model.named_modules():
+        if name.rpartition(".")[2] in LINEAR_MODULES:
+            codes, state = nf4.quantize_4bit(
+                module.weight.data, blocksize=64, compress_statistics=True, quant_type="nf4"
+            )
+            module.weight.data = nf4.dequantize_4bit(codes, state)
+    model.save_pretrained(folder / "parity")
+
+
+def make_rows(num_rows: int, *, num_shared: int = 0, seed: int = 0) -> list[RenderedRow]:
+    """Return random rows of 10 to 40 tokens behind `num_shared` common ones; the last third of each is learned."""
+    dice = torch.Generator().manual_seed(seed)
+    beginning = torch.randint(3, 512, (num_shared,), generator=dice).tolist()
+    rows = []
+    for _ in range(num_rows):
+        length = int(torch.randint(10, 41, (1,), generator=dice))
+        ids = beginning + torch.randint(3, 512, (length,), generator=dice).tolist()
+        rows.append(RenderedRow(tuple(ids), tuple(place >= len(ids) - length // 3 for place in range(len(ids)))))
+    return rows
+
+
+@dataclass(frozen=True)
+class Stand:
+    """A base with an adapter that is no longer zero, ready for one step."""
+
+    base: FrozenBase
+    adapter: Adapter
+
+    @classmethod
+    def build(cls, folder: Path, precision: BasePrecision = BasePrecision.PARITY_BF16) -> "Stand":
+        """Load the base in `folder` and disturb a fresh adapter, the same way each time."""
+        base = load_base(folder / ("original" if precision is BasePrecision.NF4 else "parity"), precision, CPU)
+        adapter = Adapter(base, SETTINGS, "tiny")
+        noise = torch.randn(adapter.masters.shape, generator=torch.Generator().manual_seed(1))
+        # Rounded to bf16, so that what is saved is what was computed with.
+        adapter.masters.add_(0.05 * noise).copy_(adapter.masters.to(torch.bfloat16))
+        adapter.refresh_copies()
+        return cls(base, adapter)
+
+    def decode(self, rows: Sequence[RenderedRow], *, checkpointing: bool = False) -> Decoder:
+        """Return a decoder with room for these rows in one pack."""
+        return Decoder(self.base, self.adapter, self.take_tape(count_nodes(rows), checkpointing=checkpointing))
+
+    def take_tape(self, max_nodes: int, *, checkpointing: bool) -> Tape:
+        """Return a tape of this base."""
+        return Tape(
+            self.base.shape,
+            rank=SETTINGS.rank,
+            max_nodes=max_nodes,
+            num_slots=1 if checkpointing else self.base.shape.num_layers,
+            has_head_norms=self.base.layers[0].query_norm is not None,
+            device=CPU,
+        )
+
+    def differentiate(
+        self, packs: Sequence[Sequence[RenderedRow]], *, checkpointing: bool = False
+    ) -> tuple[float, torch.Tensor]:
+        """Return the mean loss of all packs and its gradient by the adapter."""
+        decoder = self.decode(max(packs, key=count_nodes), checkpointing=checkpointing)
+        num_learned = sum(map(count_learned, packs))
+        self.adapter.gradients.zero_()
+        loss = sum(decoder.accumulate_gradients(pack_rows(rows, CPU), 1 / num_learned) for rows in packs)
+        return loss / num_learned, self.adapter.gradients.clone()
+
+
+def mean_loss_of(model: PreTrainedModel, rows: Sequence[RenderedRow]) -> torch.Tensor:
+    """Return the mean loss of rows under a transformers model, one row after the other."""
+    losses = []
+    for row in rows:
+        logits = model(input_ids=torch.tensor([row.ids])).logits[0, :-1].float()
+        learned = torch.tensor(row.learned[1:])
+        losses.append(
+            torch.nn.functional.cross_entropy(logits[learned], torch.tensor(row.ids[1:])[learned], reduction="sum")
+        )
+    return torch.stack(losses).sum() / count_learned(rows)
+
+
+def relative_difference(one: torch.Tensor, other: torch.Tensor) -> float:
+    """Return |one - other| / |other|."""
+    return ((one - other).norm() / other.norm()).item()
