@@ -1,0 +1,81 @@
+"""What the training measurement found: the ratios between both sides, as JSON for programs and as a table for people."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+
+from rich.table import Table
+
+from adaptory.cli.sizes import format_bytes
+from bench.machine import describe_machine
+from bench.training_side import Side
+
+_LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes", "trl")
+_COLUMNS = ("rows", "trained by", "base", "rows/s", "tokens/s", "times TRL", "peak", "of TRL's", "mean loss", "apart")
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Both sides on the same rows."""
+
+    ours: Side
+    trl: Side
+
+    @property
+    def ratio_speed(self) -> float:
+        """How many times as fast ours is, in rows as well as in tokens: both sides count the same ones."""
+        return self.ours.tokens_per_second / self.trl.tokens_per_second
+
+    @property
+    def ratio_peak_bytes(self) -> float:
+        """Our peak as a share of TRL's."""
+        return self.ours.peak_bytes / self.trl.peak_bytes
+
+    @property
+    def loss_difference(self) -> float:
+        """How far the mean losses of all steps are apart, as a share of TRL's."""
+        return abs(self.ours.mean_loss / self.trl.mean_loss - 1)
+
+    def to_dict(self) -> dict[str, object]:
+        """Return both sides and what is compared besides speed."""
+        return {**asdict(self), "ratio_peak_bytes": self.ratio_peak_bytes, "loss_difference": self.loss_difference}
+
+
+def build_document(unshared: Comparison, faq: Comparison, *, settings: Mapping[str, object]) -> dict[str, object]:
+    """Return the whole measurement: that of rows that share nothing at the top, that of FAQ rows below `faq`."""
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": asdict(describe_machine()),
+        "versions": {library: version(library) for library in _LIBRARIES},
+        "settings": dict(settings),
+        "ratio_tokens_per_second": unshared.ratio_speed,
+        "ratio_rows_per_second": faq.ratio_speed,
+        **unshared.to_dict(),
+        "faq": faq.to_dict(),
+    }
+
+
+def build_table(unshared: Comparison, faq: Comparison) -> Table:
+    """Return the table of both kinds of rows."""
+    table = Table(*_COLUMNS, title=f"Training on {describe_machine()}", title_justify="left")
+    for name, compared in {"share nothing": unshared, "of an FAQ bot": faq}.items():
+        table.add_row(name, "ours", *_format_ours(compared))
+        table.add_row("", "TRL", *_format_side(compared.trl, "", "", ""), end_section=True)
+    return table
+
+
+def _format_ours(compared: Comparison) -> Iterator[str]:
+    ratios = f"{compared.ratio_speed:.2f}", f"{compared.ratio_peak_bytes:.0%}", f"{compared.loss_difference:.2%}"
+    return _format_side(compared.ours, *ratios)
+
+
+def _format_side(side: Side, speed: str, peak: str, loss: str) -> Iterator[str]:
+    yield side.base_precision
+    yield f"{side.rows_per_second:.1f}"
+    yield f"{side.tokens_per_second:,.0f}"
+    yield speed
+    yield format_bytes(side.peak_bytes)
+    yield peak
+    yield f"{side.mean_loss:.4f}"
+    yield loss

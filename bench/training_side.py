@@ -1,0 +1,111 @@
+"""One side of the training measurement: a program that trains what a workspace asks for, run in a child process and measured.
+
+Both sides leave the same files, so both are read by the same code: steps and losses from the progress, peaks from the result.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from adaptory.core.errors import ServiceError
+from adaptory.core.prompting import RenderedRow
+from trainer_svc.jobs.workspace import Progress, WorkerSpec, Workspace
+
+_POLL_S = 0.1
+_NUM_LOG_LINES = 15
+_KILOBYTE = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """What one side did with some rows.
+
+    Speeds are of all steps but the first, which warms up; tokens are those of the rows, without padding, shared ones once for each row.
+    `peak_bytes` counts above the program with its libraries loaded, before rows and base; `process_peak_bytes` is all of its resident
+    memory. `losses` are means over the learned tokens of each step.
+    """
+
+    program: str
+    base_precision: str
+    rows_per_second: float
+    tokens_per_second: float
+    peak_bytes: int
+    phase_peak_bytes: dict[str, int]
+    process_peak_bytes: int
+    losses: list[float]
+    step_seconds: list[float]
+
+    @property
+    def mean_loss(self) -> float:
+        """Mean of the steps' losses."""
+        return sum(self.losses) / len(self.losses)
+
+
+def run_side(program: str, spec: WorkerSpec, batches: Sequence[Sequence[RenderedRow]], folder: Path) -> Side:
+    """Run `python -m PROGRAM WORKSPACE` and return what it did; `batches` are the rows of each step, the first included.
+
+    Raises:
+        ServiceError: It failed; the message has the end of its log.
+    """
+    workspace = Workspace(folder)
+    workspace.create(spec)
+    process_peak_bytes = _run(program, workspace)
+    result = workspace.read_result()
+    steps = [progress for progress, _ in workspace.read_progress(0) if progress.loss is not None]
+    return Side(
+        program=program,
+        base_precision=spec.memory.base_precision,
+        rows_per_second=sum(map(len, batches[1:])) / _measure_seconds(steps),
+        tokens_per_second=sum(len(row.ids) for rows in batches[1:] for row in rows) / _measure_seconds(steps),
+        peak_bytes=result.peak_bytes,
+        phase_peak_bytes=result.phase_peak_bytes,
+        process_peak_bytes=process_peak_bytes,
+        losses=result.train_losses,
+        step_seconds=[step.step_seconds or 0.0 for step in steps],
+    )
+
+
+def _measure_seconds(steps: Sequence[Progress]) -> float:
+    return sum(step.step_seconds or 0.0 for step in steps[1:])
+
+
+def _run(program: str, workspace: Workspace) -> int:
+    """Run to the end and return the peak of the process's resident memory."""
+    peak_bytes = 0
+    with _start(program, workspace) as process:
+        # Read while it runs, for the program itself resets the kernel's mark at the beginning of each phase.
+        while process.poll() is None:
+            peak_bytes = max(peak_bytes, _read_high_water_bytes(process.pid))
+            time.sleep(_POLL_S)
+    if process.returncode:
+        log = "\n".join(workspace.log_file.read_text(encoding="utf-8").splitlines()[-_NUM_LOG_LINES:])
+        raise ServiceError(f"{program} ended with code {process.returncode}. The end of its log:\n{log}")
+    return peak_bytes
+
+
+@contextmanager
+def _start(program: str, workspace: Workspace) -> Iterator[subprocess.Popen[bytes]]:
+    """Start the program; it ends with the block at the latest."""
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-m", program, str(workspace.folder)]
+    with (
+        workspace.log_file.open("wb") as log,
+        subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment) as process,
+    ):
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def _read_high_water_bytes(pid: int) -> int:
+    """Return the kernel's mark of a process; 0 once it has ended and before it has memory."""
+    for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * _KILOBYTE
+    return 0

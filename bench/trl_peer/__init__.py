@@ -1,0 +1,1 @@
+"""TRL's SFTTrainer in the place of our worker, for `bench.train`."""
