@@ -1,1 +1,1 @@
-"""One program per measurement. `adaptory bench NAME` runs `bench/NAME.py` in a child process; each compares with the plain alternative."""
+"""One program per measurement, run by `adaptory bench NAME` in a child process; each compares with the plain alternative."""
