@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from importlib.metadata import version
 
@@ -42,6 +42,9 @@ from serve_svc.servicer import ServeServicer
 from serve_svc.settings import ServeSettings
 from serve_svc.snapshot import SnapshotFile, SnapshotWriter
 from serve_svc.tenancy import Intake, TableKeyring
+
+# What an answer that has just ended may take to reach its caller.
+_LAST_WORDS_S = 0.5
 
 
 @asynccontextmanager
@@ -116,7 +119,7 @@ class ServeApp:
                         with published_endpoint(settings.state_dir, endpoint):
                             yield endpoint
                 finally:
-                    await self._server.drain()
+                    await self._stop_answering()
                     await self._cache.close()
                     await self._supervisor.stop()
 
@@ -214,9 +217,17 @@ class ServeApp:
             self._adapter_metrics.engine_emptied()
 
     async def _drain(self) -> int:
-        draining = asyncio.ensure_future(self._intake.drain())
-        self._health_changed.set()
-        return await draining
+        """Refuse new requests, and return how many ran, when they have ended."""
+        self._intake.close()
+        await self._server.set_serving(serving=False)
+        return await self._intake.drain()
+
+    async def _stop_answering(self) -> None:
+        """Give running requests their time. Health watches never end by themselves, so the port waits for none but last words."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._settings.drain_seconds):
+                await self._drain()
+        await self._server.drain(_LAST_WORDS_S)
 
     async def _publish_health(self) -> None:
         while True:

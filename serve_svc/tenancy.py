@@ -85,7 +85,11 @@ class Intake:
 
     async def drain(self) -> int:
         """Take no new request, and return how many were under way when all of them have ended."""
-        self.is_open = False
+        self.close()
         num_drained = self.num_running
         await self._is_idle.wait()
         return num_drained
+
+    def close(self) -> None:
+        """Take no new request from now on."""
+        self.is_open = False

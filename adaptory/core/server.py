@@ -71,12 +71,12 @@ class Server:
         for name in self._names:
             await self._health.set(name, status)
 
-    async def drain(self) -> None:
-        """Say NOT_SERVING, refuse new calls, and give running ones the drain time before they are cut."""
+    async def drain(self, grace_s: float | None = None) -> None:
+        """Say NOT_SERVING, refuse new calls, and give running ones the drain time, or `grace_s`, before they are cut."""
         await self._health.enter_graceful_shutdown()
         # Balancers and clients see NOT_SERVING before the port refuses them.
         await asyncio.sleep(0)
-        await self._server.stop(self._settings.drain_seconds)
+        await self._server.stop(self._settings.drain_seconds if grace_s is None else grace_s)
 
     def _bind(self) -> int:
         address, certificate, key = self._settings.address, self._settings.tls_certificate, self._settings.tls_key

@@ -124,8 +124,14 @@ class Stage:
             registry_address=self.registry.address,
             server_key_file=self.folder / "server.key",
             base_model="tiny",
-            drain_seconds=1.0,
-            **{"max_loras": 2, "max_cpu_loras": 4, "max_lora_rank": 8, "max_model_tokens": 256, **self.overrides},
+            **{
+                "drain_seconds": 5.0,
+                "max_loras": 2,
+                "max_cpu_loras": 4,
+                "max_lora_rank": 8,
+                "max_model_tokens": 256,
+                **self.overrides,
+            },
         )
         self.endpoint = await self._server.enter_async_context(
             run_server(settings, self.model, self._build_engine, _POLICY)
@@ -206,11 +212,11 @@ class Stage:
             while not set(names) <= {adapter.version for adapter in (await self.residency()).adapters}:
                 pass
 
-    async def loaded_only(self, *names: str) -> None:
-        """Return when the engine holds these versions and no other."""
+    async def disk_emptied(self) -> None:
+        """Return when the server keeps no adapter's files."""
         async with asyncio.timeout(10):
-            while set(names) != {adapter.version for adapter in (await self.residency()).adapters}:
-                pass
+            while any((self.folder / "serve" / "adapters").iterdir()):
+                await self.residency()
 
     async def lost_registry(self) -> None:
         """Return when the server has noticed that the registry is gone."""

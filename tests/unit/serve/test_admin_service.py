@@ -2,9 +2,10 @@
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2
 
 from adaptory.serve.v1 import serve_admin_service_pb2
-from tests.fakes.server import Stage, key_of, question, reason_of
+from tests.fakes.server import SERVE_SERVICE, Stage, key_of, question, reason_of
 
 ACME = key_of("adk_acme")
 BOT = "tenants/acme/bots/faq"
@@ -73,3 +74,16 @@ async def test_a_server_that_stops_lets_a_stream_end(stage: Stage, bot: str) -> 
     await stage.stop_server()
 
     assert [piece async for piece in stream][-1].HasField("finish")
+
+
+async def test_who_watches_the_health_does_not_hold_up_a_stop(stage: Stage, bot: str) -> None:
+    """A balancer's watch never ends by itself: it hears NOT_SERVING, and the server stops long before its drain time."""
+    stage.overrides["drain_seconds"] = 3600.0
+    await stage.stop()
+    await stage.start()
+    watch = stage.health.Watch(health_pb2.HealthCheckRequest(service=SERVE_SERVICE))
+    await watch.read()
+
+    await stage.stop_server()
+
+    assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
