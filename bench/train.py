@@ -1,7 +1,7 @@
 """Our training step against TRL's SFTTrainer: `python -m bench.train [--json] [--steps N] [--base NAME_OR_DIR]`.
 
-Both train the same rows in the same batches and order, from the same adapter weights, with the same schedule and optimizer, each in a
-process of its own: our worker as the service runs it, and TRL's QLoRA at its best settings (`bench.trl_peer` says how they were found).
+Both train the same rows in the same batches and order, from the same adapter weights, with the same schedule and optimizer, each in
+a process of its own: our worker as the service runs it, and TRL's QLoRA at its best settings; `bench.trl_peer` says which they are.
 """
 
 import argparse

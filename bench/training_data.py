@@ -19,8 +19,8 @@ _THINGS = ("chain", "helmet", "saddle", "pump", "lamp", "basket", "tyre", "bell"
 def make_unshared_rows() -> Iterator[Row]:
     """Yield 48 rows to train on and 4 held out, about 40 to 80 tokens each; the same ones every time.
 
-    Each opens with another letter, so that no two have a token in common at the same place before they differ, whatever the tokenizer;
-    the few tokens that open every system turn are below what our worker shares.
+    Each system turn begins with another letter, so that whatever the tokenizer no two rows begin alike but for the template's own
+    opening, which is shorter than what our worker shares.
     """
     chance = random.Random(0)  # noqa: S311 - to be repeatable, not secret
     for place, letter in enumerate(string.ascii_letters):

@@ -12,6 +12,7 @@ from bench.machine import describe_machine
 from bench.training_side import Side
 
 _LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes", "trl")
+_MAX_FOREIGN_CPU_SHARE = 0.05
 _COLUMNS = ("rows", "trained by", "base", "rows/s", "tokens/s", "times TRL", "peak", "of TRL's", "mean loss", "apart")
 
 
@@ -57,8 +58,13 @@ def build_document(unshared: Comparison, faq: Comparison, *, settings: Mapping[s
 
 
 def build_table(unshared: Comparison, faq: Comparison) -> Table:
-    """Return the table of both kinds of rows."""
-    table = Table(*_COLUMNS, title=f"Training on {describe_machine()}", title_justify="left")
+    """Return the table of both kinds of rows; below it, whether others disturbed the measurement."""
+    table = Table(*_COLUMNS, title=f"Training on {describe_machine()}", title_justify="left", caption_justify="left")
+    foreign_share = max(side.foreign_cpu_share for pair in (unshared, faq) for side in (pair.ours, pair.trl))
+    if foreign_share > _MAX_FOREIGN_CPU_SHARE:
+        table.caption = (
+            f"Others took up to {foreign_share:.0%} of the cores meanwhile: measure again on an idle machine."
+        )
     for name, compared in {"share nothing": unshared, "of an FAQ bot": faq}.items():
         table.add_row(name, "ours", *_format_ours(compared))
         table.add_row("", "TRL", *_format_side(compared.trl, "", "", ""), end_section=True)

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 from adaptory.core.errors import ServiceError
 from adaptory.core.prompting import RenderedRow
 from trainer_svc.jobs.workspace import Progress, WorkerSpec, Workspace
@@ -25,9 +27,10 @@ _KILOBYTE = 1024
 class Side:
     """What one side did with some rows.
 
-    Speeds are of all steps but the first, which warms up; tokens are those of the rows, without padding, shared ones once for each row.
-    `peak_bytes` counts above the program with its libraries loaded, before rows and base; `process_peak_bytes` is all of its resident
-    memory. `losses` are means over the learned tokens of each step.
+    Speeds are of all steps but the first, which warms up; tokens are those of the rows, without padding, a shared one once a row.
+    `peak_bytes` counts above the program with its libraries loaded, before rows and base; `process_peak_bytes` is all of its
+    resident memory. `losses` are means over the learned tokens of each step. `foreign_cpu_share` is how much of all cores' time went
+    to other processes and other virtual machines meanwhile: with much of it, speeds say little.
     """
 
     program: str
@@ -39,6 +42,7 @@ class Side:
     process_peak_bytes: int
     losses: list[float]
     step_seconds: list[float]
+    foreign_cpu_share: float
 
     @property
     def mean_loss(self) -> float:
@@ -54,7 +58,9 @@ def run_side(program: str, spec: WorkerSpec, batches: Sequence[Sequence[Rendered
     """
     workspace = Workspace(folder)
     workspace.create(spec)
+    clock = _CpuClock()
     process_peak_bytes = _run(program, workspace)
+    foreign_cpu_share = clock.measure_foreign_share()
     result = workspace.read_result()
     steps = [progress for progress, _ in workspace.read_progress(0) if progress.loss is not None]
     return Side(
@@ -67,7 +73,31 @@ def run_side(program: str, spec: WorkerSpec, batches: Sequence[Sequence[Rendered
         process_peak_bytes=process_peak_bytes,
         losses=result.train_losses,
         step_seconds=[step.step_seconds or 0.0 for step in steps],
+        foreign_cpu_share=foreign_cpu_share,
     )
+
+
+class _CpuClock:
+    """Tells what others took of the machine's cores since it was made; a child counts as ours once it has ended."""
+
+    def __init__(self) -> None:
+        self._begun_s = time.monotonic()
+        self._busy_s, self._own_s = _read_busy_seconds(), _read_own_seconds()
+
+    def measure_foreign_share(self) -> float:
+        """Return the share, from 0 to 1."""
+        foreign_s = _read_busy_seconds() - self._busy_s - (_read_own_seconds() - self._own_s)
+        return max(0.0, foreign_s) / ((time.monotonic() - self._begun_s) * psutil.cpu_count())
+
+
+def _read_busy_seconds() -> float:
+    times = psutil.cpu_times()
+    return float(times.user + times.nice + times.system + times.irq + times.softirq + times.steal)
+
+
+def _read_own_seconds() -> float:
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
 
 
 def _measure_seconds(steps: Sequence[Progress]) -> float:

@@ -14,13 +14,22 @@ from pathlib import Path
 import torch
 from datasets import Dataset
 from peft import LoraConfig
+from peft.tuners.lora import LoraLayer
 from transformers import AutoTokenizer, BitsAndBytesConfig, TrainerCallback
 from transformers.integrations import bitsandbytes as _  # noqa: F401 - loaded lazily, and belongs below the memory baseline
 from trl import SFTConfig, SFTTrainer
 
 from adaptory.core.base_model import PreparedBase
 from adaptory.core.prompting import RenderedRow, Renderer
-from trainer_svc.jobs.workspace import BasePrecision, ExitCode, Phase, TrainingSettings, WorkerResult, WorkerSpec, Workspace
+from trainer_svc.jobs.workspace import (
+    BasePrecision,
+    ExitCode,
+    Phase,
+    TrainingSettings,
+    WorkerResult,
+    WorkerSpec,
+    Workspace,
+)
 from trainer_svc.worker.device import open_device
 from trainer_svc.worker.meter import Meter
 from trainer_svc.worker.rows import load_rows
@@ -53,14 +62,16 @@ def main(folder: Path) -> ExitCode:
     return ExitCode.SUCCEEDED
 
 
-class _Reporter(TrainerCallback):
+class _Reporter(TrainerCallback):  # type: ignore[misc]  # transformers has no types
     """Reports each step as our worker does; the clock runs from report to report, so that nothing between steps is left out."""
 
     def __init__(self, meter: Meter, batches: Sequence[Sequence[RenderedRow]]) -> None:
         self._meter = meter
         self._batches = batches
 
-    def on_log(self, _args: object, _state: object, _control: object, logs: dict[str, float], **_unused: object) -> None:
+    def on_log(
+        self, _args: object, _state: object, _control: object, logs: dict[str, float], **_unused: object
+    ) -> None:
         """Report the step that was logged; the last log of a run is its summary and has no loss of a step."""
         if "loss" in logs:
             rows = self._batches[len(self._meter.train_losses)]
@@ -91,7 +102,11 @@ def _build_trainer(
         processing_class=AutoTokenizer.from_pretrained(folder),
         quantization_config=_quantise() if is_nf4 else None,
         peft_config=LoraConfig(
-            r=settings.rank, lora_alpha=settings.alpha, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM"
+            r=settings.rank,
+            lora_alpha=settings.alpha,
+            lora_dropout=0.0,
+            target_modules="all-linear",
+            task_type="CAUSAL_LM",
         ),
         callbacks=[_Reporter(meter, batches)],
     )
@@ -141,7 +156,7 @@ def _initialise(model: torch.nn.Module, seed: int) -> None:
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(seed)
         for module in model.modules():
-            if hasattr(module, "reset_lora_parameters"):
+            if isinstance(module, LoraLayer):
                 with _widened(module.lora_A):
                     module.reset_lora_parameters("default", init_lora_weights=True)
 
