@@ -35,6 +35,7 @@ def _set_environment() -> None:
         VLLM_WORKER_MULTIPROC_METHOD="spawn",  # gRPC's threads do not survive a fork
     )
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
-    os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")  # standard output is for the one line `serve_ready`
+    # Standard output is for the one line `serve_ready`.
+    os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")
     for unsafe in ("VLLM_SERVER_DEV_MODE", "VLLM_ALLOW_INSECURE_SERIALIZATION", "VLLM_ALLOW_RUNTIME_LORA_UPDATING"):
         os.environ.pop(unsafe, None)
