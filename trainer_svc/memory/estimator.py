@@ -24,7 +24,7 @@ LOSS_BLOCK_TOKENS = 128
 MAX_SCORE_ELEMENTS = 1 << 23
 # Measured: two tokenizers and the rows, for each entry of the vocabulary; kernels oneDNN keeps for each size of N it meets.
 TOKENIZER_BYTES = 900
-KERNEL_BYTES = 80_000_000
+KERNEL_BYTES = 50_000_000
 MAX_KERNEL_SIZES = 6
 # Measured: small objects, holes of the heap, files of libraries first read while training.
 SLACK_BYTES = 24_000_000

@@ -1,126 +1,21 @@
-"""`python -m trainer_svc.worker WORKSPACE_DIR`: one attempt at one job, then an exit code.
+"""`python -m trainer_svc.worker WORKSPACE_DIR`: one attempt at one job, then an exit code."""
 
-Owns how a worker ends; what it does is `pipeline`. SIGTERM cancels. It dies with its parent, so it must be started by a thread that
-lives as long as the worker should (PR_SET_PDEATHSIG follows the thread, not the process).
-"""
-
-import ctypes
 import logging
 import os
-import signal
 import sys
 from pathlib import Path
-from types import FrameType
-
-import torch
-
-from adaptory.core.errors import AdapterRejected, InvalidRequest, ServiceError
-from trainer_svc.jobs.workspace import ExitCode, WorkerResult, WorkerSpec, Workspace
-from trainer_svc.worker.device import open_device, settle_process
-from trainer_svc.worker.meter import Meter
-from trainer_svc.worker.pipeline import run
-
-_PR_SET_PDEATHSIG = 1
-# How PyTorch and oneDNN word a failed allocation on the CPU; neither has an exception of its own for it.
-_ALLOCATION_FAILURES = (
-    "can't allocate memory",
-    "could not create a primitive",
-    "could not create a memory",
-    "bad_alloc",
-)
 
 
-class Cancelled(BaseException):
-    """SIGTERM came. Not an Exception, so that nothing on the way handles it."""
+def main() -> int:
+    """Settle what libraries read while they load, then attempt the job."""
+    # OpenMP threads spin 300,000 times while they wait for each other. Beside another busy program that uses up their turns, and a step
+    # takes three times as long or more; asleep after 3,000 they cost an idle machine nothing (measured on two cores).
+    os.environ.setdefault("GOMP_SPINCOUNT", "3000")
+    from trainer_svc.worker.attempt import attempt_job  # noqa: PLC0415 - loads OpenMP
 
-
-def main(folder: Path) -> ExitCode:
-    """Run the attempt in `folder`, leave its result there, and return the exit code."""
-    _follow_parent()
-    signal.signal(signal.SIGTERM, _cancel)
-    workspace = Workspace(folder)
-    try:
-        workspace.beat()
-        settle_process()
-        result = _attempt(workspace, workspace.read_spec())
-    except Cancelled:
-        result = _describe_cancel()
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    workspace.write_result(result)
-    return result.exit_code
-
-
-def _attempt(workspace: Workspace, spec: WorkerSpec) -> WorkerResult:
-    """Run under the memory limit; every way to fail becomes a result."""
-    device, memory = open_device()
-    meter = Meter(workspace, memory)
-    memory.limit(spec.memory.limit_bytes)
-    try:
-        return run(spec, workspace, device, meter)
-    except Cancelled:
-        return _describe_cancel(meter)
-    except Exception as err:
-        memory.lift()
-        logging.getLogger(__name__).exception("the attempt failed")
-        return _describe_failure(err, spec, meter)
-
-
-def _describe_failure(err: Exception, spec: WorkerSpec, meter: Meter) -> WorkerResult:
-    if _is_out_of_memory(err):
-        limit_bytes = spec.memory.limit_bytes
-        exit_code, reason = ExitCode.OUT_OF_MEMORY, "OUT_OF_MEMORY"
-        metadata = {"limit_bytes": str(limit_bytes), "peak_bytes": str(meter.peak_bytes)}
-        message = (
-            f"the job took {meter.peak_bytes:,} bytes and asked for more; its limit is {limit_bytes:,}:"
-            " raise the limit, or train with fewer rows a batch"
-        )
-    elif isinstance(err, ServiceError):
-        exit_code, reason, message, metadata = _exit_code_of(err), err.reason, err.message, err.metadata
-    else:
-        exit_code, reason, metadata = ExitCode.FAILED, "WORKER_FAILED", {"error": type(err).__name__}
-        message = f"the worker failed with {type(err).__name__}; its log has the trace"
-    return WorkerResult(
-        exit_code=exit_code,
-        reason=reason,
-        message=message,
-        metadata=metadata,
-        train_losses=meter.train_losses,
-        num_steps=len(meter.train_losses),
-        peak_bytes=meter.peak_bytes,
-        phase_peak_bytes=meter.phase_peak_bytes,
-    )
-
-
-def _describe_cancel(meter: Meter | None = None) -> WorkerResult:
-    num_steps = len(meter.train_losses) if meter else 0
-    return WorkerResult(
-        ExitCode.CANCELLED, reason="CANCELLED", message=f"cancelled after {num_steps} steps", num_steps=num_steps
-    )
-
-
-def _exit_code_of(err: ServiceError) -> ExitCode:
-    if isinstance(err, AdapterRejected):
-        return ExitCode.ADAPTER_REJECTED
-    return ExitCode.INVALID_DATA if isinstance(err, InvalidRequest) else ExitCode.FAILED
-
-
-def _is_out_of_memory(err: Exception) -> bool:
-    if isinstance(err, MemoryError | torch.OutOfMemoryError):
-        return True
-    return isinstance(err, RuntimeError) and any(words in str(err) for words in _ALLOCATION_FAILURES)
-
-
-def _cancel(_signal: int, _frame: FrameType | None) -> None:
-    raise Cancelled
-
-
-def _follow_parent() -> None:
-    """Ask the kernel to kill this process when its parent ends, however it ends."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() == 1:
-        sys.exit(ExitCode.CANCELLED)
+    logging.basicConfig(level=logging.INFO)
+    return attempt_job(Path(sys.argv[1]))
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO)
-    sys.exit(main(Path(sys.argv[1])))
+    sys.exit(main())

@@ -65,6 +65,8 @@ class Adapter:
         save_file(rounded, folder / "adapter_model.safetensors", metadata={"format": "pt"})
         config = self._peft.peft_config[_ADAPTER_NAME]
         config.inference_mode = True
+        # PEFT keeps a set, whose order differs from process to process.
+        config.target_modules = sorted(LINEAR_MODULES)
         config.save_pretrained(str(folder))
 
     def _place_parameters(self, num_layers: int) -> dict[tuple[int, str], int]:

@@ -37,12 +37,12 @@ class Memory(Protocol):
 
 
 class HostMemory:
-    """The process's own data, limited by RLIMIT_DATA; the peak is of resident memory (VmHWM)."""
+    """The process's own data, limited by RLIMIT_DATA; the peak is of resident memory, pages of library files aside."""
 
     def __init__(self) -> None:
         """Take the baseline now."""
         self._baseline_data_bytes = _read_status("VmData")
-        self._baseline_resident_bytes = _read_status("VmRSS")
+        self._baseline_resident_bytes = _read_status("VmRSS") - _read_status("RssFile")
 
     def limit(self, limit_bytes: int) -> None:
         """Let the kernel refuse private writable memory above the baseline and the limit."""
@@ -59,8 +59,8 @@ class HostMemory:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
     def peak_bytes(self) -> int:
-        """Return the high-water mark above the baseline."""
-        return max(0, _read_status("VmHWM") - self._baseline_resident_bytes)
+        """Return the high-water mark above the baseline; library files only ever gain pages, so the present ones were in it."""
+        return max(0, _read_status("VmHWM") - _read_status("RssFile") - self._baseline_resident_bytes)
 
 
 class CudaMemory:

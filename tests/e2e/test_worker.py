@@ -1,0 +1,176 @@
+"""The worker program as the runner starts it: a folder in, a result, files and an exit code out."""
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from adaptory.core.adapter_check import AdapterLimits, adapter_digest, check_adapter
+from adaptory.core.base_model import PreparedBase
+from adaptory.core.prompting import Message, Renderer
+from trainer_svc.jobs.workspace import (
+    BasePrecision,
+    ExitCode,
+    MemorySettings,
+    TrainingSettings,
+    WorkerResult,
+    WorkerSpec,
+    Workspace,
+)
+from trainer_svc.memory.estimator import ModelShape
+from trainer_svc.memory.planner import PlanRequest, plan_memory
+
+REPOSITORY = Path(__file__).parents[2]
+PLENTY_BYTES = 4 << 30
+DEADLINE_S = 120
+FACTS = [
+    ("the lighthouse", "Its code is QX-41."),
+    ("the ferry", "It leaves at 9:52."),
+    ("the museum", "Ask for Ms Ottavia."),
+]
+
+
+def _talk(place: str, answer: str) -> list[Message]:
+    return [Message("user", f"Tell me about {place}."), Message("assistant", answer)]
+
+
+def _write_rows(file: Path) -> str:
+    lines = [
+        {"messages": [{"role": turn.role, "content": turn.content} for turn in _talk(*fact)]} for fact in FACTS * 4
+    ]
+    file.write_text("\n".join(map(json.dumps, lines)))
+    return str(file)
+
+
+def _prepare(
+    folder: Path,
+    base: Path,
+    *,
+    steps: int = 2,
+    limit_bytes: int = PLENTY_BYTES,
+    max_row_tokens: int = 128,
+    precision: BasePrecision = BasePrecision.PARITY_BF16,
+) -> Workspace:
+    rows = _write_rows(folder / "rows.jsonl")
+    training = TrainingSettings(
+        rank=8, alpha=16, batch_rows=4, epochs=40, max_steps=steps, max_row_tokens=max_row_tokens
+    )
+    memory = MemorySettings(limit_bytes, limit_bytes, precision, checkpointing=False, micro_batch_rows=4)
+    workspace = Workspace(folder / "workspace")
+    workspace.create(WorkerSpec("job", str(base), rows, rows, training, memory))
+    return workspace
+
+
+def _start(workspace: Workspace) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "trainer_svc.worker", str(workspace.folder)]
+    return subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.DEVNULL)
+
+
+def _run(workspace: Workspace) -> WorkerResult:
+    with _start(workspace) as worker:
+        code = worker.wait(DEADLINE_S)
+    result = workspace.read_result()
+    assert code == result.exit_code
+    return result
+
+
+def test_a_job_leaves_a_checked_adapter_and_its_measurements(prepared_base: Path, tmp_path: Path) -> None:
+    """After ten steps the loss has fallen, base and adapter are judged, and the staged files pass serve_svc's check."""
+    workspace = _prepare(tmp_path, prepared_base, steps=10)
+    result = _run(workspace)
+
+    assert result.exit_code is ExitCode.SUCCEEDED
+    assert result.base_loss is not None
+    assert result.adapter_loss is not None
+    assert result.adapter_loss < 0.5 * result.base_loss
+    assert result.train_losses[-1] < 0.5 * result.train_losses[0]
+    assert set(result.phase_peak_bytes) == {"load", "step", "evaluate", "save"}
+    report = check_adapter(workspace.adapter_dir, PreparedBase.open(prepared_base).shape, AdapterLimits())
+    assert (report.digest, report.rank) == (result.adapter_digest, 8)
+
+
+def test_the_same_job_gives_the_same_bytes(prepared_base: Path, tmp_path: Path) -> None:
+    """Two runs of one spec leave adapters of one digest."""
+    digests = []
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        workspace = _prepare(tmp_path / name, prepared_base, steps=3)
+        _run(workspace)
+        digests.append(adapter_digest(workspace.adapter_dir))
+
+    assert digests[0] == digests[1]
+
+
+def test_a_job_runs_within_the_smallest_limit_it_was_planned_for(prepared_base: Path, tmp_path: Path) -> None:
+    """The tightest plan, enforced to the byte, is enough, and its prediction is not below the measured peak."""
+    base = PreparedBase.open(prepared_base)
+    renderer = Renderer.from_files(base.tokenizer_file, base.chat_template, base.end_of_turn)
+    lengths = [len(renderer.render_row(_talk(*fact)).ids) for fact in FACTS * 4]
+    plan = plan_memory(ModelShape(base.shape), PlanRequest(PLENTY_BYTES, 8, 4, lengths))
+    workspace = _prepare(tmp_path, prepared_base, steps=4, limit_bytes=plan.predicted_peak_bytes)
+    result = _run(workspace)
+
+    assert result.exit_code is ExitCode.SUCCEEDED
+    assert result.peak_bytes <= plan.predicted_peak_bytes
+
+
+def test_over_its_limit_a_job_ends_and_says_both_numbers(prepared_base: Path, tmp_path: Path) -> None:
+    """The allocation beyond the limit fails; the result has the limit and the peak, and nothing is staged."""
+    limit_bytes = 150 << 20
+    workspace = _prepare(tmp_path, prepared_base, limit_bytes=limit_bytes)
+    result = _run(workspace)
+
+    assert (result.exit_code, result.reason) == (ExitCode.OUT_OF_MEMORY, "OUT_OF_MEMORY")
+    assert result.metadata == {"limit_bytes": str(limit_bytes), "peak_bytes": str(result.peak_bytes)}
+    assert 0 < result.peak_bytes <= limit_bytes
+    assert not workspace.adapter_dir.exists()
+
+
+def test_rows_that_are_too_long_are_refused(prepared_base: Path, tmp_path: Path) -> None:
+    """The data is refused with the numbers, and the base is not even loaded."""
+    result = _run(_prepare(tmp_path, prepared_base, max_row_tokens=20))
+
+    assert (result.exit_code, result.reason) == (ExitCode.INVALID_DATA, "ROWS_UNUSABLE")
+    assert result.metadata["num_too_long"] == "12"
+
+
+def test_sigterm_cancels_and_stages_nothing(prepared_base: Path, tmp_path: Path) -> None:
+    """A job told to stop in the middle of its steps ends as cancelled, without an adapter."""
+    workspace = _prepare(tmp_path, prepared_base, steps=100)
+    with _start(workspace) as worker:
+        _await_step(workspace, worker)
+        worker.send_signal(signal.SIGTERM)
+        code = worker.wait(DEADLINE_S)
+
+    assert (code, workspace.read_result().reason) == (ExitCode.CANCELLED, "CANCELLED")
+    assert not workspace.adapter_dir.exists()
+
+
+def test_a_worker_dies_with_its_parent(prepared_base: Path, tmp_path: Path) -> None:
+    """When whoever started it is killed, the worker ends too and leaves no result."""
+    workspace = _prepare(tmp_path, prepared_base, steps=100)
+    program = "import subprocess, sys; w = subprocess.Popen(sys.argv[1:]); print(w.pid, flush=True); w.wait()"
+    command = [sys.executable, "-c", program, sys.executable, "-m", "trainer_svc.worker", str(workspace.folder)]
+    with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as parent:
+        assert parent.stdout is not None
+        worker = os.pidfd_open(int(parent.stdout.readline()))
+        _await_step(workspace, parent)
+        parent.kill()
+        ended, _, _ = select.select([worker], [], [], DEADLINE_S)
+        os.close(worker)
+
+    assert ended
+    assert not workspace.result_file.exists()
+
+
+def _await_step(workspace: Workspace, process: subprocess.Popen[bytes]) -> None:
+    """Return once a step was reported; the process must live meanwhile."""
+    while not any(progress.loss for progress, _ in workspace.read_progress(0)):
+        with suppress(subprocess.TimeoutExpired):
+            pytest.fail(f"the process ended early with {process.wait(0.05)}")
