@@ -8,8 +8,8 @@ from pathlib import Path
 
 def main() -> int:
     """Settle what libraries read while they load, then attempt the job."""
-    # OpenMP threads spin 300,000 times while they wait for each other. Beside another busy program that uses up their turns, and a step
-    # takes three times as long or more; asleep after 3,000 they cost an idle machine nothing (measured on two cores).
+    # OpenMP threads spin 300,000 times while they wait for each other. Beside another busy program that uses up their turns and
+    # a step takes three times as long, or more; asleep after 3,000 they cost an idle machine nothing (measured on two cores).
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")
     from trainer_svc.worker.attempt import attempt_job  # noqa: PLC0415 - loads OpenMP
 
