@@ -27,5 +27,8 @@ class AdapterVersion:
 
     @property
     def engine_name(self) -> str:
-        """Name inside the engine, unique per version: two adapters of one name in a batch kill vLLM."""
-        return f"{self.tenant}/{self.bot}@{self.digest}"
+        """Name inside the engine, unique per version: two adapters of one name in a batch kill vLLM.
+
+        The number tells versions apart that were trained alike and so have the same bytes.
+        """
+        return f"{self.tenant}/{self.bot}/{self.number}@{self.digest}"

@@ -140,7 +140,9 @@ class TrainerApp:
 
     def _build_server(self) -> Server:
         planner = JobPlanner(self._inputs, self._rows, find_device(), measure_free_bytes)
-        training = TrainerServicer(planner, self._store, JobEvents(self._database))
+        training = TrainerServicer(
+            planner, self._store, JobEvents(self._database), max_rank=self._settings.max_adapter_rank
+        )
         registering = RegistryServicer(self._build_registry(), self._find_base)
         services = (
             Service(

@@ -13,7 +13,6 @@ from trainer_svc.bots import faq
 from trainer_svc.jobs.job import JobSettings
 from trainer_svc.jobs.planning import JobOrder
 
-_MAX_RANK = 64
 _MAX_ALPHA = 1024
 _MAX_LEARNING_RATE = 0.1
 _MAX_EPOCHS = 100
@@ -24,15 +23,15 @@ _MIN_SHARE, _MAX_SHARE = 0.01, 0.5
 Name = TypeVar("Name", BotName, DatasetName)
 
 
-def read_order(message: training_job_pb2.TrainingJob, *, parent: TenantName) -> JobOrder:
-    """Read a job that is asked for; fields left out take the recipe.
+def read_order(message: training_job_pb2.TrainingJob, *, parent: TenantName, max_rank: int) -> JobOrder:
+    """Read a job that is asked for; fields left out take the recipe. `max_rank` is what the servers load.
 
     Raises InvalidRequest with every bad field, NotServed for a method that is not served, NotFound for a thing of another tenant.
     """
     violations = Violations()
     bot = _collect(lambda: BotName.parse(message.bot, field="training_job.bot"), violations)
     dataset = _collect(lambda: DatasetName.parse(message.dataset, field="training_job.dataset"), violations)
-    _check_settings(message.settings, violations)
+    _check_settings(message.settings, violations, max_rank=max_rank)
     violations.check(
         field="training_job.settings.method",
         is_good=message.settings.method in training_job_pb2.TrainingMethod.values(),
@@ -62,10 +61,10 @@ def _collect(parse: Callable[[], Name], violations: Violations) -> list[Name]:
         return []
 
 
-def _check_settings(settings: training_job_pb2.TrainingSettings, violations: Violations) -> None:
+def _check_settings(settings: training_job_pb2.TrainingSettings, violations: Violations, *, max_rank: int) -> None:
     """Note every value out of its range; a field left out is good."""
     ranges: tuple[tuple[str, bool, str], ...] = (
-        ("rank", 1 <= settings.rank <= _MAX_RANK, f"1 to {_MAX_RANK}"),
+        ("rank", 1 <= settings.rank <= max_rank, f"1 to {max_rank}, the highest this service's servers load"),
         ("alpha", 1 <= settings.alpha <= _MAX_ALPHA, f"1 to {_MAX_ALPHA}"),
         (
             "learning_rate",

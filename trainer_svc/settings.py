@@ -62,8 +62,8 @@ class TrainerSettings(ServiceSettings):
 
     max_concurrent_jobs: int = Field(default=1, ge=1, le=64)
     """Workers at once; each may take its job's whole memory limit."""
-    max_adapter_rank: int = Field(default=64, ge=1, le=64)
-    """Adapters of a higher rank are not registered."""
+    max_adapter_rank: int = Field(default=16, ge=1, le=64)
+    """Higher ranks are refused. Keep it equal to the servers' `max_lora_rank`, which they pay for with every token."""
     worker_command: tuple[str, ...] = (sys.executable, "-m", "trainer_svc.worker")
     """What is begun for each attempt; the path of its workspace is appended."""
     worker_poll_seconds: float = Field(default=0.25, gt=0)

@@ -23,17 +23,19 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class TrainerServicer(trainer_service_pb2_grpc.TrainerServiceServicer):
     """Answers the trainer's calls."""
 
-    def __init__(self, planner: JobPlanner, store: JobStore, events: JobEvents) -> None:
+    def __init__(self, planner: JobPlanner, store: JobStore, events: JobEvents, *, max_rank: int) -> None:
+        """`max_rank` is the highest rank that a job may ask for."""
         self._planner = planner
         self._store = store
         self._events = events
+        self._max_rank = max_rank
 
     async def PlanTrainingJob(
         self, request: trainer_service_pb2.PlanTrainingJobRequest, _context: Context
     ) -> training_job_pb2.MemoryPlan:
         """Answer how a job would keep its limit."""
         parent = read_name(TenantName, request.parent, field="parent")
-        draft = await self._planner.draft(read_order(request.training_job, parent=parent))
+        draft = await self._planner.draft(read_order(request.training_job, parent=parent, max_rank=self._max_rank))
         return write_plan(draft.plan)
 
     async def CreateTrainingJob(
@@ -45,7 +47,7 @@ class TrainerServicer(trainer_service_pb2_grpc.TrainerServiceServicer):
         # Before planning: the job may have changed what the same plan would find, and a retry is to be cheap.
         if made := await self._store.find_created(key):
             return write_job(made)
-        draft = await self._planner.draft(read_order(request.training_job, parent=parent))
+        draft = await self._planner.draft(read_order(request.training_job, parent=parent, max_rank=self._max_rank))
         if request.validate_only:
             return write_draft(draft)
         return write_job(await self._store.create(draft, key))

@@ -103,6 +103,16 @@ async def test_leases_at_once_share_one_load(depot: Depot) -> None:
     assert (depot.source.num_reads, depot.backend.loads) == (1, [version.engine_id])
 
 
+async def test_versions_of_equal_bytes_live_side_by_side(depot: Depot) -> None:
+    """The same data and seed make the same adapter again: its second version is loaded too, under a name of its own."""
+    first, second = depot.publish(seed=1), depot.publish(seed=1)
+
+    await depot.warm(first, second)
+
+    assert first.digest == second.digest
+    assert await depot.engine.resident_adapters() == {first.engine_id, second.engine_id}
+
+
 async def test_load_goes_on_when_its_caller_gives_up(depot: Depot) -> None:
     """A cancelled request leaves the load running, and the next one finds the version resident."""
     version = depot.publish()
