@@ -81,18 +81,20 @@ class _CpuClock:
     """Tells what others took of the machine's cores since it was made; a child counts as ours once it has ended."""
 
     def __init__(self) -> None:
-        self._begun_s = time.monotonic()
-        self._busy_s, self._own_s = _read_busy_seconds(), _read_own_seconds()
+        self._begun = _read_core_seconds()
+        self._own_s = _read_own_seconds()
 
     def measure_foreign_share(self) -> float:
         """Return the share, from 0 to 1."""
-        foreign_s = _read_busy_seconds() - self._busy_s - (_read_own_seconds() - self._own_s)
-        return max(0.0, foreign_s) / ((time.monotonic() - self._begun_s) * psutil.cpu_count())
+        busy_s, total_s = (now - then for now, then in zip(_read_core_seconds(), self._begun, strict=True))
+        return max(0.0, busy_s - (_read_own_seconds() - self._own_s)) / total_s
 
 
-def _read_busy_seconds() -> float:
+def _read_core_seconds() -> tuple[float, float]:
+    """Return the seconds all cores were busy, with what other virtual machines took of them, and all their seconds."""
     times = psutil.cpu_times()
-    return float(times.user + times.nice + times.system + times.irq + times.softirq + times.steal)
+    busy_s = times.user + times.nice + times.system + times.irq + times.softirq + times.steal
+    return busy_s, busy_s + times.idle + times.iowait
 
 
 def _read_own_seconds() -> float:

@@ -42,7 +42,7 @@ python=$(find_python)
 echo "Setting up .venv with $($python --version 2>&1)…"
 if [ ! -x .tools/bin/uv ]; then
   "$python" -m venv .tools || { echo "The venv module is missing; on Debian: apt-get install python3-venv" >&2; exit 1; }
-  .tools/bin/python -m pip install --quiet --disable-pip-version-check 'uv>=0.9'
+  .tools/bin/python -m pip install -qq --disable-pip-version-check 'uv>=0.9'
 fi
 pass_on_pip_settings
 [ -x .venv/bin/python ] || .tools/bin/uv venv --quiet --python "$python" .venv
