@@ -30,7 +30,7 @@ from trainer_svc.worker.rows import count_batches, load_rows
 from trainer_svc.worker.train import cut_steps
 
 _OURS, _TRL = "trainer_svc.worker", "bench.trl_peer"
-_DEFAULT_STEPS = 16
+_DEFAULT_STEPS = 8
 # So much that nothing is given up for it: both sides show what they take by themselves.
 _LIMIT_BYTES = 16 << 30
 
@@ -55,7 +55,7 @@ def main() -> int:
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.train", description=__doc__)
-    parser.add_argument("--steps", type=int, default=_DEFAULT_STEPS, help="steps of each run (default 16, at least 2)")
+    parser.add_argument("--steps", type=int, default=_DEFAULT_STEPS, help="steps of each run (default 8, at least 2)")
     parser.add_argument("--base", default=BASE_MODEL, help=f"a prepared base, by name or folder (default {BASE_MODEL})")
     parser.add_argument(
         "--precision",
@@ -92,9 +92,12 @@ def _compare(base: PreparedBase, rows: Iterable[Row], num_steps: int, precision:
             memory=_plan(precision),
         )
         batches = [batch for (batch,) in cut_steps(rendered, spec.training, spec.training.batch_rows)]
-        ours = run_side(_OURS, spec, batches, folder / "ours")
-        trl = run_side(_TRL, replace(spec, memory=_plan(BasePrecision.NF4)), batches, folder / "trl")
-    return Comparison(ours, trl)
+        peer_spec = replace(spec, memory=_plan(BasePrecision.NF4))
+        # Ours, TRL, TRL, ours: a machine that becomes slower meanwhile slows both alike.
+        ours = [run_side(_OURS, spec, batches, folder / "ours")]
+        trl = [run_side(_TRL, peer_spec, batches, folder / place) for place in ("trl", "trl-again")]
+        ours += [run_side(_OURS, spec, batches, folder / "ours-again")]
+    return Comparison.from_rounds(list(zip(ours, trl, strict=True)))
 
 
 def _render(base: PreparedBase, file: Path) -> tuple[RenderedRow, ...]:

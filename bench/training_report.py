@@ -1,9 +1,11 @@
 """What the training measurement found: the ratios between both sides, as JSON for programs and as a table for people."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import reduce
 from importlib.metadata import version
+from typing import Self
 
 from rich.table import Table
 
@@ -18,10 +20,17 @@ _COLUMNS = ("rows", "trained by", "base", "rows/s", "tokens/s", "times TRL", "pe
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Both sides on the same rows."""
+    """Both sides on the same rows, each the pool of its runs; `round_ratios` are the speed ratios of single rounds."""
 
     ours: Side
     trl: Side
+    round_ratios: list[float]
+
+    @classmethod
+    def from_rounds(cls, rounds: Sequence[tuple[Side, Side]]) -> Self:
+        """Pool rounds of (ours, TRL)."""
+        ours, trl = (reduce(Side.pool, sides) for sides in zip(*rounds, strict=True))
+        return cls(ours, trl, [mine.tokens_per_second / its.tokens_per_second for mine, its in rounds])
 
     @property
     def ratio_speed(self) -> float:
@@ -72,7 +81,12 @@ def build_table(unshared: Comparison, faq: Comparison) -> Table:
 
 
 def _format_ours(compared: Comparison) -> Iterator[str]:
-    ratios = f"{compared.ratio_speed:.2f}", f"{compared.ratio_peak_bytes:.0%}", f"{compared.loss_difference:.2%}"
+    low, high = min(compared.round_ratios), max(compared.round_ratios)
+    ratios = (
+        f"{compared.ratio_speed:.2f} ({low:.2f} to {high:.2f})",
+        f"{compared.ratio_peak_bytes:.0%}",
+        f"{compared.loss_difference:.2%}",
+    )
     return _format_side(compared.ours, *ratios)
 
 

@@ -10,18 +10,19 @@ from bench.training_side import run_side
 from trainer_svc.jobs.workspace import BasePrecision, MemorySettings, TrainingSettings, WorkerSpec
 
 TRAINER = """
-import sys
+import sys, time
 from pathlib import Path
 from trainer_svc.jobs.workspace import ExitCode, Phase, Progress, WorkerResult, Workspace
 
 workspace = Workspace(Path(sys.argv[1]))
-held = bytearray(b"x") * (64 << 20)
+libraries = bytearray(b"x") * (96 << 20)
+time.sleep(0.3)
 workspace.append_progress(Progress(Phase.LOAD, step=0, num_steps=0))
+job = bytearray(b"x") * (64 << 20)
 for step, seconds in enumerate((9.0, 2.0, 2.0), start=1):
     workspace.append_progress(Progress(Phase.STEP, step=step, num_steps=3, loss=4.0 - step, step_seconds=seconds))
-import time
 time.sleep(0.5)
-workspace.write_result(WorkerResult(ExitCode.SUCCEEDED, train_losses=[3.0, 2.0, 1.0], peak_bytes=7))
+workspace.write_result(WorkerResult(ExitCode.SUCCEEDED, train_losses=[3.0, 2.0, 1.0]))
 """
 FAILURE = "import sys; sys.exit('no rows today')"
 ROW = RenderedRow(ids=(1, 2, 3, 4, 5), learned=(False, False, True, True, True))
@@ -47,16 +48,17 @@ def test_speed_leaves_the_first_step_out(spec: WorkerSpec, tmp_path: Path, monke
     side = run_side(write_program(tmp_path, monkeypatch, TRAINER), spec, BATCHES, tmp_path / "space")
 
     assert (side.rows_per_second, side.tokens_per_second) == (8 / 4.0, 40 / 4.0)
-    assert (side.mean_loss, side.peak_bytes, side.base_precision) == (2.0, 7, "nf4")
+    assert (side.mean_loss, side.base_precision) == (2.0, "nf4")
 
 
-def test_the_whole_process_is_measured_from_outside(
+def test_what_was_loaded_before_the_job_is_not_the_jobs_memory(
     spec: WorkerSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the program holds is seen, whatever it says of its own peak."""
+    """The peak begins to count where the program reports that it loads; all of the process is told beside it."""
     side = run_side(write_program(tmp_path, monkeypatch, TRAINER), spec, BATCHES, tmp_path / "space")
 
-    assert side.process_peak_bytes > 64 << 20
+    assert 64 << 20 <= side.peak_bytes < 80 << 20
+    assert side.process_peak_bytes > 160 << 20
 
 
 def test_a_side_that_fails_says_why(spec: WorkerSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
