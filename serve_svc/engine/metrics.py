@@ -6,7 +6,7 @@ at scrape time, by name, and nothing is kept.
 
 from collections.abc import Iterable
 
-from prometheus_client import REGISTRY, Metric
+from prometheus_client import REGISTRY, CollectorRegistry, Metric
 from prometheus_client.registry import Collector
 
 _PREFIX = "vllm:"
@@ -18,14 +18,20 @@ _CORRUPTED = "vllm:corrupted_requests"
 class VllmCollector(Collector):
     """All of vLLM's metrics but the unbounded one; add it to the registry that is scraped."""
 
+    def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
+        """Read what vLLM registers in `registry`; it knows the global one only."""
+        self._registry = registry
+
     def collect(self) -> Iterable[Metric]:
         """Return the running engine's metrics; none before the first engine is built."""
         return [
-            metric for metric in REGISTRY.collect() if metric.name.startswith(_PREFIX) and metric.name != _UNBOUNDED
+            metric
+            for metric in self._registry.collect()
+            if metric.name.startswith(_PREFIX) and metric.name != _UNBOUNDED
         ]
 
 
-def count_corrupted_requests() -> int:
+def count_corrupted_requests(registry: CollectorRegistry = REGISTRY) -> int:
     """Return vLLM's count of finished requests with NaN in their logits, of the engine that registered last."""
-    samples = (sample for metric in REGISTRY.collect() if metric.name == _CORRUPTED for sample in metric.samples)
+    samples = (sample for metric in registry.collect() if metric.name == _CORRUPTED for sample in metric.samples)
     return int(sum(sample.value for sample in samples if sample.name.endswith("_total")))
