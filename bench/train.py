@@ -6,11 +6,13 @@ a process of its own: our worker as the service runs it, and TRL's QLoRA at its 
 
 import argparse
 import json
+import signal
 import sys
 import tempfile
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from types import FrameType
 
 from rich.console import Console
 
@@ -30,7 +32,7 @@ from trainer_svc.worker.rows import count_batches, load_rows
 from trainer_svc.worker.train import cut_steps
 
 _OURS, _TRL = "trainer_svc.worker", "bench.trl_peer"
-_DEFAULT_STEPS = 8
+_DEFAULT_STEPS = 6
 # So much that nothing is given up for it: both sides show what they take by themselves.
 _LIMIT_BYTES = 16 << 30
 
@@ -38,6 +40,8 @@ _LIMIT_BYTES = 16 << 30
 def main() -> int:
     """Measure and print; return 0, or the exit code of what failed."""
     arguments = _parse()
+    # As an exception it passes the places that end the children and clear their folders.
+    signal.signal(signal.SIGTERM, _end)
     try:
         base = _open_base(arguments.base)
         precision = BasePrecision(arguments.precision)
@@ -53,9 +57,13 @@ def main() -> int:
     return 0
 
 
+def _end(_signal: int, _frame: FrameType | None) -> None:
+    sys.exit(128 + signal.SIGTERM)
+
+
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.train", description=__doc__)
-    parser.add_argument("--steps", type=int, default=_DEFAULT_STEPS, help="steps of each run (default 8, at least 2)")
+    parser.add_argument("--steps", type=int, default=_DEFAULT_STEPS, help="steps of each run (default 6, at least 2)")
     parser.add_argument("--base", default=BASE_MODEL, help=f"a prepared base, by name or folder (default {BASE_MODEL})")
     parser.add_argument(
         "--precision",
