@@ -33,6 +33,8 @@ from trainer_svc.worker.train import cut_steps
 
 _OURS, _TRL = "trainer_svc.worker", "bench.trl_peer"
 _DEFAULT_STEPS = 6
+# A log has no width of its own; the table wants some.
+_LOG_WIDTH = 120
 # So much that nothing is given up for it: both sides show what they take by themselves.
 _LIMIT_BYTES = 16 << 30
 
@@ -53,7 +55,8 @@ def main() -> int:
         settings = {"base": base.name, "steps": arguments.steps, "batch_rows": RECIPE.batch_rows, "rank": RECIPE.rank}
         print(json.dumps(build_document(unshared, faq, settings=settings)))
     else:
-        Console().print(build_table(unshared, faq))
+        console = Console() if sys.stdout.isatty() else Console(width=_LOG_WIDTH)
+        console.print(build_table(unshared, faq))
     return 0
 
 
