@@ -15,7 +15,6 @@ from bench.training_side import Side
 
 _LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes", "trl")
 _MAX_FOREIGN_CPU_SHARE = 0.05
-_COLUMNS = ("rows", "trained by", "base", "rows/s", "tokens/s", "times TRL", "peak", "of TRL's", "mean loss", "apart")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,34 +67,27 @@ def build_document(unshared: Comparison, faq: Comparison, *, settings: Mapping[s
 
 def build_table(unshared: Comparison, faq: Comparison) -> Table:
     """Return the table of both kinds of rows; below it, whether others disturbed the measurement."""
-    table = Table(*_COLUMNS, title=f"Training on {describe_machine()}", title_justify="left", caption_justify="left")
+    title = f"Training on {describe_machine()}"
+    table = Table("", "ours", "TRL", "ours to TRL's", title=title, title_justify="left", caption_justify="left")
+    for name, compared in {"rows that share nothing": unshared, "rows of an FAQ bot": faq}.items():
+        table.add_section()
+        table.add_row(name, compared.ours.base_precision, compared.trl.base_precision, style="bold")
+        for cells in _list_measures(compared):
+            table.add_row(*cells)
     foreign_share = max(side.foreign_cpu_share for pair in (unshared, faq) for side in (pair.ours, pair.trl))
     if foreign_share > _MAX_FOREIGN_CPU_SHARE:
         table.caption = (
             f"Others took up to {foreign_share:.0%} of the cores meanwhile: measure again on an idle machine."
         )
-    for name, compared in {"share nothing": unshared, "of an FAQ bot": faq}.items():
-        table.add_row(name, "ours", *_format_ours(compared))
-        table.add_row("", "TRL", *_format_side(compared.trl, "", "", ""), end_section=True)
     return table
 
 
-def _format_ours(compared: Comparison) -> Iterator[str]:
+def _list_measures(compared: Comparison) -> Iterator[tuple[str, str, str, str]]:
+    """Yield what is measured, ours, TRL's, and how they compare."""
+    ours, trl = compared.ours, compared.trl
     low, high = min(compared.round_ratios), max(compared.round_ratios)
-    ratios = (
-        f"{compared.ratio_speed:.2f} ({low:.2f} to {high:.2f})",
-        f"{compared.ratio_peak_bytes:.0%}",
-        f"{compared.loss_difference:.2%}",
-    )
-    return _format_side(compared.ours, *ratios)
-
-
-def _format_side(side: Side, speed: str, peak: str, loss: str) -> Iterator[str]:
-    yield side.base_precision
-    yield f"{side.rows_per_second:.1f}"
-    yield f"{side.tokens_per_second:,.0f}"
-    yield speed
-    yield format_bytes(side.peak_bytes)
-    yield peak
-    yield f"{side.mean_loss:.4f}"
-    yield loss
+    speed = f"{compared.ratio_speed:.2f} times ({low:.2f} to {high:.2f})"
+    yield "rows a second", f"{ours.rows_per_second:.1f}", f"{trl.rows_per_second:.1f}", speed
+    yield "tokens a second", f"{ours.tokens_per_second:,.0f}", f"{trl.tokens_per_second:,.0f}", ""
+    yield "peak memory", format_bytes(ours.peak_bytes), format_bytes(trl.peak_bytes), f"{compared.ratio_peak_bytes:.0%}"
+    yield "mean loss", f"{ours.mean_loss:.4f}", f"{trl.mean_loss:.4f}", f"{compared.loss_difference:.2%} apart"

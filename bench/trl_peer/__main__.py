@@ -1,10 +1,12 @@
 """`python -m bench.trl_peer WORKSPACE_DIR`: what our worker is asked to train, trained by TRL's SFTTrainer.
 
-Reads the same spec, renders the same rows into the same batches, starts from the same adapter weights, and reports steps and peaks in
-the same files through the same meter; it neither evaluates nor saves.
+Reads the same spec, renders the same rows into the same batches, starts from the same adapter weights, and reports steps and
+peaks in the same files through the same meter; it neither evaluates nor saves.
 
-Settings are those that did best on two cores (EPYC, AVX-512 BF16), SmolLM2-135M, 8 unshared rows of 60 tokens a step, NF4, 5 timed
-steps; tokens/s (each number one run; equal settings differed by up to 30 % between runs) and MiB at the peak:
+Settings tried on two cores (EPYC, AVX-512 BF16) with SmolLM2-135M, 8 unshared rows of 60 tokens a step, NF4, 5 timed steps:
+tokens/s and the peak in MiB as our worker's meter counted it then. Each number is one run, and equal settings differed by up to
+42 % between runs, so the order of the first six is not certain; what was chosen had the best run, and the lowest peak without
+checkpointing.
     padding-free, no autocast                  180, 145   1294, 1437   chosen
     no autocast                                169, 119   1623, 1625
     no autocast, eager attention               168        1748
@@ -12,12 +14,15 @@ steps; tokens/s (each number one run; equal settings differed by up to 30 % betw
     TRL's defaults without checkpointing       159, 141   1663, 1645
     eager attention                            152        1765
     adamw_8bit                                 149        1654
+    padded to multiples of 32, 256 kernels     130        1752         fewer oneDNN kernels kept, as our worker does
     gradient checkpointing (TRL's default)     124         918
     two dataloader workers                     119        1627
+    padded to multiples of 32, no autocast     116        1857
+    padding-free, no autocast, eager           110        1835         others took 17 % of the cores
     padded to multiples of 32                  100        1902
-    padding-free, no autocast, LoRA on bf16    163        1620         not QLoRA: the same base without 4-bit weights
-Padding-free is exact here: without flash attention, transformers masks by the positions. torch.compile was left out, since compiling
-takes minutes. Losses of the bf16 variants were within 0.3 % of each other.
+LoRA on the same base in bf16, which is not QLoRA, was no faster: 163 padding-free without autocast, 141 with TRL's defaults.
+Without flash attention transformers masks padding-free rows by their positions; first losses agree with padded ones.
+torch.compile was left out, since compiling takes minutes. Mean losses of the bf16 variants were within 0.3 % of each other.
 """
 
 import logging
