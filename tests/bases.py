@@ -9,7 +9,8 @@ from safetensors.numpy import save_file
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 
-from adaptory.core.base_model import BaseFile, BaseManifest, files_digest, hash_file
+from adaptory.core.base_model import BaseFile, BaseManifest, files_digest
+from adaptory.core.digests import hash_file
 from tests.adapters import TINY_CONFIG, tiny_shape
 
 TEMPLATE = "{% for message in messages %}{{ message['content'] }}<|im_end|>{% endfor %}"

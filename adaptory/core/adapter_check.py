@@ -15,6 +15,7 @@ from pathlib import Path
 from adaptory.core.adapter_config import AdapterConfig, parse_adapter_config
 from adaptory.core.adapter_weights import measure_norm
 from adaptory.core.base_shape import BaseShape
+from adaptory.core.digests import digest_listing
 from adaptory.core.errors import AdapterRejected
 from adaptory.core.safetensors_header import TensorEntry, quote, read_header
 
@@ -60,11 +61,11 @@ def adapter_digest(folder: Path) -> str:
     Raises:
         AdapterRejected: FOLDER_LAYOUT where one of the two is missing or no regular file.
     """
-    listing = hashlib.sha256()
-    for name in sorted(ADAPTER_FILES):
+    digests = {}
+    for name in ADAPTER_FILES:
         with _open_regular(folder, name) as descriptor, os.fdopen(descriptor, "rb", closefd=False) as file:
-            listing.update(f"{hashlib.file_digest(file, 'sha256').hexdigest()}  {name}\n".encode())
-    return listing.hexdigest()
+            digests[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return digest_listing(digests)
 
 
 def check_adapter(folder: Path, base: BaseShape, limits: AdapterLimits) -> AdapterReport:

@@ -4,7 +4,6 @@ Layout: `<cache>/bases/<name>/<digest>/` with `original/` and `parity/` (bf16 sa
 written last. Making such a folder is the worker's `prepare`; here it is only found, opened and verified.
 """
 
-import hashlib
 import json
 import os
 from collections.abc import Iterable
@@ -16,6 +15,7 @@ import platformdirs
 
 from adaptory.core.base_shape import BaseShape
 from adaptory.core.catalogue import Catalogue, CatalogueEntry, FolderSource, PypiSource, Source, parse_name
+from adaptory.core.digests import digest_listing, hash_file
 from adaptory.core.errors import Corrupted, FailedPrecondition, NotFound
 
 MANIFEST_FILE = "base.json"
@@ -219,17 +219,12 @@ def default_cache_root() -> Path:
     return Path(own).absolute() if own else Path(platformdirs.user_cache_dir("adaptory"))
 
 
-def hash_file(path: Path) -> str:
-    """Return the SHA-256 of a file in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def files_digest(files: Iterable[BaseFile], part: str) -> str:
     """Return the digest of one part: SHA-256 over "<sha256>  <path inside the part>" lines, sorted by path."""
     prefix = f"{part}/"
-    listed = sorted((file.path.removeprefix(prefix), file.sha256) for file in files if file.path.startswith(prefix))
-    return hashlib.sha256("".join(f"{sha256}  {path}\n" for path, sha256 in listed).encode()).hexdigest()
+    return digest_listing(
+        {file.path.removeprefix(prefix): file.sha256 for file in files if file.path.startswith(prefix)}
+    )
 
 
 def _preparations(folder: Path) -> list[Path]:

@@ -5,7 +5,6 @@ then tokenised apart. So a user's text can never yield a special token, and the 
 text and the end-of-turn token behind it. FIM tokens and code completion will join here.
 """
 
-import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Literal
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 
+from adaptory.core.digests import hash_text
 from adaptory.core.errors import InvalidRequest
 
 Role = Literal["system", "user", "assistant"]
@@ -61,7 +61,7 @@ class Renderer:
         environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, autoescape=False)
         self._template = environment.from_string(template)
         self.end_of_turn_id: int = end_id
-        self.template_digest = hashlib.sha256(template.encode()).hexdigest()
+        self.template_digest = hash_text(template)
 
     @classmethod
     def from_files(cls, tokenizer_file: Path, template: str, end_of_turn: str) -> "Renderer":

@@ -4,11 +4,11 @@ Blobs come first and are read back; a crash before the transaction leaves blobs 
 """
 
 import asyncio
-import hashlib
 from dataclasses import asdict
 from pathlib import Path
 
 from adaptory.core.adapter_check import ADAPTER_FILES, AdapterLimits, AdapterReport, check_adapter
+from adaptory.core.digests import digest_listing, hash_text
 from adaptory.core.errors import AdapterRejected
 from trainer_svc.jobs.inputs import JobInputs
 from trainer_svc.jobs.job import TrainingJob
@@ -76,8 +76,7 @@ def judge(evaluation: Evaluation, gate: QualityGate) -> str:
 
 def _require_same_bytes(files: dict[str, str], report: AdapterReport, result: WorkerResult) -> None:
     """Raise AdapterRejected unless what was staged, what was checked and what was stored are the same bytes."""
-    listing = "".join(f"{digest}  {name}\n" for name, digest in sorted(files.items()))
-    stored = hashlib.sha256(listing.encode()).hexdigest()
+    stored = digest_listing(files)
     if not stored == report.digest == result.adapter_digest:
         message = (
             f"The adapter changed on its way: staged {result.adapter_digest}, checked {report.digest}, stored {stored}."
@@ -107,7 +106,7 @@ def _trace(job: TrainingJob, inputs: JobInputs, result: WorkerResult) -> Lineage
         base_model=inputs.base.name,
         base_digest=inputs.base.digest,
         parity_digest=inputs.base.parity_digest,
-        template_digest=hashlib.sha256(inputs.base.chat_template.encode()).hexdigest(),
+        template_digest=hash_text(inputs.base.chat_template),
         code_versions=result.versions,
         settings=_tell_settings(job),
         device=result.device,

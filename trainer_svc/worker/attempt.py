@@ -116,6 +116,8 @@ def _cancel(_signal: int, _frame: FrameType | None) -> None:
 
 def _follow_parent() -> None:
     """Ask the kernel to kill this process when its parent ends, however it ends."""
+    parent = os.getppid()
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() == 1:
+    # It may have ended before we asked. Only a change tells: in a container the trainer itself is process 1.
+    if os.getppid() != parent:
         sys.exit(ExitCode.CANCELLED)

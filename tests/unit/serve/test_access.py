@@ -3,11 +3,12 @@
 import grpc
 import pytest
 from google.protobuf.message_factory import GetMessageClass
+from grpc_health.v1 import health_pb2
 
 from adaptory.core.auth import Role
 from adaptory.serve.v1 import serve_admin_service_pb2, serve_service_pb2
 from serve_svc.access import ACCESS
-from tests.fakes.server import Stage, key_of
+from tests.fakes.server import SERVE_SERVICE, Stage, key_of
 
 METHODS = {
     f"/{service.full_name}/{method.name}": GetMessageClass(method.input_type)
@@ -49,7 +50,12 @@ async def test_each_role_is_let_in_where_its_row_says_and_nowhere_else(stage: St
             assert is_denied == (role not in ACCESS[method]), (method, role)
 
 
-@pytest.mark.parametrize("key", [None, "adk_guess"])
-async def test_health_needs_no_key(stage: Stage, key: str | None) -> None:
-    """Load balancers hold no key."""
-    await stage.served("NOT_SERVING" if key is None else "SERVING")
+@pytest.mark.parametrize("metadata", [(), key_of("adk_guess")])
+async def test_health_needs_no_key(stage: Stage, metadata: tuple[tuple[str, str], ...]) -> None:
+    """Load balancers hold no key, and a wrong one is not looked at: the check answers where every other call is refused."""
+    stage.add_bot("tenants/acme/bots/faq", key="adk_acme")
+    await stage.served()
+
+    reply = await stage.health.Check(health_pb2.HealthCheckRequest(service=SERVE_SERVICE), metadata=metadata)
+
+    assert reply.status == health_pb2.HealthCheckResponse.SERVING

