@@ -31,7 +31,7 @@ def create(
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Create a bot. It has no version yet, and answers as its base until one is promoted."""
+    """Create a bot. It answers nobody until a version is trained and promoted; its versions/0 is the base alone."""
     parsed = BotName.parse(bot, field="BOT")
     wanted = Bot(kind=kind.to_proto(), base_model=base, system_prompt=system_prompt, display_name=display_name)
     with target_of(context).open_client() as client:

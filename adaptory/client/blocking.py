@@ -154,6 +154,7 @@ class BlockingChat(Twin[Chat]):
     list_bots = _iterates(Chat.list_bots)
     count_tokens = _waits(Chat.count_tokens)
     wait_until_ready = _waits(Chat.wait_until_ready)
+    wait_until_routed = _waits(Chat.wait_until_routed)
 
 
 class BlockingServing(Twin[Serving]):

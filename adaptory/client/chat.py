@@ -1,5 +1,6 @@
 """Talking to bots."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 
@@ -12,6 +13,10 @@ from adaptory.client.readiness import wait_until_serving
 from adaptory.serve.v1 import serve_service_pb2 as pb
 from adaptory.serve.v1.generation_pb2 import GenerationOptions
 from adaptory.serve.v1.serve_service_pb2_grpc import ServeServiceStub
+
+# Seconds a promotion may take to reach a server that follows, and how often it is asked meanwhile.
+_ROUTING_S = 10.0
+_ROUTING_POLL_S = 0.005
 
 Conversation = str | Sequence[pb.ChatMessage]
 """A question, or turns that alternate, of which the first and the last are the user's."""
@@ -76,6 +81,22 @@ class Chat:
     async def wait_until_ready(self, *, deadline_s: float) -> None:
         """Return when serve_svc serves; its engine takes some time to start."""
         await wait_until_serving(self._connection, "adaptory.serve.v1.ServeService", deadline_s=deadline_s)
+
+    async def wait_until_routed(self, version: str, *, deadline_s: float = _ROUTING_S) -> None:
+        """Return when `version` answers for its bot: a server hears of a promotion a moment after PromoteVersion has returned.
+
+        Raises RpcFailed (DEADLINE_EXCEEDED) when it does not in time.
+        """
+        try:
+            async with asyncio.timeout(deadline_s):
+                while version not in [bot.version async for bot in self.list_bots()]:  # noqa: ASYNC110 - another process routes
+                    await asyncio.sleep(_ROUTING_POLL_S)
+        except TimeoutError as error:
+            message = (
+                f"{self._connection.address} does not answer with {version} after {deadline_s:g} s. "
+                "Is it the version that was promoted, and does the server follow the trainer?"
+            )
+            raise RpcFailed(grpc.StatusCode.DEADLINE_EXCEEDED, message, reason="NOT_ROUTED") from error
 
 
 def user(content: str) -> pb.ChatMessage:

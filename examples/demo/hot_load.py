@@ -1,6 +1,5 @@
 """Measures how soon a promoted version answers on a server that goes on serving, and how soon a warm one does."""
 
-import asyncio
 import statistics
 import time
 
@@ -10,7 +9,6 @@ from adaptory.client import AdaptoryClient, RpcFailed
 from adaptory.serve.v1.generation_pb2 import GenerationOptions
 
 _ONE_TOKEN = GenerationOptions(max_output_tokens=1, temperature=0)
-_POLL_S = 0.005
 
 
 async def time_hot_load(client: AdaptoryClient, version: str, question: str) -> float:
@@ -21,19 +19,13 @@ async def time_hot_load(client: AdaptoryClient, version: str, question: str) -> 
     bot = version.partition("/versions/")[0]
     await client.bots.promote(version)
     promoted = time.perf_counter()
-    while not await _is_routed(client, bot, version):  # noqa: ASYNC110 - another process routes
-        await asyncio.sleep(_POLL_S)
+    await client.chat.wait_until_routed(version)
     asked = time.perf_counter()
     first_token_s, answered_by = await ask_first_token(client, bot, question)
     if answered_by != version:
         message = f"{bot} was answered by {answered_by} although {version} was promoted; the server's log says why."
         raise RpcFailed(grpc.StatusCode.FAILED_PRECONDITION, message, reason="NOT_HOT_LOADED")
     return asked - promoted + first_token_s
-
-
-async def _is_routed(client: AdaptoryClient, bot: str, version: str) -> bool:
-    # The server hears of a promotion a moment after the trainer has taken it.
-    return version in [served.version async for served in client.chat.list_bots() if served.name == bot]
 
 
 async def time_first_token(client: AdaptoryClient, bot: str, question: str, num_requests: int = 5) -> float:

@@ -80,6 +80,7 @@ async def teach(client: AdaptoryClient, tenant: str, file: Path) -> None:
     assert ended.state == TrainingJob.STATE_SUCCEEDED, ended.error
     assert 0 < ended.measured_peak_bytes <= LIMIT_BYTES
     await client.bots.promote(ended.version)
+    await client.chat.wait_until_routed(ended.version)
 
 
 async def ask_until_answered(client: AdaptoryClient, bot: str) -> str:

@@ -259,6 +259,12 @@ class ScriptedServe(serve_grpc.ServeServiceServicer):
         """Keep the conversations that were sent."""
         self.script = script
         self.asked: list[serve_pb.ChatRequest] = []
+        self.routes = [""]
+
+    async def ListBots(self, request: serve_pb.ListBotsRequest, context: Any) -> serve_pb.ListBotsResponse:
+        """Tell the next of `routes` as the version that answers; the last one from then on."""
+        version = self.routes.pop(0) if len(self.routes) > 1 else self.routes[0]
+        return serve_pb.ListBotsResponse(bots=[serve_pb.ServedBot(name="tenants/aurora/bots/faq", version=version)])
 
     async def Chat(self, request: serve_pb.ChatRequest, context: Any) -> AsyncIterator[serve_pb.ChatResponse]:
         self.asked.append(request)

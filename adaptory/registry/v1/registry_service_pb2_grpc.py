@@ -284,8 +284,8 @@ class RegistryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def PromoteVersion(self, request, context):
-        """Makes a READY version the one that answers. Tenant. Streams that run end on the version they began with. ABORTED (CONFLICT) when
-        `etag` is not the routes' own.
+        """Makes a READY version the one that answers. Tenant. Servers hear of it a moment after the call has returned; ServeService.ListBots
+        tells when. Streams that run end on the version they began with. ABORTED (CONFLICT) when `etag` is not the routes' own.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -177,6 +177,24 @@ async def test_readiness_that_never_comes_is_told(client: AdaptoryClient) -> Non
     assert caught.value.reason == "NOT_SERVING"
 
 
+async def test_a_promotion_is_waited_for_until_the_server_routes_to_it(
+    client: AdaptoryClient, services: ScriptedServices
+) -> None:
+    """A server that still answers with the version before is asked again until it has heard."""
+    services.serve.routes = ["", f"{BOT}/versions/1", f"{BOT}/versions/2"]
+
+    await client.chat.wait_until_routed(f"{BOT}/versions/2")
+
+    assert services.serve.routes == [f"{BOT}/versions/2"]
+
+
+async def test_a_promotion_the_server_never_hears_of_is_told(client: AdaptoryClient) -> None:
+    """The wait ends with the version and what to look at."""
+    with pytest.raises(RpcFailed, match=r"versions/9 after 0\.1 s") as caught:
+        await client.chat.wait_until_routed(f"{BOT}/versions/9", deadline_s=0.1)
+    assert caught.value.reason == "NOT_ROUTED"
+
+
 def test_key_stays_out_of_texts() -> None:
     """An endpoint that lands in a log does not take its key along."""
     assert "adk_secret" not in repr(Endpoint("127.0.0.1:1", "adk_secret"))
