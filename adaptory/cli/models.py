@@ -65,6 +65,7 @@ def prepare(
         if verify:
             base.verify()
     except FailedPrecondition:
+        entry.pinned_source()  # a base for planning only is refused here, before a child loads the training libraries
         base = PreparedBase.open(_run_child(name, source, store, catalogue, quiet=as_json))
     _print_base(base, as_json=as_json)
 
@@ -93,7 +94,7 @@ def _describe(name: str, entry: CatalogueEntry | None, store: BaseStore) -> dict
     base = store.find(name) if is_prepared else None
     return {
         "name": name,
-        "source": base.manifest.source if base else str(entry.source if entry else ""),
+        "source": base.manifest.source if base else str(entry.source or "give --source") if entry else "",
         "licence": base.manifest.licence if base else entry.licence if entry else "",
         "prepared": "yes" if base else "no",
         "size": format_bytes(base.size_bytes) if base else "",

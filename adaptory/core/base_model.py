@@ -184,14 +184,18 @@ class BaseStore:
     def find_made_from(self, entry: CatalogueEntry) -> PreparedBase:
         """Open the latest preparation of the entry's name, if it was made from the entry's source as it is now.
 
+        An entry without a source takes whatever was prepared under its name.
+
         Raises:
             FailedPrecondition: BASE_NOT_PREPARED, or made from another source, or the source's folder changed since.
             Corrupted: It is damaged.
         """
         base = self.find(entry.name)
-        manifest = base.manifest
-        is_same_wheel = not isinstance(entry.source, PypiSource) or entry.source.sha256 == manifest.source_sha256
-        if manifest.source != str(entry.source) or not is_same_wheel or _has_changed(entry.source, manifest.created):
+        source, manifest = entry.source, base.manifest
+        if source is None:
+            return base
+        is_same_wheel = not isinstance(source, PypiSource) or source.sha256 == manifest.source_sha256
+        if manifest.source != str(source) or not is_same_wheel or _has_changed(source, manifest.created):
             raise _not_prepared(entry.name)
         return base
 

@@ -1,24 +1,25 @@
-"""The catalogue of base models: where each comes from and what is pinned about it.
+"""The catalogue of base models: where each comes from, what is pinned about it, and the sizes memory is planned with.
 
-Owns names, sources and pins. Fetching and converting is the worker's `prepare`; what is on disk is `base_model`'s.
+Owns names, sources and pins. Fetching and converting is the worker's `prepare`; what is on disk is `base_model`'s; what the sizes
+mean is for whoever plans.
 """
 
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 
-from adaptory.core.base_shape import BaseShape
 from adaptory.core.errors import InvalidRequest, NotFound
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,62}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _PYPI = re.compile(r"(?P<project>[A-Za-z0-9][A-Za-z0-9._-]*)==(?P<version>[A-Za-z0-9][A-Za-z0-9.+!_-]*)")
-_TEXT_KEYS = ("name", "source", "sha256", "file", "licence", "chat_template", "end_of_turn")
-_HUB = re.compile(r"(?P<repository>[A-Za-z0-9._-]+/[A-Za-z0-9._-]+)@(?P<commit>.+)")
+_TEXT_KEYS = ("name", "source", "sha256", "file", "hub", "licence", "chat_template", "end_of_turn")
+_REPOSITORY = re.compile(r"[A-Za-z0-9._-]+/[A-Za-z0-9._-]+")
+_HUB = re.compile(rf"(?P<repository>{_REPOSITORY.pattern})@(?P<commit>.+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +64,33 @@ Source = PypiSource | HubSource | FolderSource
 
 @dataclass(frozen=True, slots=True)
 class CatalogueEntry:
-    """One base model. An empty template or end-of-turn token is read from the source; the shape may be unknown until then."""
+    """One base model. An empty template or end-of-turn token is read from the source.
+
+    `config` holds keys of the model's config.json, enough to plan memory with, or nothing. An entry without a source is for planning
+    only; its `hub` names the repository to prepare it from, at a commit of the user's choice.
+    """
 
     name: str
-    source: Source
+    source: Source | None
     licence: str = "unknown"
     chat_template: str = ""
     end_of_turn: str = ""
-    shape: BaseShape | None = None
+    hub: str = ""
+    config: Mapping[str, object] = field(default_factory=dict)
+
+    def pinned_source(self) -> Source:
+        """Return where the weights come from.
+
+        Raises:
+            InvalidRequest: The entry is for planning only; the message says what to give.
+        """
+        if self.source is None:
+            description = (
+                f"{self.name} is in the catalogue for planning only, without a pinned source; give "
+                f"--source hf:{self.hub or 'REPOSITORY'}@COMMIT with the commit's 40 hex digits, or --source dir:/absolute/path"
+            )
+            raise InvalidRequest.of_field("base.source", description, name=self.name)
+        return self.source
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,13 +204,20 @@ def _parse_entry(place: str, table: Mapping[str, object]) -> CatalogueEntry:
     texts = {key: table.get(key, "") for key in _TEXT_KEYS}
     if wrong := sorted(key for key, value in texts.items() if not isinstance(value, str)):
         raise InvalidRequest.of_field("catalogue", f"{place}: {wrong[0]} must be text")
-    name, source, sha256, file = (str(texts[key]) for key in ("name", "source", "sha256", "file"))
-    shape = table.get("shape")
+    name, source, sha256, file, hub = (str(texts[key]) for key in ("name", "source", "sha256", "file", "hub"))
+    shape = table.get("shape", {})
+    if not isinstance(shape, dict):
+        raise InvalidRequest.of_field("catalogue", f"{place}: shape must be a table of config.json's keys")
+    if not (source or shape):
+        raise InvalidRequest.of_field("catalogue", f"{place}: give a source, or a shape to plan with")
+    if hub and not _REPOSITORY.fullmatch(hub):
+        raise InvalidRequest.of_field("catalogue", f"{place}: hub is {hub!r}; write OWNER/NAME")
     return CatalogueEntry(
         name=parse_name(name),
-        source=parse_source(source, sha256=sha256, file=file),
+        source=parse_source(source, sha256=sha256, file=file) if source else None,
         licence=str(texts["licence"] or "unknown"),
         chat_template=str(texts["chat_template"]),
         end_of_turn=str(texts["end_of_turn"]),
-        shape=BaseShape.from_config(shape) if isinstance(shape, dict) else None,
+        hub=hub,
+        config=shape,
     )

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from adaptory.core.base_model import BaseStore, PreparedBase
+from adaptory.core.base_shape import BaseShape
 from adaptory.core.catalogue import CatalogueEntry, FolderSource, HubSource, PypiSource, find_entry
 from adaptory.core.errors import Corrupted, InvalidRequest, Unavailable
 from tests.bases import TEMPLATE, write_checkpoint, write_tokenizer
@@ -138,7 +139,8 @@ def test_command_prepares_and_lists(checkpoint: Path, store: BaseStore) -> None:
     shown = json.loads(run_cli("show", "tiny", "--verify", *cache).stdout)
 
     assert PreparedBase.open(Path(prepared["folder"])).name == "tiny"
-    assert [model["prepared"] for model in listed] == ["no", "yes"]
+    assert [model["name"] for model in listed if model["prepared"] == "yes"] == ["tiny"]
+    assert "smollm2-135m-instruct" in {model["name"] for model in listed}
     assert shown["parity_digest"] == prepared["parity_digest"]
 
 
@@ -264,6 +266,6 @@ def test_embedded_base_is_prepared_for_real(prepared_base: Path) -> None:
 
     base.verify()
     entry = find_entry("smollm2-135m-instruct")
-    assert base.shape == entry.shape
+    assert base.shape == BaseShape.from_config(entry.config)
     assert (base.chat_template, base.end_of_turn_id) == (entry.chat_template, 2)
     assert json.loads((base.parity_dir / "config.json").read_text())["architectures"] == ["LlamaForCausalLM"]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from adaptory.core.base_shape import BaseShape
 from adaptory.core.catalogue import Catalogue, FolderSource, HubSource, PypiSource, find_entry, parse_source
 from adaptory.core.errors import InvalidRequest, NotFound
 
@@ -12,14 +13,13 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 def test_embedded_base_is_pinned() -> None:
-    """The base that comes with Adaptory is pinned by version and SHA-256, and its shape is known before it is fetched."""
+    """The base that comes with Adaptory is pinned by version and SHA-256, and its sizes are known before it is fetched."""
     entry = Catalogue.load().get("smollm2-135m-instruct")
 
     assert isinstance(entry.source, PypiSource)
     assert re.fullmatch(r"[0-9a-f]{64}", entry.source.sha256)
     assert entry.end_of_turn in entry.chat_template
-    assert entry.shape is not None
-    assert len(entry.shape.linear_shapes()) == 30 * 7
+    assert len(BaseShape.from_config(entry.config).linear_shapes()) == 30 * 7
 
 
 def test_template_is_the_publishers_to_the_byte() -> None:
@@ -41,6 +41,22 @@ def test_own_catalogue_adds_and_replaces(tmp_path: Path) -> None:
     assert "smollm2-135m-instruct" in entries
 
 
+def test_base_for_planning_only_says_what_to_give() -> None:
+    """A base without a pinned source has its sizes, and whoever wants its weights is told the repository and the form to write."""
+    entry = Catalogue.load().get("llama-2-13b")
+
+    assert entry.config["hidden_size"] == 5120
+    with pytest.raises(InvalidRequest, match=r"--source hf:meta-llama/Llama-2-13b-chat-hf@COMMIT .*or --source dir:"):
+        entry.pinned_source()
+
+
+def test_given_source_makes_it_a_base_like_any_other() -> None:
+    """With a source of the user's, a name of the catalogue is only a name."""
+    entry = find_entry("llama-2-13b", f"hf:meta-llama/Llama-2-13b-chat-hf@{COMMIT}")
+
+    assert entry.pinned_source() == HubSource("meta-llama/Llama-2-13b-chat-hf", COMMIT)
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -49,6 +65,9 @@ def test_own_catalogue_adds_and_replaces(tmp_path: Path) -> None:
         '[[bases]]\nname = "../mine"\nsource = "dir:/x"\n',
         '[[bases]]\nname = "mine"\nsource = "dir:/x"\nlicense = "MIT"\n',
         '[[bases]]\nname = "mine"\nsource = 7\n',
+        '[[bases]]\nname = "mine"\n',
+        '[[bases]]\nname = "mine"\nsource = "dir:/x"\nshape = "large"\n',
+        '[[bases]]\nname = "mine"\nhub = "mine"\nshape = {hidden_size = 64}\n',
         '[[bases]]\nname = "mine"\nsource = "pypi:project==1.0"\n',
         '[[bases]]\nname = "mine"\nsource = "dir:/x"\n[[bases]]\nname = "mine"\nsource = "dir:/y"\n',
     ],

@@ -88,13 +88,14 @@ def _find_whole(entry: CatalogueEntry, store: BaseStore) -> PreparedBase:
 
 
 def _build(entry: CatalogueEntry, building: Path, progress: Progress, now: datetime) -> BaseManifest:
+    pinned = entry.pinned_source()
     original, parity = building / ORIGINAL, building / PARITY
     original.mkdir()
     parity.mkdir()
     progress.advance("fetch")
     scratch = building / "scratch"
     scratch.mkdir()
-    source = fetch_source(entry.source, scratch)
+    source = fetch_source(pinned, scratch)
     progress.advance("load")
     with open_checkpoint(source.path) as checkpoint:
         checkpoint.write_config_files(original)
@@ -106,7 +107,7 @@ def _build(entry: CatalogueEntry, building: Path, progress: Progress, now: datet
     files = _describe_files(building, progress)
     manifest = BaseManifest(
         name=entry.name,
-        source=str(entry.source),
+        source=str(pinned),
         source_sha256=source.sha256,
         digest=files_digest(files, ORIGINAL),
         parity_digest=files_digest(files, PARITY),
