@@ -27,9 +27,10 @@ from examples.demo.companies import COMPANIES
 from examples.demo.story import BASE_MODEL
 from trainer_svc.bots.faq import RECIPE, Row
 from trainer_svc.jobs.rows import write_rows
-from trainer_svc.jobs.workspace import BasePrecision, MemorySettings, TrainingSettings, WorkerSpec
-from trainer_svc.worker.rows import count_batches, load_rows
-from trainer_svc.worker.train import cut_steps
+from trainer_svc.jobs.workspace import MemorySettings, TrainingSettings, WorkerSpec
+from trainer_svc.memory.batches import count_steps
+from trainer_svc.memory.techniques import BasePrecision, Techniques
+from trainer_svc.worker.rows import load_rows, order_batches
 
 _OURS, _TRL = "trainer_svc.worker", "bench.trl_peer"
 _DEFAULT_STEPS = 6
@@ -70,7 +71,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--base", default=BASE_MODEL, help=f"a prepared base, by name or folder (default {BASE_MODEL})")
     parser.add_argument(
         "--precision",
-        choices=[precision.value for precision in BasePrecision],
+        choices=[BasePrecision.PARITY_BF16.value, BasePrecision.NF4.value],
         default=BasePrecision.PARITY_BF16.value,
         help="how our worker holds the base; TRL's is NF4 (default parity_bf16, the planner's choice where it fits)",
     )
@@ -102,7 +103,7 @@ def _compare(base: PreparedBase, rows: Iterable[Row], num_steps: int, precision:
             training=_settle(len(rendered), num_steps),
             memory=_plan(precision),
         )
-        batches = [batch for (batch,) in cut_steps(rendered, spec.training, spec.training.batch_rows)]
+        batches = list(order_batches(rendered, spec.training))
         peer_spec = replace(spec, memory=_plan(BasePrecision.NF4))
         # Ours, TRL, TRL, ours: a machine that becomes slower meanwhile slows both alike.
         ours = [run_side(_OURS, spec, batches, folder / "ours")]
@@ -117,18 +118,12 @@ def _render(base: PreparedBase, file: Path) -> tuple[RenderedRow, ...]:
 
 
 def _settle(num_rows: int, num_steps: int) -> TrainingSettings:
-    batches_per_epoch = count_batches(num_rows, batch_rows=RECIPE.batch_rows, epochs=1)
+    batches_per_epoch = count_steps(num_rows, replace(RECIPE, epochs=1, max_steps=None))
     return replace(RECIPE, epochs=-(-num_steps // batches_per_epoch), max_steps=num_steps)
 
 
 def _plan(precision: BasePrecision) -> MemorySettings:
-    return MemorySettings(
-        limit_bytes=_LIMIT_BYTES,
-        predicted_peak_bytes=_LIMIT_BYTES,
-        base_precision=precision,
-        checkpointing=False,
-        micro_batch_rows=RECIPE.batch_rows,
-    )
+    return MemorySettings.of_one(_LIMIT_BYTES, Techniques(precision, RECIPE.batch_rows))
 
 
 if __name__ == "__main__":

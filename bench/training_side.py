@@ -80,7 +80,7 @@ def run_side(program: str, spec: WorkerSpec, batches: Sequence[Sequence[Rendered
     steps = [progress for progress, _ in workspace.read_progress(0) if progress.loss is not None]
     return Side(
         program=program,
-        base_precision=spec.memory.base_precision,
+        base_precision=spec.memory.techniques.base,
         rows_per_second=sum(map(len, batches[1:])) / _measure_seconds(steps),
         tokens_per_second=sum(len(row.ids) for rows in batches[1:] for row in rows) / _measure_seconds(steps),
         peak_bytes=memory.peak_bytes - memory.baseline_bytes,

@@ -5,6 +5,7 @@ from google.rpc import status_pb2
 from adaptory.trainer.v1 import training_job_pb2
 from trainer_svc.jobs.job import JobDraft, JobEvent, JobPlan, JobSettings, JobState, TrainingJob
 from trainer_svc.jobs.workspace import Progress
+from trainer_svc.memory.techniques import Recompute
 from trainer_svc.registry_convert import write_time
 
 
@@ -45,9 +46,9 @@ def write_plan(plan: JobPlan) -> training_job_pb2.MemoryPlan:
         predicted_peak_bytes=plan.predicted_peak_bytes,
         limit_bytes=plan.limit_bytes,
         terms=plan.terms,
-        base_precision=plan.base_precision,
-        checkpointing=plan.checkpointing,
-        micro_batch_rows=plan.micro_batch_rows,
+        base_precision=plan.techniques.base,
+        checkpointing=plan.techniques.recompute is not Recompute.NONE,
+        micro_batch_rows=plan.techniques.micro_batch_rows,
         accumulation=plan.accumulation,
         smallest_limit_bytes=plan.smallest_limit_bytes,
     )
@@ -59,6 +60,8 @@ def write_event(event: JobEvent) -> training_job_pb2.TrainingEvent:
     match event.body:
         case JobState() as state:
             return training_job_pb2.TrainingEvent(sequence=sequence, time=time, state=_write_state(state))
+        case Progress(message=message) if message:
+            return training_job_pb2.TrainingEvent(sequence=sequence, time=time, message=message)
         case Progress() as progress:
             return training_job_pb2.TrainingEvent(sequence=sequence, time=time, progress=_write_progress(progress))
         case message:

@@ -43,7 +43,6 @@ from trl import SFTConfig, SFTTrainer
 from adaptory.core.base_model import PreparedBase
 from adaptory.core.prompting import RenderedRow, Renderer
 from trainer_svc.jobs.workspace import (
-    BasePrecision,
     ExitCode,
     Phase,
     TrainingSettings,
@@ -51,10 +50,10 @@ from trainer_svc.jobs.workspace import (
     WorkerSpec,
     Workspace,
 )
+from trainer_svc.memory.techniques import BasePrecision
 from trainer_svc.worker.device import open_device
 from trainer_svc.worker.meter import Meter
-from trainer_svc.worker.rows import load_rows
-from trainer_svc.worker.train import cut_steps
+from trainer_svc.worker.rows import load_rows, order_batches
 
 _UNLEARNED = -100
 
@@ -104,14 +103,14 @@ def _read_batches(spec: WorkerSpec) -> list[Sequence[RenderedRow]]:
     prepared = PreparedBase.open(Path(spec.base_dir))
     renderer = Renderer.from_files(prepared.tokenizer_file, prepared.chat_template, prepared.end_of_turn)
     rows = load_rows(Path(spec.train_rows), renderer, spec.training.max_row_tokens).rows
-    return [batch for (batch,) in cut_steps(rows, spec.training, spec.training.batch_rows)]
+    return list(order_batches(rows, spec.training))
 
 
 def _build_trainer(
     spec: WorkerSpec, batches: Sequence[Sequence[RenderedRow]], device: torch.device, meter: Meter
 ) -> SFTTrainer:
     prepared = PreparedBase.open(Path(spec.base_dir))
-    is_nf4 = spec.memory.base_precision is BasePrecision.NF4
+    is_nf4 = spec.memory.techniques.base is BasePrecision.NF4
     folder = prepared.original_dir if is_nf4 else prepared.parity_dir
     settings = spec.training
     return SFTTrainer(

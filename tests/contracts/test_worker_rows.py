@@ -11,8 +11,10 @@ from tokenizers.pre_tokenizers import WhitespaceSplit
 from adaptory.core.errors import InvalidRequest
 from adaptory.core.prompting import RenderedRow, Renderer
 from tests.contracts.training_stand import CPU, make_rows
-from trainer_svc.worker.packing import Pack, count_nodes, pack_rows
-from trainer_svc.worker.rows import count_batches, load_rows, order_batches
+from trainer_svc.jobs.workspace import TrainingSettings
+from trainer_svc.memory.batches import count_steps
+from trainer_svc.worker.packing import Pack, measure_pack, pack_rows
+from trainer_svc.worker.rows import load_rows, order_batches
 
 TEMPLATE = "{% for message in messages %}{{ message.content }} <end>{% endfor %}"
 
@@ -58,10 +60,11 @@ def test_too_many_long_rows_refuse_the_data(renderer: Renderer, tmp_path: Path) 
 def test_every_epoch_has_all_rows_in_another_order() -> None:
     """Batches of an epoch hold each row once; the same seed gives the same order, another epoch another."""
     rows = make_rows(10)
-    batches = list(order_batches(rows, batch_rows=4, epochs=2, seed=7))
+    settings = TrainingSettings(batch_rows=4, epochs=2, seed=7)
+    batches = list(order_batches(rows, settings))
 
-    assert batches == list(order_batches(rows, batch_rows=4, epochs=2, seed=7))
-    assert len(batches) == count_batches(10, batch_rows=4, epochs=2)
+    assert batches == list(order_batches(rows, settings))
+    assert len(batches) == count_steps(10, settings)
     epochs = [sum(batches[:3], []), sum(batches[3:], [])]  # noqa: RUF017 - six short lists
     assert epochs[0] != epochs[1]
     assert all(sorted(row.ids for row in epoch) == sorted(row.ids for row in rows) for epoch in epochs)
@@ -73,7 +76,7 @@ def test_shared_beginnings_become_one_node_each() -> None:
     pack = pack_rows(rows, CPU)
     inputs = [row.ids[: max(place for place, on in enumerate(row.learned) if on)] for row in rows]
 
-    assert pack.num_nodes == count_nodes(rows) < sum(map(len, inputs)) - 2 * 40
+    assert pack.num_nodes == measure_pack(rows).nodes < sum(map(len, inputs)) - 2 * 40
     assert all(any(path[: len(ids)] == ids for path in _read_paths(pack)) for ids in inputs)
 
 

@@ -10,15 +10,20 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from adaptory.core.base_shape import LINEAR_MODULES
 from adaptory.core.prompting import RenderedRow
-from trainer_svc.jobs.workspace import BasePrecision, TrainingSettings
+from trainer_svc.jobs.workspace import TrainingSettings
+from trainer_svc.memory.layout import count_scratch, lay_out_tape
+from trainer_svc.memory.techniques import BasePrecision, DeviceKind, Techniques
 from trainer_svc.worker.adapter import Adapter
 from trainer_svc.worker.base import FrozenBase, load_base
-from trainer_svc.worker.decoder import Decoder
-from trainer_svc.worker.packing import count_learned, count_nodes, pack_rows
+from trainer_svc.worker.decoder import Decoder, Workplace
+from trainer_svc.worker.offload import open_store
+from trainer_svc.worker.packing import count_learned, measure_pack, pack_rows
+from trainer_svc.worker.scratch import Scratch
 from trainer_svc.worker.tape import Tape
 
 CPU = torch.device("cpu")
 SETTINGS = TrainingSettings(rank=8, alpha=24, learning_rate=1e-2, batch_rows=4, warmup_share=0.2)
+PLAIN = Techniques(BasePrecision.PARITY_BF16, micro_batch_rows=4)
 _SIZES = {
     "vocab_size": 512,
     "hidden_size": 64,
@@ -68,6 +73,7 @@ class Stand:
 
     base: FrozenBase
     adapter: Adapter
+    folder: Path
 
     @classmethod
     def build(cls, folder: Path, precision: BasePrecision = BasePrecision.PARITY_BF16) -> "Stand":
@@ -78,31 +84,32 @@ class Stand:
         # Rounded to bf16, so that what is saved is what was computed with.
         adapter.masters.add_(0.05 * noise).copy_(adapter.masters.to(torch.bfloat16))
         adapter.refresh_copies()
-        return cls(base, adapter)
+        return cls(base, adapter, folder)
 
-    def decode(self, rows: Sequence[RenderedRow], *, checkpointing: bool = False) -> Decoder:
-        """Return a decoder with room for these rows in one pack."""
-        return Decoder(self.base, self.adapter, self.take_tape(count_nodes(rows), checkpointing=checkpointing))
+    def decode(self, packs: Sequence[Sequence[RenderedRow]], techniques: Techniques = PLAIN) -> Decoder:
+        """Return a decoder with room for these packs, each by itself."""
+        return Decoder(self.base, self.adapter, self.take_workplace(packs, techniques))
 
-    def take_tape(self, max_nodes: int, *, checkpointing: bool) -> Tape:
-        """Return a tape of this base."""
-        return Tape(
-            self.base.shape,
-            rank=SETTINGS.rank,
-            max_nodes=max_nodes,
-            num_slots=1 if checkpointing else self.base.shape.num_layers,
-            has_head_norms=self.base.layers[0].query_norm is not None,
-            device=CPU,
+    def take_workplace(self, packs: Sequence[Sequence[RenderedRow]], techniques: Techniques = PLAIN) -> Workplace:
+        """Return tape and scratch for these packs."""
+        shape, sizes = self.base.shape, [measure_pack(rows) for rows in packs]
+        widths = lay_out_tape(shape, SETTINGS.rank, techniques.recompute)
+        max_nodes = max(size.nodes for size in sizes)
+        store = open_store(techniques.activations_home, self.folder, 2 * max_nodes * sum(widths.record.values()))
+        scratch_bytes = max(
+            count_scratch(shape, techniques, size, rank=SETTINGS.rank, device=DeviceKind.CPU) for size in sizes
         )
+        tape = Tape(widths, num_layers=shape.num_layers, max_nodes=max_nodes, device=CPU, store=store)
+        return Workplace(tape, Scratch(scratch_bytes, CPU), techniques.recompute, techniques.loss_block_tokens)
 
     def differentiate(
-        self, packs: Sequence[Sequence[RenderedRow]], *, checkpointing: bool = False
+        self, packs: Sequence[Sequence[RenderedRow]], techniques: Techniques = PLAIN
     ) -> tuple[float, torch.Tensor]:
         """Return the mean loss of all packs and its gradient by the adapter."""
-        decoder = self.decode(max(packs, key=count_nodes), checkpointing=checkpointing)
+        decoder = self.decode(packs, techniques)
         num_learned = sum(map(count_learned, packs))
         self.adapter.gradients.zero_()
-        loss = sum(decoder.accumulate_gradients(pack_rows(rows, CPU), 1 / num_learned) for rows in packs)
+        loss = sum(decoder.accumulate_gradients(pack_rows(rows, CPU), 1 / num_learned).item() for rows in packs)
         return loss / num_learned, self.adapter.gradients.clone()
 
 

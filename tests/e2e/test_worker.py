@@ -15,7 +15,6 @@ from adaptory.core.adapter_check import AdapterLimits, adapter_digest, check_ada
 from adaptory.core.base_model import PreparedBase
 from adaptory.core.prompting import Message, Renderer
 from trainer_svc.jobs.workspace import (
-    BasePrecision,
     ExitCode,
     MemorySettings,
     TrainingSettings,
@@ -23,8 +22,9 @@ from trainer_svc.jobs.workspace import (
     WorkerSpec,
     Workspace,
 )
-from trainer_svc.memory.estimator import ModelShape
-from trainer_svc.memory.planner import PlanRequest, plan_memory
+from trainer_svc.memory.planner import MemoryPlan, PlanRequest, plan_memory
+from trainer_svc.memory.shape import ModelShape
+from trainer_svc.memory.techniques import BasePrecision, Techniques
 
 REPOSITORY = Path(__file__).parents[2]
 PLENTY_BYTES = 4 << 30
@@ -56,12 +56,13 @@ def _prepare(
     limit_bytes: int = PLENTY_BYTES,
     max_row_tokens: int = 128,
     precision: BasePrecision = BasePrecision.PARITY_BF16,
+    memory: MemorySettings | None = None,
 ) -> Workspace:
     rows = _write_rows(folder / "rows.jsonl")
     training = TrainingSettings(
         rank=8, alpha=16, batch_rows=4, epochs=40, max_steps=steps, max_row_tokens=max_row_tokens
     )
-    memory = MemorySettings(limit_bytes, limit_bytes, precision, checkpointing=False, micro_batch_rows=4)
+    memory = memory or MemorySettings.of_one(limit_bytes, Techniques(precision, micro_batch_rows=4))
     workspace = Workspace(folder / "workspace")
     workspace.create(WorkerSpec("job", str(base), rows, rows, training, memory))
     return workspace
@@ -109,15 +110,39 @@ def test_the_same_job_gives_the_same_bytes(prepared_base: Path, tmp_path: Path) 
 
 def test_a_job_runs_within_the_smallest_limit_it_was_planned_for(prepared_base: Path, tmp_path: Path) -> None:
     """The tightest plan, enforced to the byte, is enough, and its prediction is not below the measured peak."""
-    base = PreparedBase.open(prepared_base)
-    renderer = Renderer.from_files(base.tokenizer_file, base.chat_template, base.end_of_turn)
-    lengths = [len(renderer.render_row(_talk(*fact)).ids) for fact in FACTS * 4]
-    plan = plan_memory(ModelShape(base.shape), PlanRequest(PLENTY_BYTES, 8, 4, lengths))
-    workspace = _prepare(tmp_path, prepared_base, steps=4, limit_bytes=plan.predicted_peak_bytes)
-    result = _run(workspace)
+    plan = _plan(prepared_base, PLENTY_BYTES)
+    memory = MemorySettings(plan.predicted_peak_bytes, plan.rungs[:1])
+    result = _run(_prepare(tmp_path, prepared_base, steps=4, memory=memory))
 
     assert result.exit_code is ExitCode.SUCCEEDED
     assert result.peak_bytes <= plan.predicted_peak_bytes
+
+
+def test_a_limit_just_under_the_plans_need_is_kept_by_climbing(prepared_base: Path, tmp_path: Path) -> None:
+    """The job goes on with less memory where the first plan failed: it finishes under the limit, says so, and learns the same."""
+    losses = []
+    plan = _plan(prepared_base, PLENTY_BYTES)
+    for name, limit_bytes in (("roomy", PLENTY_BYTES), ("tight", int(0.7 * plan.predicted_peak_bytes))):
+        (tmp_path / name).mkdir()
+        memory = MemorySettings(limit_bytes, plan.rungs)
+        workspace = _prepare(tmp_path / name, prepared_base, steps=6, memory=memory)
+        result = _run(workspace)
+        assert (result.exit_code, result.message) == (ExitCode.SUCCEEDED, "")
+        assert result.peak_bytes <= limit_bytes
+        losses.append(result.train_losses)
+    climbs = [progress.climbed_to for progress, _ in workspace.read_progress(0) if progress.climbed_to]
+
+    assert result.num_climbs == len(climbs) > 0
+    assert result.techniques == climbs[-1] != plan.techniques
+    assert losses[1] == pytest.approx(losses[0], rel=0.02)
+
+
+def _plan(prepared_base: Path, limit_bytes: int) -> MemoryPlan:
+    base = PreparedBase.open(prepared_base)
+    renderer = Renderer.from_files(base.tokenizer_file, base.chat_template, base.end_of_turn)
+    lengths = [len(renderer.render_row(_talk(*fact)).ids) for fact in FACTS * 4]
+    batches = [lengths[begin : begin + 4] for begin in range(0, 12, 4)]
+    return plan_memory(ModelShape.from_folder(base.parity_dir), PlanRequest(limit_bytes, 8, 4, batches))
 
 
 def test_over_its_limit_a_job_ends_and_says_both_numbers(prepared_base: Path, tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ from adaptory.core.names import BotName, DatasetName, TenantName
 from trainer_svc.bots.kinds import BotKind, DatasetFormat
 from trainer_svc.clock import read_utc
 from trainer_svc.jobs.job import JobDraft, JobPlan, JobSettings
-from trainer_svc.jobs.workspace import BasePrecision, TrainingSettings
+from trainer_svc.jobs.workspace import Rung, TrainingSettings
+from trainer_svc.memory.techniques import BasePrecision, Techniques
 from trainer_svc.registry.bots import BotDraft, Bots, GenerationDefaults, QualityGate
 from trainer_svc.registry.database import Database
 from trainer_svc.registry.datasets import DatasetDraft, Datasets
@@ -47,10 +48,9 @@ def job_draft(dataset: DatasetName) -> JobDraft:
         predicted_peak_bytes=1 << 29,
         smallest_limit_bytes=1 << 28,
         terms={"base": 1 << 28},
-        base_precision=BasePrecision.NF4,
-        checkpointing=False,
-        micro_batch_rows=8,
+        phases={"step": 1 << 29},
         accumulation=1,
+        rungs=(Rung(Techniques(BasePrecision.NF4, micro_batch_rows=8), {"step": 1 << 29}),),
     )
     return JobDraft(BOT, dataset, JobSettings(TrainingSettings(), 0.05), 0, plan)
 

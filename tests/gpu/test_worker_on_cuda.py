@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from trainer_svc.jobs.workspace import BasePrecision, ExitCode, MemorySettings, TrainingSettings, WorkerSpec, Workspace
+from trainer_svc.jobs.workspace import ExitCode, MemorySettings, TrainingSettings, WorkerSpec, Workspace
+from trainer_svc.memory.techniques import BasePrecision, Techniques
 
 pytestmark = pytest.mark.gpu
 
@@ -30,7 +31,7 @@ def test_a_job_learns_on_the_device_under_its_limit(
     """Both ways to hold the base train on the card, stay under the limit, and say on which card."""
     rows = tmp_path / "rows.jsonl"
     rows.write_text(ROW * 8)
-    memory = MemorySettings(LIMIT_BYTES, LIMIT_BYTES, precision, checkpointing=False, micro_batch_rows=4)
+    memory = MemorySettings.of_one(LIMIT_BYTES, Techniques(precision, micro_batch_rows=4))
     training = TrainingSettings(rank=8, alpha=16, batch_rows=4, epochs=10)
     workspace = Workspace(tmp_path / "workspace")
     workspace.create(WorkerSpec("job", str(prepared_base), str(rows), str(rows), training, memory))

@@ -173,7 +173,13 @@ def thin_out(lines: list[Progress]) -> list[Progress]:
 
 
 def _is_overtaken(line: Progress, later: list[Progress]) -> bool:
-    return line.phase is Phase.STEP and not line.message and bool(later) and later[0].phase is Phase.STEP
+    return (
+        line.phase is Phase.STEP
+        and not line.message
+        and bool(later)
+        and later[0].phase is Phase.STEP
+        and not later[0].message
+    )
 
 
 def _hung(age_s: float, limit_s: float) -> WorkerHung:

@@ -1,5 +1,6 @@
 """The history of each job: numbered without gaps, written in the transaction of what it tells, followed by any number of watchers."""
 
+import json
 from collections.abc import AsyncGenerator
 from dataclasses import asdict
 from datetime import datetime
@@ -10,7 +11,7 @@ from sqlalchemy import Connection, Row, func, insert, select
 
 from adaptory.core.names import TrainingJobName
 from trainer_svc.jobs.job import JobEvent, JobState
-from trainer_svc.jobs.workspace import Phase, Progress
+from trainer_svc.jobs.workspace import Progress, progress_from_json
 from trainer_svc.registry import tables
 from trainer_svc.registry.database import Database
 
@@ -51,11 +52,6 @@ def append_event(
     transaction.execute(insert(table).values(job=job.job, sequence=sequence, time=now, kind=kind, body=raw))
 
 
-def progress_from_json(raw: dict[str, Any]) -> Progress:
-    """Read progress as it is kept."""
-    return Progress(**{**raw, "phase": Phase(raw["phase"])})
-
-
 def _read_news(transaction: Connection, *, job: TrainingJobName, after: int) -> tuple[list[JobEvent], bool]:
     """Return the next events, and whether they are the last there will ever be."""
     table, jobs = tables.job_events, tables.training_jobs
@@ -86,7 +82,7 @@ def _to_event(row: Row[Any]) -> JobEvent:
         case "STATE":
             body = JobState(row.body)
         case "PROGRESS":
-            body = progress_from_json(row.body)
+            body = progress_from_json(json.dumps(row.body))
         case _:
             body = row.body
     return JobEvent(row.sequence, row.time, body)

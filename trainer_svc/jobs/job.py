@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from adaptory.core.names import BotName, DatasetName, TrainingJobName, VersionName
-from trainer_svc.jobs.workspace import BasePrecision, Progress, TrainingSettings
+from trainer_svc.jobs.workspace import Progress, Rung, TrainingSettings
+from trainer_svc.memory.techniques import Techniques
 
 
 class JobState(enum.StrEnum):
@@ -87,16 +88,23 @@ class JobSettings:
 
 @dataclass(frozen=True, slots=True)
 class JobPlan:
-    """How a job keeps its limit, in bytes above the worker's start-up baseline; `terms` say what the prediction is made of."""
+    """How a job keeps its limit, in bytes above the worker's start-up baseline.
+
+    `terms` say what a step is made of, `phases` the peak of each phase.
+    """
 
     limit_bytes: int
     predicted_peak_bytes: int
     smallest_limit_bytes: int
     terms: Mapping[str, int]
-    base_precision: BasePrecision
-    checkpointing: bool
-    micro_batch_rows: int
+    phases: Mapping[str, int]
     accumulation: int
+    rungs: tuple[Rung, ...]
+
+    @property
+    def techniques(self) -> Techniques:
+        """How the job begins; `rungs` has what it goes on with when memory runs out."""
+        return self.rungs[0].techniques
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 
 from adaptory.core.errors import FailedPrecondition
-from trainer_svc.memory.estimator import DeviceKind
+from trainer_svc.memory.techniques import DeviceKind
 
 _NVIDIA_DRIVER = Path("/dev/nvidiactl")
 _MIB = 1024 * 1024

@@ -12,8 +12,11 @@ from trainer_svc.bots.faq import Row
 from trainer_svc.jobs.inputs import InputFinder, JobInputs
 from trainer_svc.jobs.job import JobDraft, JobPlan, JobSettings
 from trainer_svc.jobs.rows import RowReader
-from trainer_svc.memory.estimator import DeviceKind, ModelShape
+from trainer_svc.jobs.workspace import TrainingSettings
+from trainer_svc.memory.batches import order_places
 from trainer_svc.memory.planner import PlanRequest, plan_memory
+from trainer_svc.memory.shape import ModelShape
+from trainer_svc.memory.techniques import DeviceKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +31,21 @@ class JobOrder:
 
 @dataclass(frozen=True, slots=True)
 class RowSizes:
-    """The length of each row in tokens, held-out ones along, and how many first tokens all of them share."""
+    """The lengths in tokens of the rows that are trained on and of those held out, and how many first tokens all of them share."""
 
-    tokens: tuple[int, ...]
+    trained: tuple[int, ...]
+    held_out: tuple[int, ...]
     shared_tokens: int
+
+    @property
+    def tokens(self) -> tuple[int, ...]:
+        """The length of every row."""
+        return self.trained + self.held_out
+
+    def cut_batches(self, settings: TrainingSettings) -> list[list[int]]:
+        """Return the lengths in each batch of a job, as the worker will take them, and those held out as one more."""
+        steps = [[self.trained[place] for place in places] for places in order_places(len(self.trained), settings)]
+        return [*steps, list(self.held_out)]
 
 
 class JobPlanner:
@@ -70,33 +84,33 @@ class JobPlanner:
             limit_bytes=limit_bytes,
             rank=training.rank,
             batch_rows=training.batch_rows,
-            row_tokens=sizes.tokens,
+            batches=sizes.cut_batches(training),
             shared_tokens=sizes.shared_tokens,
             device=self._device,
         )
-        plan = plan_memory(ModelShape(base.shape), request)
+        plan = plan_memory(ModelShape.from_folder(base.parity_dir), request)
         return JobPlan(
             limit_bytes=limit_bytes,
             predicted_peak_bytes=plan.predicted_peak_bytes,
             smallest_limit_bytes=plan.smallest_limit_bytes,
             terms=plan.terms,
-            base_precision=plan.base_precision,
-            checkpointing=plan.checkpointing,
-            micro_batch_rows=plan.micro_batch_rows,
+            phases=plan.phases,
             accumulation=plan.accumulation,
+            rungs=plan.rungs,
         )
 
 
 def measure_rows(base: PreparedBase, rows: Iterable[Row]) -> RowSizes:
     """Render rows as the worker will and return their sizes; one row at a time is held."""
     renderer = Renderer.from_files(base.tokenizer_file, base.chat_template, base.end_of_turn)
-    tokens: list[int] = []
+    trained: list[int] = []
+    held_out: list[int] = []
     shared: tuple[int, ...] | None = None
     for row in rows:
         ids = renderer.render_row(row.messages).ids
-        tokens.append(len(ids))
+        (held_out if row.is_held_out else trained).append(len(ids))
         shared = ids if shared is None else _common_start(shared, ids)
-    return RowSizes(tuple(tokens), len(shared or ()))
+    return RowSizes(tuple(trained), tuple(held_out), len(shared or ()))
 
 
 def _common_start(first: tuple[int, ...], second: tuple[int, ...]) -> tuple[int, ...]:

@@ -123,8 +123,6 @@ def _tell_settings(job: TrainingJob) -> dict[str, str]:
         "method": "QLORA",
         **asdict(settings.training),
         "held_out_share": settings.held_out_share,
-        "base_precision": plan.base_precision,
-        "checkpointing": plan.checkpointing,
-        "micro_batch_rows": plan.micro_batch_rows,
+        **asdict(plan.techniques),
     }
     return {name: str(value) for name, value in told.items()}

@@ -1,14 +1,17 @@
 """How a job lies in the database: rows to jobs and back."""
 
+import json
 from dataclasses import asdict
 from typing import Any
 
+from pydantic import TypeAdapter
 from sqlalchemy import Row
 
 from adaptory.core.names import BotName, DatasetName, TrainingJobName, VersionName
-from trainer_svc.jobs.events import progress_from_json
 from trainer_svc.jobs.job import JobDraft, JobPlan, JobSettings, JobState, TrainingJob
-from trainer_svc.jobs.workspace import BasePrecision, TrainingSettings
+from trainer_svc.jobs.workspace import TrainingSettings, progress_from_json
+
+_PLAN = TypeAdapter(JobPlan)
 
 
 def draft_columns(name: TrainingJobName, draft: JobDraft) -> dict[str, object]:
@@ -39,12 +42,12 @@ def to_job(row: Row[Any]) -> TrainingJob:
             dataset=DatasetName(row.tenant, row.dataset),
             settings=JobSettings(TrainingSettings(**row.settings["training"]), row.settings["held_out_share"]),
             memory_limit_bytes=row.memory_limit_bytes,
-            plan=JobPlan(**{**row.plan, "base_precision": BasePrecision(row.plan["base_precision"])}),
+            plan=_PLAN.validate_python(row.plan),
         ),
         state=JobState(row.state),
         attempt=row.attempt,
         num_lost=row.num_lost,
-        progress=None if row.progress is None else progress_from_json(row.progress),
+        progress=None if row.progress is None else progress_from_json(json.dumps(row.progress)),
         version=VersionName(row.tenant, row.bot, row.version) if row.version else None,
         error=row.error,
         measured_peak_bytes=row.measured_peak_bytes,

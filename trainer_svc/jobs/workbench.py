@@ -48,13 +48,7 @@ class Workbench:
     def _fill(self, workspace: Workspace, job: TrainingJob, inputs: JobInputs) -> None:
         settings, plan = job.draft.settings, job.draft.plan
         train, held_out = workspace.folder / "train.jsonl", workspace.folder / "held_out.jsonl"
-        memory = MemorySettings(
-            limit_bytes=plan.limit_bytes,
-            predicted_peak_bytes=plan.predicted_peak_bytes,
-            base_precision=plan.base_precision,
-            checkpointing=plan.checkpointing,
-            micro_batch_rows=plan.micro_batch_rows,
-        )
+        memory = MemorySettings(plan.limit_bytes, plan.rungs)
         workspace.create(
             WorkerSpec(
                 job=str(job.name),

@@ -11,6 +11,11 @@ import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Self
+
+from pydantic import TypeAdapter
+
+from trainer_svc.memory.techniques import Techniques
 
 
 class ExitCode(enum.IntEnum):
@@ -31,13 +36,6 @@ class Phase(enum.StrEnum):
     STEP = "step"
     EVALUATE = "evaluate"
     SAVE = "save"
-
-
-class BasePrecision(enum.StrEnum):
-    """How the frozen base is held while training: 4-bit NF4 with double quantisation, or bf16 at the very same values."""
-
-    NF4 = "nf4"
-    PARITY_BF16 = "parity_bf16"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +59,37 @@ class TrainingSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class Rung:
+    """One way to run the job, with the peak it is expected to have in each phase, in bytes above the worker's baseline."""
+
+    techniques: Techniques
+    phases: dict[str, int]
+
+    @property
+    def predicted_peak_bytes(self) -> int:
+        """The largest phase."""
+        return max(self.phases.values())
+
+
+@dataclass(frozen=True, slots=True)
 class MemorySettings:
-    """The plan the worker follows: how the base is held and how a batch is cut. `limit_bytes` counts above the worker's baseline."""
+    """The limit of a job, in bytes above the worker's baseline, and its ladder: the plan, then what to go on with when it fails.
+
+    Every rung trains the same numbers, beyond rounding, in less memory than the one before it.
+    """
 
     limit_bytes: int
-    predicted_peak_bytes: int
-    base_precision: BasePrecision
-    checkpointing: bool
-    micro_batch_rows: int
+    rungs: tuple[Rung, ...]
+
+    @property
+    def techniques(self) -> Techniques:
+        """How the job begins."""
+        return self.rungs[0].techniques
+
+    @classmethod
+    def of_one(cls, limit_bytes: int, techniques: Techniques) -> Self:
+        """Return settings without a second rung, of which nothing is predicted but the limit."""
+        return cls(limit_bytes, (Rung(techniques, {str(phase): limit_bytes for phase in Phase}),))
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +107,10 @@ class WorkerSpec:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """One line of progress. `loss` is the mean over learned tokens of the step; `eta_s` the expected seconds left."""
+    """One line of progress. `loss` is the mean over learned tokens of the step; `eta_s` the expected seconds left.
+
+    A line with a `message` tells what happened instead; `climbed_to` is there when the worker took the next rung of its ladder.
+    """
 
     phase: Phase
     step: int
@@ -99,6 +123,7 @@ class Progress:
     eta_s: float | None = None
     peak_bytes: int | None = None
     message: str = ""
+    climbed_to: Techniques | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +147,8 @@ class WorkerResult:
     tokens_per_second: float = 0.0
     peak_bytes: int = 0
     phase_peak_bytes: dict[str, int] = field(default_factory=dict)
+    techniques: Techniques | None = None
+    num_climbs: int = 0
     versions: dict[str, str] = field(default_factory=dict)
     device: str = ""
 
@@ -145,14 +172,8 @@ class Workspace:
         _write_whole(self.spec_file, json.dumps(asdict(spec)))
 
     def read_spec(self) -> WorkerSpec:
-        """Return the spec. Raises KeyError, TypeError or ValueError when it is not one of ours."""
-        raw = json.loads(self.spec_file.read_text())
-        memory = raw.pop("memory")
-        return WorkerSpec(
-            **{key: value for key, value in raw.items() if key != "training"},
-            training=TrainingSettings(**raw["training"]),
-            memory=MemorySettings(**{**memory, "base_precision": BasePrecision(memory["base_precision"])}),
-        )
+        """Return the spec. Raises ValueError when it is not one of ours."""
+        return _SPEC.validate_json(self.spec_file.read_bytes())
 
     def append_progress(self, progress: Progress) -> None:
         """Append one line in a single write, so that a reader never sees half of it mixed with another."""
@@ -169,8 +190,7 @@ class Workspace:
                 if not line.endswith(b"\n"):
                     return
                 offset += len(line)
-                raw = json.loads(line)
-                yield Progress(**{**raw, "phase": Phase(raw["phase"])}), offset
+                yield progress_from_json(line), offset
 
     def beat(self) -> None:
         """Say that the worker lives: the runner reads the age of this file."""
@@ -181,9 +201,17 @@ class Workspace:
         _write_whole(self.result_file, json.dumps(asdict(result)))
 
     def read_result(self) -> WorkerResult:
-        """Return the result. Raises FileNotFoundError when the worker was lost before it left one."""
-        raw = json.loads(self.result_file.read_text())
-        return WorkerResult(**{**raw, "exit_code": ExitCode(raw["exit_code"])})
+        """Return the result. Raises FileNotFoundError when the worker was lost before it left one, ValueError when it is not ours."""
+        return _RESULT.validate_json(self.result_file.read_bytes())
+
+
+def progress_from_json(text: str | bytes) -> Progress:
+    """Read progress as it is written. Raises ValueError when it is not ours."""
+    return _PROGRESS.validate_json(text)
+
+
+# Built once: each holds a compiled validator.
+_SPEC, _PROGRESS, _RESULT = TypeAdapter(WorkerSpec), TypeAdapter(Progress), TypeAdapter(WorkerResult)
 
 
 def _write_whole(path: Path, text: str) -> None:

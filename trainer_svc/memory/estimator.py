@@ -1,138 +1,141 @@
-"""The memory model of one training job: what each part takes, in bytes, above the worker's start-up baseline.
+"""The memory model of one training job: what each part takes in each phase, in bytes above the worker's start-up baseline.
 
-Mirrors the worker's own allocations (`worker/base`, `adapter`, `tape`, `layer`, `loss`): a change there is a change here. The terms
-that no formula gives (tokenizer, the matrix library's kernels) were measured on SmolLM2-135M and are named as such.
-Symbols: h hidden, i intermediate, kv all key heads, L layers, V vocabulary, r rank, N packed tokens of the largest micro-batch.
+What a step keeps and passes is `layout`'s, which the worker takes too; here are weights, adapter, optimizer, and what no formula
+gives (the tokenizer, the matrix library's kernels), which was measured on SmolLM2-135M on a CPU and is named as such.
+Symbols: h hidden, L layers, V vocabulary, r rank, N packed tokens of the largest micro-batch.
 """
 
-import enum
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
 
-from adaptory.core.base_shape import BaseShape
-from trainer_svc.jobs.workspace import BasePrecision
+from trainer_svc.jobs.workspace import Phase
+from trainer_svc.memory.layout import (
+    BF16,
+    FP32,
+    INT8_BLOCK,
+    MOMENT_PIECE,
+    PackSize,
+    count_dense,
+    count_indices,
+    count_layer_scratch,
+    count_loss_excess,
+    lay_out_tape,
+)
+from trainer_svc.memory.shape import ModelShape
+from trainer_svc.memory.techniques import BasePrecision, DeviceKind, Home, MomentPrecision, Techniques
 
-BF16_BYTES = 2
 # NF4 with double quantisation: half a byte, one byte of scale for 64 values, 4 bytes of scale for 256 of those scales.
-NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
-# Masters and gradients in fp32, the copy in bf16, two moments in fp32.
-ADAPTER_BYTES = 4 + 4 + 2
-MOMENT_BYTES = 4 + 4
-SIZE_MULTIPLE = 32
-LOSS_BLOCK_TOKENS = 128
-MAX_SCORE_ELEMENTS = 1 << 23
-# Measured: two tokenizers and the rows, for each entry of the vocabulary; kernels oneDNN keeps for each size of N it meets.
+NF4_CODE_BYTES = 0.5
+NF4_SCALE_BYTES = 1 / 64 + 4 / (64 * 256)
+NUM_STAGED_RECORDS = 2
+# Measured: two tokenizers and the rows, for each entry of the vocabulary; kernels oneDNN keeps for each size of N it meets; small
+# objects, holes of the heap, files of libraries first read while training.
 TOKENIZER_BYTES = 900
-KERNEL_BYTES = 50_000_000
+KERNEL_BYTES = 25_000_000
 MAX_KERNEL_SIZES = 6
-# Measured: small objects, holes of the heap, files of libraries first read while training.
 SLACK_BYTES = 24_000_000
 
 
-class DeviceKind(enum.StrEnum):
-    """Where a job runs."""
-
-    CPU = "cpu"
-    CUDA = "cuda"
-
-
 @dataclass(frozen=True, slots=True)
-class ModelShape:
-    """The sizes of a base that memory depends on, in elements."""
+class Estimate:
+    """What a job takes: the terms of a training step, which add up to its peak, and the peak of each phase."""
 
-    base: BaseShape
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, object]) -> Self:
-        """Read a parsed `config.json`. Raises InvalidRequest when it is not of the Llama family."""
-        return cls(BaseShape.from_config(config))
+    terms: dict[str, int]
+    phases: dict[str, int]
 
     @property
-    def kv_size(self) -> int:
-        """Elements of all keys of a token."""
-        return self.base.num_kv_heads * self.base.head_dim
-
-    @property
-    def query_size(self) -> int:
-        """Elements of all queries of a token."""
-        return self.base.num_heads * self.base.head_dim
-
-    @property
-    def num_linear(self) -> int:
-        """Parameters of the linear layers, those that NF4 quantises."""
-        return sum(num_in * num_out for num_in, num_out in self.base.linear_shapes().values())
-
-    @property
-    def num_other(self) -> int:
-        """Parameters of embeddings, head and norms."""
-        base = self.base
-        tables = 1 if base.has_tied_embeddings else 2
-        return tables * base.vocab_size * base.hidden_size + (2 * base.num_layers + 1) * base.hidden_size
-
-    def count_adapter(self, rank: int) -> int:
-        """Return the parameters of an adapter on all linear layers."""
-        return rank * sum(num_in + num_out for num_in, num_out in self.base.linear_shapes().values())
+    def peak_bytes(self) -> int:
+        """The largest phase."""
+        return max(self.phases.values())
 
 
-@dataclass(frozen=True, slots=True)
-class Cut:
-    """One way to run a job: how the base is held, whether layers are run again, and the packs that come of it."""
+def estimate(
+    shape: ModelShape, techniques: Techniques, packs: Sequence[PackSize], *, rank: int, device: DeviceKind
+) -> Estimate:
+    """Return what a job takes whose largest micro-batches are `packs`.
 
-    precision: BasePrecision
-    checkpointing: bool
-    max_nodes: int
-    longest_row_tokens: int
-    micro_batch_rows: int
-    num_sizes: int
-
-
-def estimate_terms(shape: ModelShape, cut: Cut, *, rank: int, device: DeviceKind) -> dict[str, int]:
-    """Return the terms of the peak; they add up to it, since the step is the largest phase and all of them are alive in it."""
+    `loss` is what the loss takes beyond a layer's backward pass, whose scratch it shares; `dequantised_weight` is part of neither.
+    """
+    num_adapter = shape.count_adapter(rank)
+    without = max(_scratch(shape, techniques, pack, rank, device)[0] for pack in packs)
+    layer = max(_layer(shape, techniques, pack, rank, device) for pack in packs)
+    loss = max(max(_scratch(shape, techniques, pack, rank, device)[1] for pack in packs) - layer, 0)
+    record, shared = _count_tape(shape, techniques, packs, rank)
     terms = {
-        "frozen_weights": _frozen_bytes(shape, cut.precision),
-        "adapter": ADAPTER_BYTES * shape.count_adapter(rank),
-        "optimizer_moments": MOMENT_BYTES * shape.count_adapter(rank),
-        "kept_activations": _tape_bytes(shape, cut, rank),
-        "passing_activations": _passing_bytes(shape, cut, device),
-        "dequantised_weight": _dequantised_bytes(shape, cut.precision),
-        "loss": LOSS_BLOCK_TOKENS * shape.base.vocab_size * (BF16_BYTES + 4 + BF16_BYTES),
-        "slack": SLACK_BYTES,
+        "frozen_weights": count_frozen(shape, techniques),
+        "adapter": (FP32 + BF16) * num_adapter,
+        "gradients": FP32 * num_adapter,
+        "optimizer": count_moments(num_adapter, techniques),
+        "checkpoints": record,
+        "layer_activations": shared,
+        "backward_transients": without,
+        "dequantised_weight": layer - without,
+        "loss": loss,
+        "context": _count_context(shape, packs, device),
     }
-    if device is DeviceKind.CPU:
-        terms["tokenizer"] = TOKENIZER_BYTES * shape.base.vocab_size
-        terms["kernels"] = KERNEL_BYTES * min(cut.num_sizes, MAX_KERNEL_SIZES)
-    return terms
+    step = sum(terms.values())
+    held = sum(terms[name] for name in ("frozen_weights", "adapter", "gradients", "optimizer", "context"))
+    phases = {
+        Phase.LOAD: step,
+        Phase.STEP: step,
+        Phase.EVALUATE: step,
+        # Rounded to bf16 once, and once more where safetensors lays the file out.
+        Phase.SAVE: held + 2 * BF16 * num_adapter,
+    }
+    return Estimate(terms, {str(phase): size for phase, size in phases.items()})
 
 
-def _frozen_bytes(shape: ModelShape, precision: BasePrecision) -> int:
-    linear_bytes = NF4_BYTES if precision is BasePrecision.NF4 else BF16_BYTES
-    return round(shape.num_linear * linear_bytes) + BF16_BYTES * shape.num_other
+def count_frozen(shape: ModelShape, techniques: Techniques) -> int:
+    """Return what the frozen base takes on the device: tables and norms in bf16, and the linear layers as they are held.
+
+    NF4: 0.5 + 1/64 + 4/16384 bytes a parameter (Dettmers et al. 2023); int8: 1, and 4 for each output; offloaded NF4 leaves scales.
+    """
+    tables, num_linear, is_away = BF16 * shape.num_other, shape.num_linear, techniques.frozen_home is not Home.DEVICE
+    match techniques.base:
+        case BasePrecision.NF4:
+            return tables + round(num_linear * (NF4_SCALE_BYTES + (0 if is_away else NF4_CODE_BYTES)))
+        case BasePrecision.INT8:
+            outputs = shape.num_layers * sum(sum(outs) for _, outs in shape.groups.values())
+            return tables + num_linear + FP32 * outputs
+        case _:
+            return tables + (0 if is_away else BF16 * num_linear)
 
 
-def _tape_bytes(shape: ModelShape, cut: Cut, rank: int) -> int:
-    """Inputs of all layers and one output, and one slot of the rest for each layer, or in all with checkpointing."""
-    base = shape.base
-    heads = shape.query_size + 2 * shape.kv_size
-    slot = heads + shape.query_size + base.hidden_size + 2 * base.intermediate_size + 7 * rank
-    num_slots = 1 if cut.checkpointing else base.num_layers
-    return BF16_BYTES * cut.max_nodes * ((base.num_layers + 1) * base.hidden_size + num_slots * slot)
+def count_moments(num_adapter: int, techniques: Techniques) -> int:
+    """Return what Adam's two moments take on the device: 8 bytes a parameter in fp32; in 8 bits 2, and two fp32 scales for 256."""
+    present = num_adapter if techniques.moments_home is Home.DEVICE else min(num_adapter, MOMENT_PIECE)
+    if techniques.moments is MomentPrecision.INT8:
+        # The update widens one piece: both moments, gradient, weights and two products.
+        return 2 * present + 2 * FP32 * -(-num_adapter // INT8_BLOCK) + 6 * FP32 * min(num_adapter, MOMENT_PIECE)
+    return 2 * FP32 * present
 
 
-def _passing_bytes(shape: ModelShape, cut: Cut, device: DeviceKind) -> int:
-    """The backward pass of one layer: six tensors of i, norms in fp32, gathered heads and their gradients, attention scores."""
-    base = shape.base
-    of_mlp = cut.max_nodes * (6 * BF16_BYTES * base.intermediate_size + 24 * base.hidden_size)
-    places = cut.micro_batch_rows * cut.longest_row_tokens
-    gathered = places * 5 * BF16_BYTES * (shape.query_size + 2 * shape.kv_size)
+def _layer(shape: ModelShape, techniques: Techniques, pack: PackSize, rank: int, device: DeviceKind) -> int:
+    return count_layer_scratch(shape, techniques, pack, rank=rank, device=device) + count_indices(shape, pack)
+
+
+def _scratch(
+    shape: ModelShape, techniques: Techniques, pack: PackSize, rank: int, device: DeviceKind
+) -> tuple[int, int]:
+    """Return a layer's scratch were all weights there in bf16, and the scratch of layer and loss."""
+    layer = _layer(shape, techniques, pack, rank, device)
+    dense = max(count_dense(shape, techniques, group) for group in shape.groups)
+    return max(0, layer - dense), layer + count_loss_excess(shape, techniques, pack, rank=rank, device=device)
+
+
+def _count_tape(shape: ModelShape, techniques: Techniques, packs: Sequence[PackSize], rank: int) -> tuple[int, int]:
+    """Return the records of all layers, or of two where they are offloaded, with the last output; and the slot they share."""
+    widths = lay_out_tape(shape, rank, techniques.recompute)
+    of_node = BF16 * max(pack.nodes for pack in packs)
+    is_resident = techniques.activations_home is Home.DEVICE
+    num_records = shape.num_layers if is_resident else min(NUM_STAGED_RECORDS, shape.num_layers)
+    records = of_node * (num_records * sum(widths.record.values()) + shape.hidden_size)
+    return records, of_node * sum(widths.shared.values())
+
+
+def _count_context(shape: ModelShape, packs: Sequence[PackSize], device: DeviceKind) -> int:
+    """Return what no formula gives. On CUDA the context is the baseline's, and kernels are the device's own."""
     if device is DeviceKind.CUDA:
-        return max(of_mlp, gathered)
-    scores = 3 * BF16_BYTES * min(places * cut.longest_row_tokens * base.num_heads, 2 * MAX_SCORE_ELEMENTS)
-    return of_mlp + gathered + scores
-
-
-def _dequantised_bytes(shape: ModelShape, precision: BasePrecision) -> int:
-    """Gate and up of one layer in bf16: the two parts and their join."""
-    if precision is not BasePrecision.NF4:
-        return 0
-    return 2 * 2 * BF16_BYTES * shape.base.hidden_size * shape.base.intermediate_size
+        return SLACK_BYTES
+    num_sizes = min(len({pack.nodes for pack in packs}), MAX_KERNEL_SIZES)
+    return TOKENIZER_BYTES * shape.vocab_size + KERNEL_BYTES * num_sizes + SLACK_BYTES

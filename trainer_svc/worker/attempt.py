@@ -12,22 +12,13 @@ import sys
 from pathlib import Path
 from types import FrameType
 
-import torch
-
 from adaptory.core.errors import AdapterRejected, InvalidRequest, ServiceError
 from trainer_svc.jobs.workspace import ExitCode, WorkerResult, WorkerSpec, Workspace
-from trainer_svc.worker.device import open_device, settle_process
+from trainer_svc.worker.device import is_out_of_memory, open_device, settle_process
 from trainer_svc.worker.meter import Meter
 from trainer_svc.worker.pipeline import run
 
 _PR_SET_PDEATHSIG = 1
-# How PyTorch and oneDNN word a failed allocation on the CPU; neither has an exception of its own for it.
-_ALLOCATION_FAILURES = (
-    "can't allocate memory",
-    "could not create a primitive",
-    "could not create a memory",
-    "bad_alloc",
-)
 
 
 class Cancelled(BaseException):
@@ -66,7 +57,7 @@ def _attempt(workspace: Workspace, spec: WorkerSpec) -> WorkerResult:
 
 
 def _describe_failure(err: Exception, spec: WorkerSpec, meter: Meter) -> WorkerResult:
-    if _is_out_of_memory(err):
+    if is_out_of_memory(err):
         limit_bytes = spec.memory.limit_bytes
         exit_code, reason = ExitCode.OUT_OF_MEMORY, "OUT_OF_MEMORY"
         metadata = {"limit_bytes": str(limit_bytes), "peak_bytes": str(meter.peak_bytes)}
@@ -102,12 +93,6 @@ def _exit_code_of(err: ServiceError) -> ExitCode:
     if isinstance(err, AdapterRejected):
         return ExitCode.ADAPTER_REJECTED
     return ExitCode.INVALID_DATA if isinstance(err, InvalidRequest) else ExitCode.FAILED
-
-
-def _is_out_of_memory(err: Exception) -> bool:
-    if isinstance(err, MemoryError | torch.OutOfMemoryError):
-        return True
-    return isinstance(err, RuntimeError) and any(words in str(err) for words in _ALLOCATION_FAILURES)
 
 
 def _cancel(_signal: int, _frame: FrameType | None) -> None:

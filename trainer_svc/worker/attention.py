@@ -6,45 +6,51 @@ R rows of at most L tokens, N nodes, H query heads in G groups over K key heads,
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch.nn import functional
 
-from adaptory.core.base_shape import BaseShape
+from trainer_svc.memory.layout import MAX_SCORE_ELEMENTS
+from trainer_svc.memory.shape import ModelShape
 from trainer_svc.worker.packing import Pack
+from trainer_svc.worker.scratch import Scratch
 
-# Elements of one block of attention scores on the CPU: 16 MiB in bf16 bound what a long row takes for a moment.
-MAX_SCORE_ELEMENTS = 1 << 23
+
+@dataclass(frozen=True, slots=True)
+class Heads:
+    """Gathered heads of B rows: q [B, G, L, D] beside k and v [B, L, D]; the G query heads of a row share its keys."""
+
+    q: torch.Tensor
+    k: torch.Tensor
+    v: torch.Tensor
 
 
 class Kernel(Protocol):
-    """Causal attention of B rows: q [B, G, L, D] beside k and v [B, L, D]; the G query heads of a row share its keys."""
+    """Causal attention of rows."""
 
-    def attend(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-        """Return the attended values, shaped as q."""
+    def attend(self, heads: Heads, scratch: Scratch, out: torch.Tensor) -> None:
+        """Write the attended values, shaped as q, to `out`."""
 
-    def differentiate(
-        self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, grad: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return the gradients of q, k and v from that of the attended values."""
+    def differentiate(self, heads: Heads, upstream: torch.Tensor, scratch: Scratch, out: Heads) -> None:
+        """Write the gradients of q, k and v, from that of the attended values, to `out`."""
 
 
 class FusedKernel:
     """PyTorch's scaled_dot_product_attention, differentiated by autograd: never holds the scores. For CUDA."""
 
-    def attend(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-        """Return the attended values, shaped as q."""
-        return functional.scaled_dot_product_attention(q, k[:, None], v[:, None], is_causal=True, enable_gqa=True)
+    def attend(self, heads: Heads, scratch: Scratch, out: torch.Tensor) -> None:  # noqa: ARG002 - the kernel's own memory
+        """Write the attended values, shaped as q, to `out`."""
+        out.copy_(_attend_fused(heads.q, heads.k, heads.v))
 
-    def differentiate(
-        self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, grad: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return the gradients of q, k and v; the forward pass is run again."""
+    def differentiate(self, heads: Heads, upstream: torch.Tensor, scratch: Scratch, out: Heads) -> None:  # noqa: ARG002
+        """Write the gradients of q, k and v to `out`; the forward pass is run again."""
         with torch.enable_grad():
-            query, key, value = (tensor.detach().requires_grad_() for tensor in (q, k, v))
-            grad_q, grad_k, grad_v = torch.autograd.grad(self.attend(query, key, value), (query, key, value), grad)
-        return grad_q, grad_k, grad_v
+            inputs = tuple(tensor.detach().requires_grad_() for tensor in (heads.q, heads.k, heads.v))
+            grads = torch.autograd.grad(_attend_fused(*inputs), inputs, upstream)
+        for target, grad in zip((out.q, out.k, out.v), grads, strict=True):
+            target.copy_(grad)
 
 
 class PlainKernel:
@@ -57,28 +63,26 @@ class PlainKernel:
         """Bound the scores of one block."""
         self._max_score_elements = max_score_elements
 
-    def attend(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-        """Return the attended values, shaped as q."""
-        attended = torch.empty_like(q)
-        for query, key, value, out in self._cut_blocks(q, k, v, attended):
-            torch.bmm(_weigh(query, key), value, out=out)
-        return attended
+    def attend(self, heads: Heads, scratch: Scratch, out: torch.Tensor) -> None:
+        """Write the attended values, shaped as q, to `out`."""
+        for query, key, value, attended in self._cut_blocks(heads.q, heads.k, heads.v, out):
+            with scratch.frame():
+                torch.bmm(_weigh(query, key, scratch), value, out=attended)
 
-    def differentiate(
-        self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, grad: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return the gradients of q, k and v."""
-        grads = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
-        for query, key, value, upstream, grad_q, grad_k, grad_v in self._cut_blocks(q, k, v, grad, *grads):
-            weights = _weigh(query, key)
-            torch.bmm(weights.transpose(1, 2), upstream, out=grad_v)
-            grad_scores = torch._softmax_backward_data(  # noqa: SLF001 - the formula of softmax's own derivative
-                upstream @ value.transpose(1, 2), weights, -1, weights.dtype
-            )
-            grad_scores.mul_(query.shape[-1] ** -0.5)
-            torch.bmm(grad_scores, key, out=grad_q)
-            torch.bmm(grad_scores.transpose(1, 2), query, out=grad_k)
-        return grads
+    def differentiate(self, heads: Heads, upstream: torch.Tensor, scratch: Scratch, out: Heads) -> None:
+        """Write the gradients of q, k and v to `out`."""
+        tensors = (heads.q, heads.k, heads.v, upstream, out.q, out.k, out.v)
+        for query, key, value, grad, out_query, out_key, out_value in self._cut_blocks(*tensors):
+            with scratch.frame():
+                weights = _weigh(query, key, scratch)
+                torch.bmm(weights.transpose(1, 2), grad, out=out_value)
+                grad_weights = torch.bmm(grad, value.transpose(1, 2), out=scratch.take(*weights.shape))
+                grad_scores = torch._softmax_backward_data(  # noqa: SLF001 - the formula of softmax's own derivative
+                    grad_weights, weights, -1, weights.dtype, grad_input=scratch.take(*weights.shape)
+                )
+                grad_scores.mul_(query.shape[-1] ** -0.5)
+                torch.bmm(grad_scores, key, out=out_query)
+                torch.bmm(grad_scores.transpose(1, 2), query, out=out_key)
 
     def _cut_blocks(self, q: torch.Tensor, *others: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
         """Cut along B; the queries that share keys stand below each other: [b, G * L, D] beside [b, L, D]."""
@@ -93,14 +97,20 @@ def choose_kernel(device: torch.device) -> Kernel:
     return FusedKernel() if device.type == "cuda" else PlainKernel()
 
 
-def _weigh(query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
-    """Return the causal attention weights [b, G * L, L]."""
-    length = key.shape[1]
-    future = torch.full((length, length), float("-inf"), dtype=query.dtype, device=query.device).triu_(1)
-    scores = torch.baddbmm(
-        future.repeat(query.shape[1] // length, 1), query, key.transpose(1, 2), alpha=query.shape[-1] ** -0.5
-    )
-    return torch.softmax(scores, -1)
+def _attend_fused(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    return functional.scaled_dot_product_attention(q, k[:, None], v[:, None], is_causal=True, enable_gqa=True)
+
+
+def _weigh(query: torch.Tensor, key: torch.Tensor, scratch: Scratch) -> torch.Tensor:
+    """Return the causal attention weights [b, G * L, L], in scratch."""
+    length, scale = key.shape[1], query.shape[-1] ** -0.5
+    weights = scratch.take(query.shape[0], query.shape[1], length)
+    with scratch.frame():
+        scores = scratch.take(*weights.shape)
+        torch.baddbmm(scores, query, key.transpose(1, 2), beta=0, alpha=scale, out=scores)
+        future = scratch.take(length, length, dtype=torch.bool).fill_(True).triu_(1)
+        scores.view(-1, length, length).masked_fill_(future, float("-inf"))
+        return torch.softmax(scores, -1, out=weights)
 
 
 class TreeAttention:
@@ -110,7 +120,7 @@ class TreeAttention:
     [K, R, G, L], then keys [K, R, L], then values [K, R, L], so that both kernels read them without another copy.
     """
 
-    def __init__(self, pack: Pack, shape: BaseShape, kernel: Kernel) -> None:
+    def __init__(self, pack: Pack, shape: ModelShape, kernel: Kernel) -> None:
         """Plan the gathers of a pack; they are the same in every layer."""
         self._kernel = kernel
         num_rows, length = pack.paths.shape
@@ -137,30 +147,47 @@ class TreeAttention:
         self._owned_queries = places[pack.owners, : shape.num_heads].flatten()
         # Shared keys and values collect the gradients of all their rows; a shared query is used by its owner alone.
         self._copied = places[pack.copies, shape.num_heads :].flatten()
-        self._copied_heads = heads[pack.copies, shape.num_heads :].flatten()
+        nodes = pack.paths.reshape(-1, 1)[pack.copies] * (2 * kv_heads)
+        self._copied_heads = (nodes + torch.arange(2 * kv_heads, device=place.device)).flatten()
 
-    def attend(self, packed: torch.Tensor, out: torch.Tensor) -> None:
+    def attend(self, packed: torch.Tensor, scratch: Scratch, out: torch.Tensor) -> None:
         """Write the attended values [N, H * D] of packed heads [N, H + 2K, D] to `out`."""
-        attended = self._kernel.attend(*self._gather(packed)).view(-1, self._head_dim)
-        torch.index_select(attended, 0, self._owned_queries, out=out.view(-1, self._head_dim))
+        with scratch.frame():
+            heads = self._gather(packed, scratch)
+            attended = scratch.take(*self._query_shape)
+            self._kernel.attend(heads, scratch, attended)
+            rows = attended.view(-1, self._head_dim)
+            torch.index_select(rows, 0, self._owned_queries, out=out.view(-1, self._head_dim))
 
-    def differentiate(self, packed: torch.Tensor, grad: torch.Tensor) -> torch.Tensor:
-        """Return the gradient of the packed heads from that of the attended values."""
-        upstream = grad.new_zeros(self._query_shape)
-        upstream.view(-1, self._head_dim).index_copy_(0, self._owned_queries, grad.view(-1, self._head_dim))
-        parts = self._kernel.differentiate(*self._gather(packed), upstream)
-        gathered = torch.cat([part.reshape(-1, self._head_dim) for part in parts])
-        grads = gathered.index_select(0, self._owned)
-        if self._copied.numel():
-            # In fp32, since a long shared beginning sums over all rows of the pack.
-            total = grads.float().index_add_(0, self._copied_heads, gathered.index_select(0, self._copied).float())
-            grads = total.to(grads.dtype)
-        return grads.view_as(packed)
+    def differentiate(self, packed: torch.Tensor, grad: torch.Tensor, scratch: Scratch, out: torch.Tensor) -> None:
+        """Write the gradient of the packed heads, from that of the attended values, to `out`."""
+        with scratch.frame():
+            upstream = scratch.take(*self._query_shape).zero_()
+            upstream.view(-1, self._head_dim).index_copy_(0, self._owned_queries, grad.view(-1, self._head_dim))
+            heads = self._gather(packed, scratch)
+            gathered = scratch.take(sum(self._sizes), self._head_dim)
+            self._kernel.differentiate(heads, upstream, scratch, self._split(gathered))
+            torch.index_select(gathered, 0, self._owned, out=out.view(-1, self._head_dim))
+            if self._copied.numel():
+                self._add_copies(gathered, scratch, out)
 
-    def _gather(self, packed: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        gathered = packed.reshape(-1, self._head_dim).index_select(0, self._gathered)
+    def _add_copies(self, gathered: torch.Tensor, scratch: Scratch, out: torch.Tensor) -> None:
+        """Add what reached shared keys and values through other rows: in fp32, since a long shared beginning sums over all rows."""
+        target = out[:, self._num_heads :]
+        picked = scratch.take(self._copied.numel(), self._head_dim)
+        torch.index_select(gathered, 0, self._copied, out=picked)
+        total = scratch.take(*target.shape, dtype=torch.float32).copy_(target)
+        wide = scratch.take(*picked.shape, dtype=torch.float32).copy_(picked)
+        target.copy_(total.view(-1, self._head_dim).index_add_(0, self._copied_heads, wide).view(target.shape))
+
+    def _gather(self, packed: torch.Tensor, scratch: Scratch) -> Heads:
+        gathered = scratch.take(sum(self._sizes), self._head_dim)
+        torch.index_select(packed.view(-1, self._head_dim), 0, self._gathered, out=gathered)
+        return self._split(gathered)
+
+    def _split(self, gathered: torch.Tensor) -> Heads:
         query, key, value = gathered.split_with_sizes(self._sizes)
-        return query.view(self._query_shape), key.view(self._key_shape), value.view(self._key_shape)
+        return Heads(query.view(self._query_shape), key.view(self._key_shape), value.view(self._key_shape))
 
 
 class Rotation:
@@ -172,12 +199,20 @@ class Rotation:
         self._cos = cos[:, None]
         self._sin = torch.cat((-sin[:, : self._half], sin[:, self._half :]), -1)[:, None]
 
-    def rotate_(self, heads: torch.Tensor) -> None:
+    def rotate_(self, heads: torch.Tensor, scratch: Scratch) -> None:
         """Rotate heads [N, any, D] in place."""
-        turned = heads.roll(self._half, -1).mul_(self._sin)
-        heads.mul_(self._cos).add_(turned)
+        with scratch.frame():
+            turned = self._turn(heads, scratch)
+            heads.mul_(self._cos).add_(turned)
 
-    def rotate_back_(self, heads: torch.Tensor) -> None:
+    def rotate_back_(self, heads: torch.Tensor, scratch: Scratch) -> None:
         """Rotate by the opposite angle, which is also how a gradient goes back through `rotate_`."""
-        turned = heads.roll(self._half, -1).mul_(self._sin)
-        heads.mul_(self._cos).sub_(turned)
+        with scratch.frame():
+            turned = self._turn(heads, scratch)
+            heads.mul_(self._cos).sub_(turned)
+
+    def _turn(self, heads: torch.Tensor, scratch: Scratch) -> torch.Tensor:
+        turned = scratch.take(*heads.shape)
+        turned[..., : self._half] = heads[..., self._half :]
+        turned[..., self._half :] = heads[..., : self._half]
+        return turned.mul_(self._sin)

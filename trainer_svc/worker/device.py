@@ -16,8 +16,16 @@ import torch
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 _MAX_MMAP_THRESHOLD_BYTES = 32 << 20
 _NEVER_TRIM_BYTES = 1 << 30
+_LASTING_BYTES = 64 << 10
 _MAX_CACHED_KERNELS = 256
 _KILOBYTE = 1024
+# How PyTorch and oneDNN word a failed allocation on the CPU; neither has an exception of its own for it.
+_ALLOCATION_FAILURES = (
+    "can't allocate memory",
+    "could not create a primitive",
+    "could not create a memory",
+    "bad_alloc",
+)
 
 
 class Memory(Protocol):
@@ -94,11 +102,18 @@ def settle_process() -> None:
     """
     libc = ctypes.CDLL(None)
     libc.mallopt(_M_ARENA_MAX, 1)
-    libc.mallopt(_M_MMAP_THRESHOLD, 64 << 10)
+    libc.mallopt(_M_MMAP_THRESHOLD, _LASTING_BYTES)
     # Read by oneDNN at its first product; its default of 1024 kernels takes a gigabyte.
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(_MAX_CACHED_KERNELS))
     os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
     torch.set_grad_enabled(False)
+
+
+def release_heap() -> None:
+    """Give back what was freed, and from now on map every large tensor by itself: what is taken now is to last."""
+    libc = ctypes.CDLL(None)
+    libc.mallopt(_M_MMAP_THRESHOLD, _LASTING_BYTES)
+    libc.malloc_trim(0)
 
 
 def keep_heap() -> None:
@@ -141,3 +156,10 @@ def _read_status(field: str) -> int:
         if line.startswith(field + ":"):
             return int(line.split()[1]) * _KILOBYTE
     raise KeyError(field)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether an allocation failed."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _ALLOCATION_FAILURES)

@@ -7,14 +7,16 @@ tests hold it against PEFT and TRL. Shapes: N nodes of a pack, h hidden, i inter
 from dataclasses import dataclass
 
 import torch
-from torch.nn import functional
 
+from trainer_svc.memory.techniques import Recompute
 from trainer_svc.worker.adapter import LoraGroup
 from trainer_svc.worker.attention import Rotation, TreeAttention
-from trainer_svc.worker.base import FrozenBase, FrozenLayer
+from trainer_svc.worker.base import FrozenBase
 from trainer_svc.worker.normalisation import HeadNorms, RmsNorm
 from trainer_svc.worker.projection import Projection
+from trainer_svc.worker.scratch import Scratch
 from trainer_svc.worker.tape import Kept
+from trainer_svc.worker.weights import FrozenLayer
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,58 +38,115 @@ class Layer:
         self._head_norms = HeadNorms.build(frozen, eps, base.shape.num_kv_heads)
         self._head_dim, self._num_values = base.shape.head_dim, base.shape.num_kv_heads
 
-    def forward(self, kept: Kept, places: Places, out: torch.Tensor) -> None:
+    def forward(self, kept: Kept, places: Places, scratch: Scratch, out: torch.Tensor) -> None:
         """Fill `kept` from its input `x` and write the layer's output [N, h] to `out`."""
-        activated = self.fill(kept, places)
-        self._projections["down"].forward(activated, kept.lows["down"], out, residual=kept.middle)
+        self._fill_attention(kept, places, scratch)
+        self._fill_gate_up(kept, scratch)
+        with scratch.frame():
+            activated = self._activate(kept, scratch)
+            self._projections["down"].lower(activated, kept.lows["down"])
+            self._projections["down"].forward(activated, kept.lows["down"], scratch, out, residual=kept.middle)
 
-    def fill(self, kept: Kept, places: Places) -> torch.Tensor:
-        """Run all but the last product from `kept.x`; return that product's input [N, i]."""
-        self._project("qkv", self._input_norm.forward(kept.x), kept, kept.plain_heads)
+    def refill(self, kept: Kept, places: Places, recompute: Recompute, scratch: Scratch) -> None:
+        """Compute again what the forward pass did not keep."""
+        if recompute is Recompute.FULL:
+            self._fill_attention(kept, places, scratch)
+        if recompute is not Recompute.NONE:
+            self._fill_gate_up(kept, scratch)
+        if recompute is Recompute.FULL:
+            with scratch.frame():
+                self._projections["down"].lower(self._activate(kept, scratch), kept.lows["down"])
+
+    def backward_(self, grad: torch.Tensor, kept: Kept, places: Places, scratch: Scratch) -> None:
+        """Turn the gradient of the layer's output into that of its input, in place."""
+        with scratch.frame():
+            grad_middle = scratch.take(*grad.shape)
+            self._backward_mlp(grad, kept, scratch, out=grad_middle)
+            self._backward_attention(grad_middle, kept, places, scratch, out=grad)
+
+    def _fill_attention(self, kept: Kept, places: Places, scratch: Scratch) -> None:
+        with scratch.frame():
+            normed = self._input_norm.forward(kept.x, scratch, out=scratch.take(*kept.x.shape))
+            self._project("qkv", normed, kept, scratch, kept.plain_heads)
         heads = self._view_heads(kept.heads)
         if self._head_norms is not None:
-            self._head_norms.forward(self._view_heads(kept.plain_heads), out=heads)
-        places.rotation.rotate_(heads[:, : -self._num_values])
-        places.attention.attend(heads, out=kept.attended)
-        self._project("output", kept.attended, kept, kept.middle, residual=kept.x)
-        self._project("gate_up", self._mlp_norm.forward(kept.middle), kept, kept.gate_up)
-        gate, up = kept.gate_up.chunk(2, 1)
-        activated = functional.silu(gate).mul_(up)
-        self._projections["down"].lower(activated, kept.lows["down"])
-        return activated
+            self._head_norms.forward(self._view_heads(kept.plain_heads), scratch, out=heads)
+        places.rotation.rotate_(heads[:, : -self._num_values], scratch)
+        places.attention.attend(heads, scratch, out=kept.attended)
+        self._project("output", kept.attended, kept, scratch, kept.middle, residual=kept.x)
 
-    def backward(self, grad: torch.Tensor, kept: Kept, places: Places) -> torch.Tensor:
-        """Return the gradient of the layer's input from that of its output."""
-        grad = self._backward_mlp(grad, kept)
-        return self._backward_attention(grad, kept, places)
+    def _fill_gate_up(self, kept: Kept, scratch: Scratch) -> None:
+        with scratch.frame():
+            normed = self._mlp_norm.forward(kept.middle, scratch, out=scratch.take(*kept.middle.shape))
+            self._project("gate_up", normed, kept, scratch, kept.gate_up)
+
+    def _activate(self, kept: Kept, scratch: Scratch) -> torch.Tensor:
+        gate, up = kept.gate_up.chunk(2, 1)
+        return _silu(gate, scratch.take(*gate.shape)).mul_(up)
 
     def _project(
-        self, name: str, x: torch.Tensor, kept: Kept, out: torch.Tensor, residual: torch.Tensor | None = None
+        self,
+        name: str,
+        x: torch.Tensor,
+        kept: Kept,
+        scratch: Scratch,
+        out: torch.Tensor,
+        residual: torch.Tensor | None = None,
     ) -> None:
         self._projections[name].lower(x, kept.lows[name])
-        self._projections[name].forward(x, kept.lows[name], out, residual)
+        self._projections[name].forward(x, kept.lows[name], scratch, out, residual)
 
-    def _backward_mlp(self, grad: torch.Tensor, kept: Kept) -> torch.Tensor:
+    def _backward_mlp(self, grad: torch.Tensor, kept: Kept, scratch: Scratch, out: torch.Tensor) -> None:
+        with scratch.frame():
+            grad_normed = scratch.take(*kept.middle.shape)
+            with scratch.frame():
+                grad_gate_up = scratch.take(*kept.gate_up.shape)
+                self._backward_down(grad, kept, scratch, grad_gate_up)
+                normed = self._mlp_norm.forward(kept.middle, scratch, out=scratch.take(*kept.middle.shape))
+                low = kept.lows["gate_up"]
+                self._projections["gate_up"].backward(grad_gate_up, normed, low, scratch, out=grad_normed)
+            self._mlp_norm.backward(grad_normed, kept.middle, scratch, out).add_(grad)
+
+    def _backward_down(self, grad: torch.Tensor, kept: Kept, scratch: Scratch, grad_gate_up: torch.Tensor) -> None:
         gate, up = kept.gate_up.chunk(2, 1)
-        silu = functional.silu(gate)
-        grad_activated = self._projections["down"].backward(grad, silu * up, kept.lows["down"])
-        grad_gate_up = torch.empty_like(kept.gate_up)
         grad_gate, grad_up = grad_gate_up.chunk(2, 1)
-        torch.mul(grad_activated, silu, out=grad_up)
-        torch.ops.aten.silu_backward.grad_input(grad_activated.mul_(up), gate, grad_input=grad_gate)
-        normed = self._mlp_norm.forward(kept.middle)
-        grad_normed = self._projections["gate_up"].backward(grad_gate_up, normed, kept.lows["gate_up"])
-        return self._mlp_norm.backward(grad_normed, kept.middle).add_(grad)
+        with scratch.frame():
+            silu = _silu(gate, scratch.take(*gate.shape))
+            grad_activated = scratch.take(*gate.shape)
+            # Lies where the gradient of gate and up will, which nothing reads before it is written.
+            activated = torch.mul(silu, up, out=grad_gate_up.view(-1)[: gate.numel()].view(gate.shape))
+            self._projections["down"].backward(grad, activated, kept.lows["down"], scratch, out=grad_activated)
+            torch.mul(grad_activated, silu, out=grad_up)
+            torch.ops.aten.silu_backward.grad_input(grad_activated.mul_(up), gate, grad_input=grad_gate)
 
-    def _backward_attention(self, grad: torch.Tensor, kept: Kept, places: Places) -> torch.Tensor:
-        grad_attended = self._projections["output"].backward(grad, kept.attended, kept.lows["output"])
-        grad_heads = places.attention.differentiate(self._view_heads(kept.heads), grad_attended)
-        places.rotation.rotate_back_(grad_heads[:, : -self._num_values])
+    def _backward_attention(
+        self, grad: torch.Tensor, kept: Kept, places: Places, scratch: Scratch, out: torch.Tensor
+    ) -> None:
+        with scratch.frame():
+            grad_normed = scratch.take(*kept.x.shape)
+            with scratch.frame():
+                grad_heads = scratch.take(*kept.heads.shape)
+                self._backward_heads(grad, kept, places, scratch, self._view_heads(grad_heads))
+                normed = self._input_norm.forward(kept.x, scratch, out=scratch.take(*kept.x.shape))
+                self._projections["qkv"].backward(grad_heads, normed, kept.lows["qkv"], scratch, out=grad_normed)
+            self._input_norm.backward(grad_normed, kept.x, scratch, out).add_(grad)
+
+    def _backward_heads(
+        self, grad: torch.Tensor, kept: Kept, places: Places, scratch: Scratch, grad_heads: torch.Tensor
+    ) -> None:
+        with scratch.frame():
+            grad_attended = scratch.take(*kept.attended.shape)
+            low = kept.lows["output"]
+            self._projections["output"].backward(grad, kept.attended, low, scratch, out=grad_attended)
+            places.attention.differentiate(self._view_heads(kept.heads), grad_attended, scratch, out=grad_heads)
+        places.rotation.rotate_back_(grad_heads[:, : -self._num_values], scratch)
         if self._head_norms is not None:
-            grad_heads = self._head_norms.backward(grad_heads, self._view_heads(kept.plain_heads))
-        normed = self._input_norm.forward(kept.x)
-        grad_normed = self._projections["qkv"].backward(grad_heads.flatten(1), normed, kept.lows["qkv"])
-        return self._input_norm.backward(grad_normed, kept.x).add_(grad)
+            self._head_norms.backward_(grad_heads, self._view_heads(kept.plain_heads), scratch)
 
     def _view_heads(self, packed: torch.Tensor) -> torch.Tensor:
         return packed.view(packed.shape[0], -1, self._head_dim)
+
+
+def _silu(gate: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+    torch.ops.aten.silu.out(gate, out=out)
+    return out

@@ -4,42 +4,60 @@ With p = softmax(n Eᵀ) and target t: loss = -log p_t, and its derivative by n 
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 
 from trainer_svc.worker.packing import Pack
-
-# Learned tokens of one block: [128, 49152] logits are 25 MB in fp32. Smaller blocks would read the head too often.
-BLOCK_TOKENS = 128
+from trainer_svc.worker.scratch import Scratch
 
 
-def sum_losses(states: torch.Tensor, pack: Pack, head: torch.Tensor) -> float:
-    """Return the summed loss of the final states [M, h] at a pack's sources, under the head [V, h]."""
-    total = 0.0
-    for block, targets, weights in _cut_blocks(states, pack):
-        log_probabilities = torch.log_softmax(block @ head.T, -1, dtype=torch.float32)
-        total -= (log_probabilities.gather(1, targets) * weights).sum().item()
-    return total
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """Some of the learned tokens: their exponentials e^(logit - max) and what these add up to, both fp32."""
+
+    place: slice
+    logits: torch.Tensor
+    exponentials: torch.Tensor
+    totals: torch.Tensor
+    loss: torch.Tensor
 
 
-def sum_losses_with_gradient(
-    states: torch.Tensor, pack: Pack, head: torch.Tensor, scale: float
-) -> tuple[float, torch.Tensor]:
-    """As `sum_losses`, and the gradient by the states of `scale` times that sum."""
-    total = 0.0
-    grads = []
-    for block, targets, weights in _cut_blocks(states, pack):
-        scores = torch.log_softmax(block @ head.T, -1, dtype=torch.float32)
-        picked = scores.gather(1, targets)
-        total -= (picked * weights).sum().item()
-        # Now the probabilities, less one at the target.
-        scores.exp_().scatter_add_(1, targets, -torch.ones_like(picked))
-        grads.append(scores.mul_(weights * scale).to(block.dtype) @ head)
-    return total, torch.cat(grads)
+class Loss:
+    """The loss of one head [V, h], computed `block_tokens` learned tokens at a time: smaller blocks read the head more often."""
 
+    def __init__(self, head: torch.Tensor, block_tokens: int) -> None:
+        """Keep the frozen head."""
+        self._head = head
+        self._block_tokens = block_tokens
 
-def _cut_blocks(states: torch.Tensor, pack: Pack) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-    """Yield states, targets [m, 1] and weights [m, 1] of each block."""
-    for begin in range(0, states.shape[0], BLOCK_TOKENS):
-        block = slice(begin, begin + BLOCK_TOKENS)
-        yield states[block], pack.targets[block, None], pack.weights[block, None]
+    def sum(self, states: torch.Tensor, pack: Pack, scratch: Scratch) -> torch.Tensor:
+        """Return the summed loss of the final states [M, h] at a pack's sources, a scalar in fp32."""
+        return torch.stack([block.loss for block in self._cut_blocks(states, pack, scratch)]).sum()
+
+    def differentiate(
+        self, states: torch.Tensor, pack: Pack, scale: float, scratch: Scratch, out: torch.Tensor
+    ) -> torch.Tensor:
+        """As `sum`; the gradient by the states of `scale` times that sum goes to `out`."""
+        losses = []
+        for block in self._cut_blocks(states, pack, scratch):
+            losses.append(block.loss)
+            targets, weights = pack.targets[block.place, None], pack.weights[block.place, None]
+            probabilities = block.exponentials.div_(block.totals)
+            probabilities.scatter_add_(1, targets, torch.full_like(weights, -1.0))
+            block.logits.copy_(probabilities.mul_(weights * scale))
+            torch.mm(block.logits, self._head, out=out[block.place])
+        return torch.stack(losses).sum()
+
+    def _cut_blocks(self, states: torch.Tensor, pack: Pack, scratch: Scratch) -> Iterator[_Block]:
+        for begin in range(0, states.shape[0], self._block_tokens):
+            place = slice(begin, min(begin + self._block_tokens, states.shape[0]))
+            with scratch.frame():
+                size = (place.stop - begin, self._head.shape[0])
+                logits = torch.mm(states[place], self._head.T, out=scratch.take(*size))
+                scores = scratch.take(*size, dtype=torch.float32).copy_(logits)
+                scores.sub_(scores.amax(1, keepdim=True))
+                picked = scores.gather(1, pack.targets[place, None])
+                totals = scores.exp_().sum(1, keepdim=True)
+                loss = ((totals.log() - picked) * pack.weights[place, None]).sum()
+                yield _Block(place, logits, scores, totals, loss)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from trainer_svc.jobs.workspace import Phase, Progress, Workspace
+from trainer_svc.memory.techniques import Techniques, describe
 from trainer_svc.worker.device import Memory
 
 
@@ -52,12 +53,31 @@ class Meter:
         finally:
             self.phase_peak_bytes[phase] = self._memory.peak_bytes()
 
+    def report_climb(self, phase: Phase, techniques: Techniques) -> None:
+        """Report that memory ran out, and by which techniques the job goes on."""
+        step = len(self.train_losses)
+        self._workspace.append_progress(
+            Progress(
+                phase=phase,
+                step=step,
+                num_steps=0,
+                peak_bytes=self.peak_bytes,
+                message=f"Out of memory in phase {phase} after {step} steps; it goes on with {describe(techniques)}.",
+                climbed_to=techniques,
+            )
+        )
+
     def beat(self) -> None:
         """Say that the worker lives."""
         self._workspace.beat()
 
+    def restart_clock(self) -> None:
+        """Measure speed from now on."""
+        self._begun_s = self._last_s = time.monotonic()
+        self.beat()
+
     def count(self, *, num_rows: int, num_tokens: int) -> None:
-        """Count the rows of a micro-batch that was computed."""
+        """Count rows that were computed."""
         self._num_rows += num_rows
         self._num_tokens += num_tokens
         self.beat()

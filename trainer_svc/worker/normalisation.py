@@ -8,7 +8,8 @@ from typing import Self
 
 import torch
 
-from trainer_svc.worker.base import FrozenLayer
+from trainer_svc.worker.scratch import Scratch
+from trainer_svc.worker.weights import FrozenLayer
 
 
 class RmsNorm:
@@ -19,22 +20,26 @@ class RmsNorm:
         self._weight = weight
         self._eps = eps
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the normed x."""
-        wide = x.float()
-        return wide.mul_(self._inverse_rms(wide)).to(x.dtype).mul_(self._weight)
+    def forward(self, x: torch.Tensor, scratch: Scratch, out: torch.Tensor) -> torch.Tensor:
+        """Write the normed x to `out` and return it."""
+        with scratch.frame():
+            wide = _widen(x, scratch)
+            return out.copy_(wide.mul_(self._inverse_rms(wide))).mul_(self._weight)
 
-    def backward(self, grad: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-        """Return the gradient of x from that of the normed x."""
-        wide = x.float()
-        inverse = self._inverse_rms(wide)
-        wide.mul_(inverse)
-        scaled = (grad * self._weight).float()
-        overlap = (scaled * wide).mean(-1, keepdim=True)
-        return scaled.sub_(wide.mul_(overlap)).mul_(inverse).to(grad.dtype)
+    def backward(self, grad: torch.Tensor, x: torch.Tensor, scratch: Scratch, out: torch.Tensor) -> torch.Tensor:
+        """Write the gradient of x, from that of the normed x, to `out` and return it; `grad` is overwritten."""
+        with scratch.frame():
+            wide = _widen(x, scratch)
+            inverse = self._inverse_rms(wide)
+            wide.mul_(inverse)
+            scaled = _widen(grad.mul_(self._weight), scratch)
+            product = torch.mul(scaled, wide, out=scratch.take(*x.shape, dtype=torch.float32))
+            overlap = product.mean(-1, keepdim=True)
+            return out.copy_(scaled.sub_(wide.mul_(overlap)).mul_(inverse))
 
     def _inverse_rms(self, wide: torch.Tensor) -> torch.Tensor:
-        return wide.square().mean(-1, keepdim=True).add_(self._eps).rsqrt_()
+        mean_square: torch.Tensor = torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square_().div_(wide.shape[-1])
+        return mean_square.add_(self._eps).rsqrt_()
 
 
 class HeadNorms:
@@ -52,17 +57,25 @@ class HeadNorms:
             return None
         return cls(RmsNorm(frozen.query_norm, eps), RmsNorm(frozen.key_norm, eps), num_kv_heads)
 
-    def forward(self, heads: torch.Tensor, out: torch.Tensor) -> None:
+    def forward(self, heads: torch.Tensor, scratch: Scratch, out: torch.Tensor) -> None:
         """Write the packed heads, queries and keys normed, to `out`."""
         query, key, value = self._split(heads)
-        torch.cat((self._query.forward(query), self._key.forward(key), value), 1, out=out)
+        out_query, out_key, out_value = self._split(out)
+        self._query.forward(query, scratch, out_query)
+        self._key.forward(key, scratch, out_key)
+        out_value.copy_(value)
 
-    def backward(self, grad: torch.Tensor, heads: torch.Tensor) -> torch.Tensor:
-        """Return the gradient of the heads from that of the normed ones."""
+    def backward_(self, grad: torch.Tensor, heads: torch.Tensor, scratch: Scratch) -> None:
+        """Turn the gradient of the normed heads into that of the heads, in place."""
         query, key, _ = self._split(heads)
-        grad_query, grad_key, grad_value = self._split(grad)
-        return torch.cat((self._query.backward(grad_query, query), self._key.backward(grad_key, key), grad_value), 1)
+        grad_query, grad_key, _ = self._split(grad)
+        self._query.backward(grad_query, query, scratch, out=grad_query)
+        self._key.backward(grad_key, key, scratch, out=grad_key)
 
     def _split(self, heads: torch.Tensor) -> Sequence[torch.Tensor]:
         num_queries = heads.shape[1] - 2 * self._num_kv_heads
         return heads.split_with_sizes((num_queries, self._num_kv_heads, self._num_kv_heads), 1)
+
+
+def _widen(x: torch.Tensor, scratch: Scratch) -> torch.Tensor:
+    return scratch.take(*x.shape, dtype=torch.float32).copy_(x)

@@ -1,6 +1,7 @@
 """AdamW on the adapter's fp32 masters, with clipping and a linear schedule.
 
-Weights, gradients and both moments are fp32: in bf16 the second moment stalls, since 0.1 % a step is below its rounding.
+Weights and gradients are fp32, and so is the arithmetic on the moments: in bf16 the second moment stalls, since 0.1 % a step is
+below its rounding.
 """
 
 import math
@@ -9,30 +10,34 @@ import torch
 
 from trainer_svc.jobs.workspace import TrainingSettings
 from trainer_svc.worker.adapter import Adapter
+from trainer_svc.worker.moments import Moments, Update
+
+# As torch.nn.utils.clip_grad_norm_ has it.
+_CLIP_EPSILON = 1e-6
 
 
 class Optimizer:
     """Updates one adapter; the schedule is that of transformers' `get_linear_schedule_with_warmup`."""
 
-    def __init__(self, adapter: Adapter, settings: TrainingSettings, num_steps: int) -> None:
-        """Begin at step 0 of `num_steps`; the moments are allocated at the first step."""
+    def __init__(self, adapter: Adapter, moments: Moments, settings: TrainingSettings, num_steps: int) -> None:
+        """Begin at step 0 of `num_steps`."""
         self._adapter = adapter
+        self._moments = moments
         self._settings = settings
         self._num_steps = num_steps
         self._num_warmup_steps = math.ceil(num_steps * settings.warmup_share)
         self._step = 0
-        self._weights = torch.nn.Parameter(adapter.masters)
-        self._weights.grad = adapter.gradients
-        self._adamw = torch.optim.AdamW(
-            [self._weights], lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
-        )
 
     def step(self) -> float:
-        """Clip, update the masters and their copies, clear the gradients; return the learning rate that was used."""
+        """Clip, update the masters and their copies, clear the gradients; return the learning rate that was used.
+
+        A step that failed for want of memory can be taken again once the gradients were computed anew.
+        """
         learning_rate = self._settings.learning_rate * self._learning_rate_share()
-        self._adamw.param_groups[0]["lr"] = learning_rate
-        torch.nn.utils.clip_grad_norm_([self._weights], self._settings.max_grad_norm)
-        self._adamw.step()
+        masters, gradients = self._adapter.masters, self._adapter.gradients
+        norm = torch.linalg.vector_norm(gradients)
+        gradients.mul_(torch.clamp(self._settings.max_grad_norm / (norm + _CLIP_EPSILON), max=1.0))
+        self._moments.update(masters, gradients, Update(self._step + 1, learning_rate, self._settings.weight_decay))
         self._adapter.refresh_copies()
         self._adapter.gradients.zero_()
         self._step += 1

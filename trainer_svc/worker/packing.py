@@ -11,12 +11,10 @@ from itertools import pairwise
 import torch
 
 from adaptory.core.prompting import RenderedRow
+from trainer_svc.memory.layout import SIZE_MULTIPLE, WIDTH_MULTIPLE, PackSize
 
 # A few equal tokens (the opening of every turn) are not worth the bookkeeping of a shared gradient.
 MIN_SHARED_TOKENS = 4
-# Sizes are rounded up, since the matrix library builds and keeps kernels of some 50 MB for every size it meets.
-SIZE_MULTIPLE = 32
-_WIDTH_MULTIPLE = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +82,10 @@ def pack_rows(rows: Sequence[RenderedRow], device: torch.device) -> Pack:
     # The shortest row takes the nodes that round N up: there they widen attention least.
     shortest = min(range(len(inputs)), key=lambda index: len(inputs[index]))
     padded = list(inputs)
-    padded[shortest] += inputs[shortest][:1] * _padding(sum(map(len, inputs)) - sum(shared), SIZE_MULTIPLE)
+    num_padding = _padding(sum(map(len, inputs)) - sum(shared), SIZE_MULTIPLE)
+    padded[shortest] += inputs[shortest][:1] * num_padding
     width = max(map(len, padded))
-    tree = _Tree(width + _padding(width, _WIDTH_MULTIPLE))
+    tree = _Tree(width + _padding(width, WIDTH_MULTIPLE))
     for tokens, num_shared in zip(padded, shared, strict=True):
         tree.add(tokens, num_shared)
     learned = [
@@ -95,7 +94,7 @@ def pack_rows(rows: Sequence[RenderedRow], device: torch.device) -> Pack:
         for place in range(1, len(row.ids))
         if row.learned[place]
     ]
-    learned += [(0, 0, 0.0)] * _padding(len(learned), SIZE_MULTIPLE)
+    learned += [(0, 0, 0.0)] * (_padding(len(learned), SIZE_MULTIPLE))
     sources, targets, weights = zip(*learned, strict=True)
     return Pack(
         ids=torch.tensor(tree.ids, device=device),
@@ -110,11 +109,23 @@ def pack_rows(rows: Sequence[RenderedRow], device: torch.device) -> Pack:
     )
 
 
-def count_nodes(rows: Sequence[RenderedRow]) -> int:
-    """Return how many nodes a pack of these rows has."""
+def measure_pack(rows: Sequence[RenderedRow]) -> PackSize:
+    """Return the sizes of the pack of these rows, without making it."""
     inputs = sorted(map(_read_input, rows))
-    num_nodes = sum(map(len, inputs)) - sum(_count_shared_tokens(inputs))
-    return num_nodes + _padding(num_nodes, SIZE_MULTIPLE)
+    num_shared = sum(_count_shared_tokens(inputs))
+    lengths = sorted(map(len, inputs))
+    num_nodes = sum(lengths) - num_shared
+    # As in `pack_rows`: the shortest row takes the nodes that round up.
+    num_padding = _padding(num_nodes, SIZE_MULTIPLE)
+    lengths[0] += num_padding
+    num_learned = count_learned(rows)
+    return PackSize(
+        nodes=num_nodes + num_padding,
+        rows=len(inputs),
+        width=max(lengths) + _padding(max(lengths), WIDTH_MULTIPLE),
+        learned=num_learned + _padding(num_learned, SIZE_MULTIPLE),
+        copies=num_shared,
+    )
 
 
 def count_learned(rows: Sequence[RenderedRow]) -> int:

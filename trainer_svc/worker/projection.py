@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import torch
 
 from trainer_svc.worker.adapter import LoraGroup
-from trainer_svc.worker.base import FrozenLinears
+from trainer_svc.worker.scratch import Scratch
+from trainer_svc.worker.weights import FrozenLinears
 
 
 class Projection:
@@ -25,42 +26,61 @@ class Projection:
             torch.mm(x, self._lora.down.T, out=out).mul_(self._lora.scale)
 
     def forward(
-        self, x: torch.Tensor, low: torch.Tensor, out: torch.Tensor, residual: torch.Tensor | None = None
+        self,
+        x: torch.Tensor,
+        low: torch.Tensor,
+        scratch: Scratch,
+        out: torch.Tensor,
+        residual: torch.Tensor | None = None,
     ) -> None:
         """Write y, [N, out], to `out`, from x and what `lower(x)` wrote; `residual` is added on the way."""
-        dense = self._frozen.weight.dense()
-        if residual is None:
-            torch.mm(x, dense.T, out=out)
-        else:
-            torch.addmm(residual, x, dense.T, out=out)
+        with scratch.frame():
+            dense = self._frozen.weight.dense(scratch)
+            if residual is None:
+                torch.mm(x, dense.T, out=out)
+            else:
+                torch.addmm(residual, x, dense.T, out=out)
         if self._frozen.bias is not None:
             out += self._frozen.bias
         if self._lora is not None:
             for part, part_low, up in zip(self._split(out), self._split_low(low), self._lora.ups, strict=True):
                 part.addmm_(part_low, up.T)
 
-    def backward(self, grad: torch.Tensor, x: torch.Tensor, low: torch.Tensor) -> torch.Tensor:
-        """Return the gradient of x from that of y, and add the adapter's gradients to their sums."""
-        grad_x = grad @ self._frozen.weight.dense()
+    def backward(
+        self, grad: torch.Tensor, x: torch.Tensor, low: torch.Tensor, scratch: Scratch, out: torch.Tensor
+    ) -> None:
+        """Write the gradient of x, from that of y, to `out`, and add the adapter's gradients to their sums."""
+        with scratch.frame():
+            torch.mm(grad, self._frozen.weight.dense(scratch), out=out)
         if self._lora is None:
-            return grad_x
-        grad_low = torch.empty_like(low)
-        for out, part, part_grad, up, up_grad in zip(
-            self._split(grad),
-            self._split_low(low),
-            self._split_low(grad_low),
-            self._lora.ups,
-            self._lora.up_grads,
-            strict=True,
-        ):
-            torch.mm(out, up, out=part_grad)
-            up_grad.add_((part.T @ out).T)
-        grad_low.mul_(self._lora.scale)
-        self._lora.down_grad.add_(grad_low.T @ x)
-        return grad_x.addmm_(grad_low, self._lora.down)
+            return
+        with scratch.frame():
+            grad_low = scratch.take(*low.shape)
+            parts = zip(
+                self._split(grad),
+                self._split_low(low),
+                self._split_low(grad_low),
+                self._lora.ups,
+                self._lora.up_grads,
+                strict=True,
+            )
+            for part_grad, part_low, part_grad_low, up, up_grad in parts:
+                torch.mm(part_grad, up, out=part_grad_low)
+                # The long side first: the other order runs slower.
+                _add_product(up_grad.T, part_low.T, part_grad, scratch)
+            grad_low.mul_(self._lora.scale)
+            _add_product(self._lora.down_grad, grad_low.T, x, scratch)
+            out.addmm_(grad_low, self._lora.down)
 
     def _split(self, y: torch.Tensor) -> Sequence[torch.Tensor]:
         return y.split_with_sizes(self._frozen.widths, 1)
 
     def _split_low(self, low: torch.Tensor) -> Sequence[torch.Tensor]:
         return low.chunk(len(self._frozen.widths), 1)
+
+
+def _add_product(total: torch.Tensor, left: torch.Tensor, right: torch.Tensor, scratch: Scratch) -> None:
+    """Add left @ right, computed in bf16, to an fp32 total; widened here, since a mixed sum would do so in memory of its own."""
+    with scratch.frame():
+        product = torch.mm(left, right, out=scratch.take(*total.shape))
+        total.add_(scratch.take(*total.shape, dtype=torch.float32).copy_(product))

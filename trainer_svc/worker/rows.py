@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from adaptory.core.errors import InvalidRequest
 from adaptory.core.prompting import Message, RenderedRow, Renderer
+from trainer_svc.jobs.workspace import TrainingSettings
+from trainer_svc.memory.batches import order_places
 
 MAX_LEFT_OUT_SHARE = 0.02
 
@@ -55,20 +55,10 @@ def load_rows(file: Path, renderer: Renderer, max_row_tokens: int) -> Rows:
     return rows
 
 
-def order_batches(
-    rows: Sequence[RenderedRow], *, batch_rows: int, epochs: int, seed: int
-) -> Iterator[list[RenderedRow]]:
-    """Yield the rows of each optimizer step: every epoch a new order, the same for the same seed; its last batch may be smaller."""
-    generator = torch.Generator().manual_seed(seed)
-    for _ in range(epochs):
-        order = torch.randperm(len(rows), generator=generator).tolist()
-        for begin in range(0, len(order), batch_rows):
-            yield [rows[index] for index in order[begin : begin + batch_rows]]
-
-
-def count_batches(num_rows: int, *, batch_rows: int, epochs: int) -> int:
-    """Return how many batches `order_batches` yields."""
-    return epochs * -(-num_rows // batch_rows)
+def order_batches(rows: Sequence[RenderedRow], settings: TrainingSettings) -> Iterator[list[RenderedRow]]:
+    """Yield the rows of each optimizer step, up to the last that is asked for."""
+    for places in order_places(len(rows), settings):
+        yield [rows[place] for place in places]
 
 
 def _read_messages(file: Path) -> Iterator[list[Message]]:

@@ -1,20 +1,25 @@
 """The memory of what a forward pass keeps for the backward pass, taken once for the largest pack of a job.
 
-Nothing is allocated per step, so nothing fragments, and what a job takes is what was planned. With gradient checkpointing the layers
-share one slot and keep their inputs alone.
+Nothing is allocated per step, so nothing fragments, and what a job takes is what was planned: the widths are `memory.layout`'s. Each
+layer has a *record* of its own; what is computed again lies in one slot that all layers share. Offloaded, two records are on the
+device, the others in a store.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import accumulate
 
 import torch
 
-from adaptory.core.base_shape import BaseShape
+from trainer_svc.memory.layout import TapeWidths
+from trainer_svc.worker.offload import OffloadStore
+
+_NUM_STAGED = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What one layer keeps, each [N, width]: 8h + 4i + 4kv bytes a node, and 14 bytes for each rank.
+    """What one layer keeps, each [N, width].
 
     `plain_heads` are the heads before their norms; without head norms (all but Qwen3) they are `heads` itself.
     """
@@ -29,61 +34,75 @@ class Kept:
 
 
 class Tape:
-    """Slots for the layers of one decoder; `num_slots` is that of its layers, or 1 with checkpointing."""
+    """Records for the layers of one decoder."""
 
     def __init__(
-        self, shape: BaseShape, *, rank: int, max_nodes: int, num_slots: int, has_head_norms: bool, device: torch.device
+        self, widths: TapeWidths, *, num_layers: int, max_nodes: int, device: torch.device, store: OffloadStore | None
     ) -> None:
-        """Take the memory."""
-        heads = (shape.num_heads + 2 * shape.num_kv_heads) * shape.head_dim
-        self._widths = {
-            "heads": heads,
-            "plain_heads": heads if has_head_norms else 0,
-            "attended": shape.num_heads * shape.head_dim,
-            "middle": shape.hidden_size,
-            "gate_up": 2 * shape.intermediate_size,
-            "qkv": 3 * rank,
-            "output": rank,
-            "gate_up_low": 2 * rank,
-            "down": rank,
-        }
-        self._hidden_size = shape.hidden_size
-        # One more: the output of the last layer.
-        self._inputs = torch.empty(
-            shape.num_layers + 1, max_nodes * shape.hidden_size, dtype=torch.bfloat16, device=device
-        )
-        self._slots = torch.empty(
-            num_slots, max_nodes * sum(self._widths.values()), dtype=torch.bfloat16, device=device
-        )
+        """Take the memory; with a store, of two records alone."""
+        self._widths = widths
+        self._store = store
+        self._last = num_layers - 1
+        num_records = num_layers if store is None else min(_NUM_STAGED, num_layers)
+
+        def take(*shape: int) -> torch.Tensor:
+            return torch.empty(shape, dtype=torch.bfloat16, device=device)
+
+        self._records = take(num_records, max_nodes * sum(widths.record.values()))
+        self._shared = take(max_nodes * sum(widths.shared.values()))
+        self._output = take(max_nodes * widths.record["x"])
 
     @property
-    def shares_slots(self) -> bool:
-        """Whether a layer's slot is overwritten by the next one's."""
-        return len(self._slots) == 1
+    def widths(self) -> TapeWidths:
+        """Elements of a node, by what they are."""
+        return self._widths
 
     def input(self, layer: int, num_nodes: int) -> torch.Tensor:
         """Return the input of a layer; behind the last, its output."""
-        return self._inputs[layer, : num_nodes * self._hidden_size].view(num_nodes, -1)
+        width = self._widths.record["x"]
+        memory = self._output if layer > self._last else self._record(layer)
+        return memory[: num_nodes * width].view(num_nodes, width)
 
     def open(self, layer: int, num_nodes: int) -> Kept:
-        """Return the slot of a layer, cut for a pack."""
-        slot = self._slots[layer % len(self._slots)]
-        ends = accumulate(width * num_nodes for width in self._widths.values())
-        parts = {
-            name: slot[end - width * num_nodes : end].view(num_nodes, width)
-            for (name, width), end in zip(self._widths.items(), ends, strict=True)
-        }
+        """Return what a layer keeps, cut for a pack."""
+        parts = _cut(self._record(layer), self._widths.record, num_nodes)
+        parts |= _cut(self._shared, self._widths.shared, num_nodes)
         return Kept(
-            x=self.input(layer, num_nodes),
+            x=parts["x"],
             heads=parts["heads"],
-            plain_heads=parts["plain_heads"] if self._widths["plain_heads"] else parts["heads"],
+            plain_heads=parts.get("plain_heads", parts["heads"]),
             attended=parts["attended"],
             middle=parts["middle"],
             gate_up=parts["gate_up"],
             lows={
-                "qkv": parts["qkv"],
-                "output": parts["output"],
-                "gate_up": parts["gate_up_low"],
-                "down": parts["down"],
+                "qkv": parts["low_qkv"],
+                "output": parts["low_output"],
+                "gate_up": parts["low_gate_up"],
+                "down": parts["low_down"],
             },
         )
+
+    def close(self, layer: int, num_nodes: int) -> None:
+        """Offload the record of a layer whose forward pass is over; the last ones stay where they are."""
+        if self._store is not None and layer <= self._last - _NUM_STAGED:
+            self._store.put(layer, self._used(layer, num_nodes))
+
+    def reopen(self, layer: int, num_nodes: int) -> Kept:
+        """Return what a layer kept, brought back where it was offloaded."""
+        if self._store is not None and layer <= self._last - _NUM_STAGED:
+            self._store.get(layer, self._used(layer, num_nodes))
+        return self.open(layer, num_nodes)
+
+    def _record(self, layer: int) -> torch.Tensor:
+        return self._records[layer % len(self._records)]
+
+    def _used(self, layer: int, num_nodes: int) -> torch.Tensor:
+        return self._record(layer)[: num_nodes * sum(self._widths.record.values())]
+
+
+def _cut(memory: torch.Tensor, widths: Mapping[str, int], num_nodes: int) -> dict[str, torch.Tensor]:
+    ends = accumulate(width * num_nodes for width in widths.values())
+    return {
+        name: memory[end - width * num_nodes : end].view(num_nodes, width)
+        for (name, width), end in zip(widths.items(), ends, strict=True)
+    }

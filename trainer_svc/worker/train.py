@@ -1,56 +1,45 @@
 """The training loop: batches, micro-batches, gradients, one update each."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
-
-import torch
+from collections.abc import Sequence
+from functools import partial
 
 from adaptory.core.prompting import RenderedRow
-from trainer_svc.jobs.workspace import TrainingSettings
-from trainer_svc.worker.decoder import Decoder
+from trainer_svc.jobs.workspace import Phase
+from trainer_svc.worker.ladder import Ladder
 from trainer_svc.worker.meter import Meter
-from trainer_svc.worker.optimizer import Optimizer
-from trainer_svc.worker.packing import count_learned, pack_rows
-from trainer_svc.worker.rows import count_batches, order_batches
-
-MicroBatch = Sequence[RenderedRow]
+from trainer_svc.worker.packing import count_learned
+from trainer_svc.worker.rig import Batches, Rig, cut_rows
 
 
-def count_steps(num_rows: int, settings: TrainingSettings) -> int:
-    """Return the optimizer steps of a job."""
-    num_batches = count_batches(num_rows, batch_rows=settings.batch_rows, epochs=settings.epochs)
-    return min(num_batches, settings.max_steps or num_batches)
+def train(rig: Rig, ladder: Ladder, batches: Batches, meter: Meter) -> None:
+    """Run all steps, on ever less memory where it runs out: a step that failed is begun again, so no batch is lost or seen twice."""
+    ladder.run(Phase.STEP, partial(_try_largest, rig, batches))
+    meter.restart_clock()
+    for batch in batches.steps:
+        loss, learning_rate = ladder.run(Phase.STEP, partial(_take_step, rig, batch))
+        meter.count(num_rows=len(batch), num_tokens=sum(len(row.ids) for row in batch))
+        meter.report_step(num_steps=len(batches.steps), loss=loss, learning_rate=learning_rate)
 
 
-def cut_steps(
-    rows: Sequence[RenderedRow], settings: TrainingSettings, micro_batch_rows: int
-) -> Iterator[list[MicroBatch]]:
-    """Yield the micro-batches of each optimizer step."""
-    batches = order_batches(rows, batch_rows=settings.batch_rows, epochs=settings.epochs, seed=settings.seed)
-    for batch in islice(batches, count_steps(len(rows), settings)):
-        yield cut_rows(batch, micro_batch_rows)
+def accumulate(rig: Rig, batch: Sequence[RenderedRow]) -> float:
+    """Set the adapter's gradients to those of a batch and return its mean loss over learned tokens.
+
+    Cut into micro-batches, a batch has the same gradient: each token weighs the same wherever it lies.
+    """
+    rig.adapter.gradients.zero_()
+    decoder, num_learned = rig.decode(), count_learned(batch)
+    loss = 0.0
+    for rows in cut_rows(batch, rig.techniques.micro_batch_rows):
+        loss += decoder.accumulate_gradients(rig.pack(rows), 1 / num_learned).item() / num_learned
+    return loss
 
 
-def cut_rows(rows: Sequence[RenderedRow], micro_batch_rows: int) -> list[MicroBatch]:
-    """Cut rows into micro-batches."""
-    return [rows[begin : begin + micro_batch_rows] for begin in range(0, len(rows), micro_batch_rows)]
+def _try_largest(rig: Rig, batches: Batches) -> None:
+    """Take the largest micro-batch first, to fail now rather than in an hour; its gradients are dropped."""
+    accumulate(rig, batches.find_largest(rig.techniques))
 
 
-def train(
-    decoder: Decoder,
-    optimizer: Optimizer,
-    steps: Iterable[list[MicroBatch]],
-    num_steps: int,
-    device: torch.device,
-    meter: Meter,
-) -> None:
-    """Run all steps. A batch cut into micro-batches has the same gradient: each token weighs the same wherever it lies."""
-    for micro_batches in steps:
-        num_learned = sum(map(count_learned, micro_batches))
-        loss = 0.0
-        for rows in micro_batches:
-            pack = pack_rows(rows, device)
-            loss += decoder.accumulate_gradients(pack, 1 / num_learned) / num_learned
-            meter.count(num_rows=pack.num_rows, num_tokens=pack.num_row_tokens)
-        learning_rate = optimizer.step()
-        meter.report_step(num_steps=num_steps, loss=loss, learning_rate=learning_rate)
+def _take_step(rig: Rig, batch: Sequence[RenderedRow]) -> tuple[float, float]:
+    """Return a batch's loss and the learning rate of the update it led to."""
+    loss = accumulate(rig, batch)
+    return loss, rig.optimizer.step()

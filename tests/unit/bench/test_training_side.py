@@ -7,7 +7,8 @@ import pytest
 from adaptory.core.errors import ServiceError
 from adaptory.core.prompting import RenderedRow
 from bench.training_side import run_side
-from trainer_svc.jobs.workspace import BasePrecision, MemorySettings, TrainingSettings, WorkerSpec
+from trainer_svc.jobs.workspace import MemorySettings, TrainingSettings, WorkerSpec
+from trainer_svc.memory.techniques import BasePrecision, Techniques
 
 TRAINER = """
 import sys, time
@@ -32,7 +33,7 @@ BATCHES = [[ROW] * 8, [ROW] * 4, [ROW] * 4]
 @pytest.fixture
 def spec() -> WorkerSpec:
     """What both programs are asked for, and do not read."""
-    memory = MemorySettings(1, 1, BasePrecision.NF4, checkpointing=False, micro_batch_rows=8)
+    memory = MemorySettings.of_one(1, Techniques(BasePrecision.NF4, micro_batch_rows=8))
     return WorkerSpec("bench", "base", "train", "held_out", TrainingSettings(), memory)
 
 

@@ -1,11 +1,13 @@
 """The plans a memory limit leads to."""
 
+from dataclasses import replace
+
 import pytest
 
 from adaptory.core.errors import DoesNotFit
-from trainer_svc.jobs.workspace import BasePrecision
-from trainer_svc.memory.estimator import DeviceKind, ModelShape
 from trainer_svc.memory.planner import MemoryPlan, PlanRequest, plan_memory
+from trainer_svc.memory.shape import ModelShape
+from trainer_svc.memory.techniques import BasePrecision, DeviceKind, Recompute, Techniques, away_from
 
 LLAMA_7B = ModelShape.from_config(
     {
@@ -18,13 +20,23 @@ LLAMA_7B = ModelShape.from_config(
         "max_position_embeddings": 4096,
     }
 )
+LLAMA_13B = replace(
+    LLAMA_7B, hidden_size=5120, intermediate_size=13824, num_layers=40, num_heads=40, num_kv_heads=40, head_dim=128
+)
 GIB = 1 << 30
 
 
 def _plan(
-    limit_bytes: int, *, device: DeviceKind = DeviceKind.CPU, rank: int = 16, row_tokens: int = 512
+    limit_bytes: int,
+    *,
+    device: DeviceKind = DeviceKind.CPU,
+    rank: int = 16,
+    row_tokens: int = 512,
+    may_offload: bool = True,
 ) -> MemoryPlan:
-    return plan_memory(LLAMA_7B, PlanRequest(limit_bytes, rank, 8, [row_tokens] * 100, device=device))
+    return plan_memory(
+        LLAMA_7B, PlanRequest(limit_bytes, rank, 8, [[row_tokens] * 8] * 12, device=device, may_offload=may_offload)
+    )
 
 
 def test_terms_add_up_to_the_prediction() -> None:
@@ -46,25 +58,27 @@ def test_with_room_the_fastest_plan_is_taken() -> None:
     """Whole batches, nothing run again, and on a CPU the base in bf16."""
     plan = _plan(128 * GIB)
 
-    assert (plan.base_precision, plan.checkpointing, plan.micro_batch_rows) == (BasePrecision.PARITY_BF16, False, 8)
+    assert plan.techniques == Techniques(BasePrecision.PARITY_BF16, micro_batch_rows=8)
 
 
 def test_a_tighter_limit_gives_up_speed_in_order() -> None:
     """First bf16, then kept activations, then whole batches; the effective batch stays."""
     ladder = {
-        (plan.base_precision, plan.checkpointing, plan.micro_batch_rows): plan.accumulation * plan.micro_batch_rows
-        for plan in (_plan(gib * GIB) for gib in range(80, 6, -1))
+        plan.techniques: plan.accumulation * plan.techniques.micro_batch_rows
+        for plan in (_plan(gib * GIB) for gib in range(100, 3, -1))
     }
     rungs = list(ladder)
 
-    assert rungs[0] == (BasePrecision.PARITY_BF16, False, 8)
-    assert rungs.index((BasePrecision.NF4, False, 8)) < rungs.index((BasePrecision.NF4, True, 8)) < len(rungs) - 1
+    assert rungs[0] == Techniques(BasePrecision.PARITY_BF16, 8)
+    whole = [Techniques(BasePrecision.NF4, 8, recompute) for recompute in (Recompute.SELECTIVE, Recompute.FULL)]
+    assert rungs.index(whole[0]) < rungs.index(whole[1]) < len(rungs) - 1
+    assert [rung.offloads for rung in rungs] == sorted(rung.offloads for rung in rungs)
     assert set(ladder.values()) == {8}
 
 
 def test_cuda_never_holds_the_base_in_bf16() -> None:
     """On a device memory is dear and dequantising cheap."""
-    assert _plan(128 * GIB, device=DeviceKind.CUDA).base_precision is BasePrecision.NF4
+    assert _plan(128 * GIB, device=DeviceKind.CUDA).techniques.base is BasePrecision.NF4
 
 
 def test_without_a_plan_the_smallest_limit_is_named() -> None:
@@ -86,13 +100,50 @@ def test_more_to_train_takes_more(change: dict[str, int]) -> None:
 
 def test_shared_beginnings_are_counted_once() -> None:
     """Rows that begin alike keep fewer activations."""
-    apart = plan_memory(LLAMA_7B, PlanRequest(128 * GIB, 16, 8, [512] * 9))
-    alike = plan_memory(LLAMA_7B, PlanRequest(128 * GIB, 16, 8, [512] * 9, shared_tokens=256))
+    apart = plan_memory(LLAMA_7B, PlanRequest(128 * GIB, 16, 8, [[512] * 8]))
+    alike = plan_memory(LLAMA_7B, PlanRequest(128 * GIB, 16, 8, [[512] * 8], shared_tokens=256))
 
-    assert alike.terms["kept_activations"] < 0.6 * apart.terms["kept_activations"]
+    assert alike.terms["checkpoints"] < 0.6 * apart.terms["checkpoints"]
 
 
 def test_a_plan_without_rows_is_a_mistake() -> None:
     """There is nothing to plan for."""
     with pytest.raises(ValueError, match="at least one row"):
         plan_memory(LLAMA_7B, PlanRequest(GIB, 16, 8, []))
+
+
+@pytest.mark.parametrize("device", list(DeviceKind))
+@pytest.mark.parametrize(("shape", "limit_gib"), [(LLAMA_7B, 8), (LLAMA_13B, 12)])
+def test_llama_2_fits_where_it_is_promised_to(shape: ModelShape, limit_gib: int, device: DeviceKind) -> None:
+    """7B in 8 GiB and 13B in 12 GiB, at 2,048 tokens, with nothing offloaded."""
+    request = PlanRequest(limit_gib * GIB, 16, 8, [[2048] * 8], device=device, may_offload=False)
+    plan = plan_memory(shape, request)
+
+    assert plan.predicted_peak_bytes <= limit_gib * GIB
+    assert not plan.techniques.offloads
+
+
+@pytest.mark.parametrize("device", list(DeviceKind))
+def test_13b_in_8_gib_needs_its_layers_streamed(device: DeviceKind) -> None:
+    """Without offload it is refused with the smallest limit that would do; with it, the layers leave the device."""
+    request = PlanRequest(8 * GIB, 16, 8, [[2048] * 8], device=device, may_offload=False)
+    with pytest.raises(DoesNotFit) as refused:
+        plan_memory(LLAMA_13B, request)
+    smallest = int(refused.value.metadata["smallest_limit_bytes"])
+
+    assert 8 * GIB < smallest <= 12 * GIB
+    streamed = plan_memory(LLAMA_13B, replace(request, may_offload=True))
+    assert streamed.predicted_peak_bytes <= 8 * GIB
+    assert streamed.techniques.frozen_home is away_from(device)
+
+
+@pytest.mark.parametrize("device", list(DeviceKind))
+def test_a_ladder_only_ever_takes_less_and_trains_the_same(device: DeviceKind) -> None:
+    """Each rung's peak is below the one before; moments keep their precision, since another would change the numbers."""
+    rungs = _plan(100 * GIB, device=device).rungs
+    peaks = [rung.predicted_peak_bytes for rung in rungs]
+
+    assert peaks == sorted(set(peaks), reverse=True)
+    assert len(peaks) > 6
+    assert {rung.techniques.moments for rung in rungs} == {rungs[0].techniques.moments}
+    assert rungs[-1].techniques.frozen_home is away_from(device)
