@@ -13,6 +13,7 @@ from trainer_svc.memory.layout import (
     BF16,
     FP32,
     INT8_BLOCK,
+    KERNEL_ROOM_BYTES,
     MOMENT_PIECE,
     PackSize,
     count_dense,
@@ -137,5 +138,7 @@ def _count_context(shape: ModelShape, packs: Sequence[PackSize], device: DeviceK
     """Return what no formula gives. On CUDA the context is the baseline's, and kernels are the device's own."""
     if device is DeviceKind.CUDA:
         return SLACK_BYTES
+    # A worker asks for the kernels' whole room when it is set up, however few sizes it will meet.
     num_sizes = min(len({pack.nodes for pack in packs}), MAX_KERNEL_SIZES)
-    return TOKENIZER_BYTES * shape.vocab_size + KERNEL_BYTES * num_sizes + SLACK_BYTES
+    kernels = max(KERNEL_BYTES * num_sizes + SLACK_BYTES, KERNEL_ROOM_BYTES)
+    return TOKENIZER_BYTES * shape.vocab_size + kernels

@@ -22,7 +22,7 @@ MAX_SCORE_ELEMENTS = 1 << 22
 INT8_BLOCK = 256
 MOMENT_PIECE = 1 << 20
 # What the CPU's matrix library may take for the kernels of a few sizes (measured: up to 105 MB), and must find free.
-KERNEL_ROOM_BYTES = 128 << 20
+KERNEL_ROOM_BYTES = 104 << 20
 # Tensors of the stack begin at multiples of 64 bytes: for the some 30 that are alive at once.
 _ALIGNMENT_LOSS_BYTES = 4096
 _CODES_PER_BYTE = 2
