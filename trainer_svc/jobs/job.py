@@ -90,7 +90,8 @@ class JobSettings:
 class JobPlan:
     """How a job keeps its limit, in bytes above the worker's start-up baseline.
 
-    `terms` say what a step is made of, `phases` the peak of each phase.
+    `terms` say what a step is made of, `phases` the peak of each phase. `expected_seconds` are those of training and judging, 0
+    where the device's speed is not known.
     """
 
     limit_bytes: int
@@ -100,6 +101,7 @@ class JobPlan:
     phases: Mapping[str, int]
     accumulation: int
     rungs: tuple[Rung, ...]
+    expected_seconds: float = 0.0
 
     @property
     def techniques(self) -> Techniques:
