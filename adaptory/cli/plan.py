@@ -60,6 +60,9 @@ def plan(  # noqa: PLR0913 - each is an option of the command line
     epochs: Annotated[int, typer.Option(help="Passes over the rows.")] = 1,
     device: Annotated[Device | None, typer.Option(help="Where it would run; left out, this machine's device.")] = None,
     offload: Annotated[bool, typer.Option(help="Whether anything may leave the device.")] = True,
+    simulate: Annotated[
+        bool, typer.Option("--simulate", help="Run the best plan's step on tensors without memory, too.")
+    ] = False,
     plot: Annotated[Path | None, typer.Option(help="Draw the plans against the limit into this PNG file.")] = None,
     cache: Annotated[
         Path | None, typer.Option(help="Where prepared bases live; default: this user's cache folder.")
@@ -82,6 +85,7 @@ def plan(  # noqa: PLR0913 - each is an option of the command line
         "data": str(data.absolute()) if data else "",
         "device": device,
         "may_offload": offload,
+        "simulates": simulate,
         "cache": str(cache.absolute() if cache else default_cache_root()),
         "catalogue": str(catalogue.absolute()) if catalogue else "",
     }

@@ -44,6 +44,11 @@ def print_plans(answer: Mapping[str, Any], plot: Path | None) -> None:
         for place, plan in enumerate(answer["plans"], start=1)
     ]
     print_table("Plans that fit, best first", ("", "peak", "time", "how"), rows)
+    if simulation := answer["simulation"]:
+        say(
+            f"Simulated, the step takes {simulation['simulated_peak_bytes']:,} bytes; the terms are "
+            f"{simulation['ratio_of_terms']:.3f} of what its tensors take."
+        )
     if plot:
         say(f"{plot} shows them against the limit.")
 

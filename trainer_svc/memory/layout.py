@@ -20,7 +20,7 @@ WIDTH_MULTIPLE = 8
 MAX_SCORE_ELEMENTS = 1 << 22
 # Values of 8-bit moments that share a scale (bitsandbytes' own), and values that are updated at once.
 INT8_BLOCK = 256
-MOMENT_PIECE = 1 << 20
+MOMENT_PIECE = 1 << 18
 # What the CPU's matrix library may take for the kernels of a few sizes (measured: up to 105 MB), and must find free.
 KERNEL_ROOM_BYTES = 104 << 20
 # Tensors of the stack begin at multiples of 64 bytes: for the some 30 that are alive at once.
@@ -189,8 +189,8 @@ class _Passing:
             return 0
         groups = self.shape.num_heads // self.shape.num_kv_heads
         of_head = groups * self.pack.width**2
-        # A block is rounded up to whole heads.
-        return BF16 * min(self.shape.num_kv_heads * self.pack.rows * of_head, MAX_SCORE_ELEMENTS + of_head)
+        # A block is of whole heads, so most are smaller: this bound grows with the pack, which finding the largest relies on.
+        return BF16 * min(self.shape.num_kv_heads * self.pack.rows * of_head, max(MAX_SCORE_ELEMENTS, of_head))
 
     def _attend(self) -> int:
         return self._gathered() + BF16 * self.pack.places * self.shape.query_size + self._weigh()

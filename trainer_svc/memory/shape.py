@@ -158,12 +158,7 @@ class ModelShape:
         Raises:
             InvalidRequest: As `from_config`, or there is no such file, or it is not a JSON object.
         """
-        file = folder / "config.json"
-        try:
-            config = parse_object(file.read_bytes())
-        except (OSError, ValueError) as err:
-            raise InvalidRequest.of_field("base.config", f"{file} cannot be read: {err}") from err
-        return cls.from_config(config)
+        return cls.from_config(read_config(folder))
 
     @property
     def query_size(self) -> int:
@@ -220,6 +215,15 @@ class ModelShape:
         for size, outputs in self.groups.values():
             rows += sum(outputs) + size * (1 if self.has_fused_inputs else len(outputs))
         return rank * self.num_layers * rows
+
+
+def read_config(folder: Path) -> dict[str, object]:
+    """Return the parsed `config.json` in `folder`. Raises InvalidRequest when there is none, or it is not a JSON object."""
+    file = folder / "config.json"
+    try:
+        return parse_object(file.read_bytes())
+    except (OSError, ValueError) as err:
+        raise InvalidRequest.of_field("base.config", f"{file} cannot be read: {err}") from err
 
 
 def _find_text_config(config: Mapping[str, object]) -> Mapping[str, object]:

@@ -43,6 +43,17 @@ def cut_workload(request: PlanRequest, micro_batch_rows: int) -> Workload:
     )
 
 
+def find_largest(request: PlanRequest, micro_batch_rows: int) -> Sequence[int]:
+    """Return the lengths of the micro-batch with the most nodes, and of these with the most places."""
+    sequences = micro_batch_rows * request.row_sequences
+    cuts = (
+        batch[begin : begin + sequences]
+        for batch in (*request.batches, request.held_out)
+        for begin in range(0, len(batch), sequences)
+    )
+    return max(cuts, key=lambda lengths: _sizes(measure_lengths(lengths, request.shared_tokens)))
+
+
 def _cut(lengths: Sequence[int], request: PlanRequest, micro_batch_rows: int) -> Iterator[PackSize]:
     sequences = micro_batch_rows * request.row_sequences
     for begin in range(0, len(lengths), sequences):

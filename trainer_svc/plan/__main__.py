@@ -17,6 +17,7 @@ from trainer_svc.memory.planner import rank_plans
 from trainer_svc.memory.speed import DeviceSpeed
 from trainer_svc.plan.answer import write_answer
 from trainer_svc.plan.question import Question, Reading
+from trainer_svc.plan.second_opinion import simulate
 
 _MEASURE_TIMEOUT_S = 120
 
@@ -28,7 +29,9 @@ def main() -> int:
     try:
         reading = Reading.of(question, machine)
         request = reading.make_request(_find_speed(reading, machine))
-        answer = {"event": "done", **write_answer(reading, request, rank_plans(reading.shape, request))}
+        plans = rank_plans(reading.shape, request)
+        simulation = simulate(reading, request, plans[0]) if question.simulates else None
+        answer = {"event": "done", **write_answer(reading, request, plans, simulation)}
     except ServiceError as error:
         _write(
             {

@@ -1,5 +1,6 @@
 """The answer to a question: the plans that fit, best first, as a value that can be written as JSON."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 
 from trainer_svc.jobs.workspace import Rung
@@ -9,8 +10,13 @@ from trainer_svc.memory.techniques import describe
 from trainer_svc.plan.question import Reading
 
 
-def write_answer(reading: Reading, request: PlanRequest, plans: list[MemoryPlan]) -> dict[str, object]:
-    """Return the plans with all that they depend on: sizes in bytes, times in seconds."""
+def write_answer(
+    reading: Reading, request: PlanRequest, plans: list[MemoryPlan], simulation: Mapping[str, object] | None
+) -> dict[str, object]:
+    """Return the plans with all that they depend on: sizes in bytes, times in seconds.
+
+    A simulation of the best plan's step sees no `context`: that of the plan is added to its peak, so that the two compare.
+    """
     question, shape, sizes = reading.question, reading.shape, reading.sizes
     return {
         "base": question.base or question.config,
@@ -30,6 +36,7 @@ def write_answer(reading: Reading, request: PlanRequest, plans: list[MemoryPlan]
             "steps": len(request.batches),
         },
         "speed": asdict(request.effective_speed),
+        "simulation": simulation and _write_simulation(simulation, plans[0]),
         "plans": [_write_plan(plan, request) for plan in plans],
     }
 
@@ -50,6 +57,12 @@ def _write_plan(plan: MemoryPlan, request: PlanRequest) -> dict[str, object]:
         },
         "rungs": [_write_rung(rung) for rung in plan.rungs],
     }
+
+
+def _write_simulation(simulation: Mapping[str, object], plan: MemoryPlan) -> dict[str, object]:
+    tensors, context = int(str(simulation["peak_bytes"])), plan.terms["context"]
+    predicted = plan.predicted_peak_bytes - context
+    return {**simulation, "simulated_peak_bytes": tensors + context, "ratio_of_terms": predicted / tensors}
 
 
 def _write_rung(rung: Rung) -> dict[str, object]:

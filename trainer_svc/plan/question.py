@@ -1,6 +1,6 @@
 """What is asked of a plan: a base by name or by its config, a method, a limit, and rows, real or of one length."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -14,7 +14,7 @@ from trainer_svc.jobs.machine import Machine, require_possible_limit
 from trainer_svc.jobs.row_sizes import RowSizes, measure_rows, require_short_rows
 from trainer_svc.jobs.workspace import TrainingSettings
 from trainer_svc.memory.request import PlanRequest
-from trainer_svc.memory.shape import ModelShape
+from trainer_svc.memory.shape import ModelShape, read_config
 from trainer_svc.memory.speed import DeviceSpeed
 from trainer_svc.memory.techniques import DeviceKind, Method, Objective
 
@@ -27,7 +27,8 @@ class Question:
     """One question, as it comes in. `config` is a folder with config.json, or such a file, in place of a known base.
 
     Without `data` all rows have `max_tokens`; `rows` is how many are trained on, a batch unless told. With `data`, a file of
-    question and answer pairs, rows are measured with the base's own tokenizer. No `device` means this machine's.
+    question and answer pairs, rows are measured with the base's own tokenizer. No `device` means this machine's. With `simulates`
+    the best plan gets a second opinion.
     """
 
     base: str
@@ -43,6 +44,7 @@ class Question:
     data: str = ""
     device: DeviceKind | None = None
     may_offload: bool = True
+    simulates: bool = False
     cache: str = ""
     catalogue: str = ""
 
@@ -52,6 +54,7 @@ class Reading:
     """A question that was checked, with the shape of its base and the sizes of the rows it is about."""
 
     question: Question
+    config: Mapping[str, object]
     shape: ModelShape
     sizes: RowSizes
     device: DeviceKind
@@ -68,10 +71,11 @@ class Reading:
         is_here = question.device in (None, machine.device)
         if is_here:
             require_possible_limit(question.limit_bytes, machine, field="--limit")
-        shape = _find_shape(question)
+        config = _find_config(question)
+        shape = ModelShape.from_config(config)
         _check_length(question, shape)
         sizes = _measure(question)
-        return cls(question, shape, sizes, question.device or machine.device, is_here)
+        return cls(question, config, shape, sizes, question.device or machine.device, is_here)
 
     def make_request(self, speed: DeviceSpeed | None) -> PlanRequest:
         """Return what the planner takes."""
@@ -110,15 +114,15 @@ def _check_numbers(question: Question) -> None:
         raise InvalidRequest.of_field("--rows", f"is {question.rows:,}; it must be 0, for one batch, or more")
 
 
-def _find_shape(question: Question) -> ModelShape:
-    """Return the shape of a prepared base, of the catalogue's, or of the config that is named."""
+def _find_config(question: Question) -> Mapping[str, object]:
+    """Return the config that is named, or that of the catalogue's or a prepared base."""
     if question.config:
         path = Path(question.config)
-        return ModelShape.from_folder(path.parent if path.name == "config.json" else path)
+        return read_config(path.parent if path.name == "config.json" else path)
     entry = Catalogue.load(Path(question.catalogue) if question.catalogue else None).entries.get(question.base)
     if entry is not None and entry.config:
-        return ModelShape.from_config(entry.config)
-    return ModelShape.from_folder(find_base(question.base, Path(question.cache)).parity_dir)
+        return entry.config
+    return read_config(find_base(question.base, Path(question.cache)).parity_dir)
 
 
 def _check_length(question: Question, shape: ModelShape) -> None:

@@ -87,9 +87,9 @@ class PlainKernel:
     def _cut_blocks(self, q: torch.Tensor, *others: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
         """Cut along B; the queries that share keys stand below each other: [b, G * L, D] beside [b, L, D]."""
         groups, length, width = q.shape[1:]
-        num_blocks = -(-q.shape[0] * groups * length * length // self._max_score_elements)
+        block = max(1, self._max_score_elements // (groups * length * length))
         flat = [tensor.view(q.shape[0], -1, width) for tensor in (q, *others)]
-        return zip(*(tensor.chunk(num_blocks) for tensor in flat), strict=True)
+        return zip(*(torch.split(tensor, block) for tensor in flat), strict=True)
 
 
 def choose_kernel(device: torch.device) -> Kernel:

@@ -1,9 +1,8 @@
 """Loads the frozen base model: straight from safetensors into the layout that training reads, with no second copy.
 
-Owns the base's files and layout, and asserts their dtype. How a matrix is held is `weights`'; computing with it is `decoder`'s.
+Owns the layout; files and their dtype are `weight_files`'. How a matrix is held is `weights`'; computing with it is `decoder`'s.
 """
 
-import os
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,11 +11,11 @@ import torch
 from transformers import AutoConfig, PretrainedConfig
 
 from adaptory.core.errors import FailedPrecondition
-from adaptory.core.safetensors_header import TensorEntry, read_header
 from trainer_svc.memory.shape import ModelShape
 from trainer_svc.memory.techniques import BasePrecision
-from trainer_svc.worker.offload import OffloadStore, read_exactly
+from trainer_svc.worker.offload import OffloadStore
 from trainer_svc.worker.scratch import Scratch
+from trainer_svc.worker.weight_files import WeightFiles, WeightSource
 from trainer_svc.worker.weights import (
     DenseWeight,
     FrozenLayer,
@@ -29,8 +28,6 @@ from trainer_svc.worker.weights import (
 
 # One unit in the last place of bf16.
 PARITY_TOLERANCE = 2**-7
-_MAX_HEADER_BYTES = 100 << 20
-_MAX_TENSORS = 1 << 20
 # Rows compared at once, so that comparing takes little.
 _CHECKED_ROWS = 256
 
@@ -74,18 +71,23 @@ def load_base(
         TypeError: A tensor is not bf16: it would train in a precision nobody planned.
         KeyError: A tensor is missing.
     """
-    shape = ModelShape.from_folder(folder)
-    files = WeightFiles(folder, device)
+    files, config = WeightFiles(folder, device), AutoConfig.from_pretrained(folder)
+    return build_base(
+        files, config, ModelShape.from_folder(folder), LayerLoader(files, precision, store, streams=streams)
+    )
+
+
+def build_base(files: WeightSource, config: PretrainedConfig, shape: ModelShape, loader: "LayerLoader") -> FrozenBase:
+    """Return the base whose layers `loader` loads; the rest comes from the files as it is."""
     embedding = files.read("model.embed_tokens.weight")
-    loader = _LayerLoader(files, precision, store, streams=streams)
     return FrozenBase(
-        config=AutoConfig.from_pretrained(folder),
+        config=config,
         shape=shape,
         embedding=embedding,
         layers=tuple(loader.load(index) for index in range(shape.num_layers)),
         norm=files.read("model.norm.weight"),
         head=embedding if shape.has_tied_embeddings else files.read("lm_head.weight"),
-        device=device,
+        device=embedding.device,
     )
 
 
@@ -114,18 +116,20 @@ def check_parity(base: FrozenBase, parity_dir: Path, scratch: Scratch) -> None:
             )
 
 
-class _LayerLoader:
+class LayerLoader:
     """Loads layers one by one, each the same way."""
 
     def __init__(
-        self, files: "WeightFiles", precision: BasePrecision, store: OffloadStore | None, *, streams: bool
+        self, files: WeightSource, precision: BasePrecision, store: OffloadStore | None, *, streams: bool
     ) -> None:
+        """Keep where layers come from and how their linear layers are held, as `load_base` has it."""
         self._files = files
         self._precision = precision
         self._store = store
         self._streams = streams
 
     def load(self, index: int) -> FrozenLayer:
+        """Return one layer. Raises as the source."""
         files, prefix = self._files, f"model.layers.{index}."
         return FrozenLayer(
             linears={
@@ -145,7 +149,7 @@ class _LayerLoader:
         return FrozenLinears(
             weight=self._load_weight(names, place),
             bias=torch.cat(present) if present else None,
-            widths=tuple(self._files.entry(name).shape[0] for name in names),
+            widths=tuple(self._files.shape_of(name)[0] for name in names),
         )
 
     def _load_weight(self, names: list[str], place: int) -> FrozenWeight:
@@ -158,70 +162,3 @@ class _LayerLoader:
         if self._streams:
             return StreamedWeight(files.stacked_shape(names), partial(files.read_into, names))
         return DenseWeight(files.read_stacked(names))
-
-
-class WeightFiles:
-    """The safetensors files of a folder, read straight into tensors: no mapping, no intermediate copy on the CPU.
-
-    They stay open as long as somebody may read them.
-    """
-
-    def __init__(self, folder: Path, device: torch.device) -> None:
-        """Read the headers of all files of the folder. Raises FileNotFoundError when there is none."""
-        self._device = device
-        self._descriptors: list[int] = []
-        self._entries: dict[str, tuple[int, TensorEntry]] = {}
-        paths = sorted(folder.glob("*.safetensors"))
-        if not paths:
-            message = f"no safetensors file in {folder}"
-            raise FileNotFoundError(message)
-        for path in paths:
-            descriptor = os.open(path, os.O_RDONLY)
-            self._descriptors.append(descriptor)
-            header = read_header(descriptor, max_header_bytes=_MAX_HEADER_BYTES, max_tensors=_MAX_TENSORS)
-            self._entries |= {name: (descriptor, entry) for name, entry in header.items()}
-
-    def __del__(self) -> None:
-        """Close the files."""
-        for descriptor in self._descriptors:
-            os.close(descriptor)
-
-    def entry(self, name: str) -> TensorEntry:
-        """Return where a tensor lies. Raises KeyError when it is missing, TypeError when it is not bf16."""
-        if name not in self._entries:
-            message = f"the base has no tensor {name}"
-            raise KeyError(message)
-        entry = self._entries[name][1]
-        if entry.dtype != "BF16":
-            message = f"{name} is {entry.dtype}; a prepared base is BF16 throughout"
-            raise TypeError(message)
-        return entry
-
-    def read(self, name: str) -> torch.Tensor:
-        """Return a tensor. Raises as `entry`."""
-        return self.read_stacked([name])
-
-    def read_if_there(self, name: str) -> torch.Tensor | None:
-        """Return a tensor, or None where this architecture has none of that name."""
-        return self.read(name) if name in self._entries else None
-
-    def read_stacked(self, names: list[str]) -> torch.Tensor:
-        """Return tensors that differ in their first size alone, one below the other. Raises as `entry`."""
-        stacked = torch.empty(self.stacked_shape(names), dtype=torch.bfloat16, device=self._device)
-        return self.read_into(names, stacked)
-
-    def stacked_shape(self, names: list[str]) -> tuple[int, ...]:
-        """Return the shape of tensors stacked one below the other. Raises as `entry`."""
-        shapes = [self.entry(name).shape for name in names]
-        return (sum(shape[0] for shape in shapes), *shapes[0][1:])
-
-    def read_into(self, names: list[str], out: torch.Tensor) -> torch.Tensor:
-        """Read tensors into `out`, one below the other, and return it. Raises as `entry`."""
-        host = out if out.device.type == "cpu" else torch.empty_like(out, device="cpu")
-        target = host.view(-1).view(torch.uint8).numpy().data
-        for name in names:
-            entry = self.entry(name)
-            size = entry.end - entry.begin
-            read_exactly(self._entries[name][0], target[:size], entry.begin)
-            target = target[size:]
-        return out if host is out else out.copy_(host)

@@ -7,6 +7,7 @@ as they were.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Protocol
 
 import bitsandbytes.functional as quantiser
@@ -135,7 +136,7 @@ class Int8Moments:
         self._codes = codes
         num_blocks = -(-size // INT8_BLOCK)
         self._scales = [torch.zeros(num_blocks, device=device) for _ in range(2)]
-        self._maps = [quantiser.create_dynamic_map(signed=signed).to(device) for signed in (True, False)]
+        self._maps = [make_map(signed=signed).to(device) for signed in (True, False)]
 
     def offload(self, open_store: Callable[[int], OffloadStore | None]) -> None:
         """Move the codes off the device; their scales, a 64th of them, stay."""
@@ -165,6 +166,13 @@ class Int8Moments:
                 self._scales[1][blocks],
                 weight_decay=update.weight_decay,
             )
+
+
+@cache
+def make_map(*, signed: bool) -> torch.Tensor:
+    """Return the 256 values that 8-bit codes stand for, on the CPU; always the same, and made only once, value by value."""
+    table: torch.Tensor = quantiser.create_dynamic_map(signed=signed)
+    return table
 
 
 def make_moments(

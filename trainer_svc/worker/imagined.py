@@ -1,0 +1,104 @@
+"""What a simulated step reads and writes: weights, rows and stores that have sizes and no values."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from transformers import AutoConfig
+
+from adaptory.core.prompting import RenderedRow
+from trainer_svc.memory.shape import ModelShape
+from trainer_svc.memory.techniques import BasePrecision, Home, Techniques
+from trainer_svc.worker.base import FrozenBase, LayerLoader, build_base
+from trainer_svc.worker.offload import OffloadStore
+
+_TOKEN, _OTHER_TOKENS = 1, 2
+
+
+def imagine_base(config: Mapping[str, object], techniques: Techniques, device: torch.device) -> FrozenBase:
+    """Return the base of a parsed config.json, held as the techniques say. Raises InvalidRequest when the worker has no such base."""
+    shape = ModelShape.from_config(config)
+    files, is_nf4 = _ImaginedFiles(shape, device), techniques.base is BasePrecision.NF4
+    store = open_nowhere(techniques.frozen_home)
+    loader = LayerLoader(files, techniques.base, store if is_nf4 else None, streams=store is not None and not is_nf4)
+    values = {key: value for key, value in config.items() if key != "model_type"}
+    return build_base(files, AutoConfig.for_model(shape.model_type, **values), shape, loader)
+
+
+def imagine_rows(lengths: Sequence[int], shared_tokens: int) -> list[RenderedRow]:
+    """Return rows of these many inputs, all learned, of which the first tokens are the same."""
+    rows = []
+    for place, length in enumerate(lengths):
+        shared = min(shared_tokens, length)
+        own = [_OTHER_TOKENS + place] * (length + 1 - shared)
+        ids = (*[_TOKEN] * shared, *own)
+        rows.append(RenderedRow(ids, tuple([False] * shared + [True] * len(own))))
+    return rows
+
+
+def open_nowhere(home: Home) -> OffloadStore | None:
+    """Return a store that keeps nothing, None for the device itself."""
+    return None if home is Home.DEVICE else _Nowhere()
+
+
+class _Nowhere:
+    """A store for tensors that have no values."""
+
+    def put(self, place: int, tensor: torch.Tensor) -> None:
+        """Keep nothing."""
+
+    def get(self, place: int, out: torch.Tensor) -> torch.Tensor:  # noqa: ARG002 - one place is as empty as another
+        """Return what was given."""
+        return out
+
+
+class _ImaginedFiles:
+    """The tensors of a shape (a `WeightSource`)."""
+
+    def __init__(self, shape: ModelShape, device: torch.device) -> None:
+        self._device = device
+        hidden, inner = shape.hidden_size, shape.intermediate_size
+        sizes: dict[str, tuple[int, ...]] = {
+            "self_attn.q_proj": (shape.query_size, hidden),
+            "self_attn.k_proj": (shape.kv_size, hidden),
+            "self_attn.v_proj": (shape.kv_size, hidden),
+            "self_attn.o_proj": (hidden, shape.query_size),
+            "mlp.gate_proj": (inner, hidden),
+            "mlp.up_proj": (inner, hidden),
+            "mlp.down_proj": (hidden, inner),
+            "input_layernorm": (hidden,),
+            "post_attention_layernorm": (hidden,),
+        }
+        if shape.has_head_norms:
+            sizes |= {"self_attn.q_norm": (shape.head_dim,), "self_attn.k_norm": (shape.head_dim,)}
+        self._sizes = {
+            f"model.layers.{layer}.{module}.weight": size
+            for layer in range(shape.num_layers)
+            for module, size in sizes.items()
+        }
+        self._sizes |= {
+            f"model.layers.{layer}.{module}.bias": sizes[module][:1]
+            for layer in range(shape.num_layers)
+            for module in ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
+            if shape.has_qkv_bias
+        }
+        table = (shape.vocab_size, hidden)
+        self._sizes |= {"model.embed_tokens.weight": table, "lm_head.weight": table, "model.norm.weight": (hidden,)}
+
+    def shape_of(self, name: str) -> tuple[int, ...]:
+        return self._sizes[name]
+
+    def stacked_shape(self, names: list[str]) -> tuple[int, ...]:
+        sizes = [self._sizes[name] for name in names]
+        return (sum(size[0] for size in sizes), *sizes[0][1:])
+
+    def read(self, name: str) -> torch.Tensor:
+        return self.read_stacked([name])
+
+    def read_if_there(self, name: str) -> torch.Tensor | None:
+        return self.read(name) if name in self._sizes else None
+
+    def read_stacked(self, names: list[str]) -> torch.Tensor:
+        return torch.empty(self.stacked_shape(names), dtype=torch.bfloat16, device=self._device)
+
+    def read_into(self, names: list[str], out: torch.Tensor) -> torch.Tensor:  # noqa: ARG002 - no values
+        return out
