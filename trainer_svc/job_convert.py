@@ -5,7 +5,7 @@ from google.rpc import status_pb2
 from adaptory.trainer.v1 import training_job_pb2
 from trainer_svc.jobs.job import JobDraft, JobEvent, JobPlan, JobSettings, JobState, TrainingJob
 from trainer_svc.jobs.workspace import Progress
-from trainer_svc.memory.techniques import Recompute
+from trainer_svc.memory.techniques import Home, Recompute, Techniques, describe
 from trainer_svc.registry_convert import write_time
 
 
@@ -42,15 +42,22 @@ def write_draft(draft: JobDraft) -> training_job_pb2.TrainingJob:
 
 def write_plan(plan: JobPlan) -> training_job_pb2.MemoryPlan:
     """Return a plan as a message."""
+    techniques = plan.techniques
     return training_job_pb2.MemoryPlan(
         predicted_peak_bytes=plan.predicted_peak_bytes,
         limit_bytes=plan.limit_bytes,
         terms=plan.terms,
-        base_precision=plan.techniques.base,
-        checkpointing=plan.techniques.recompute is not Recompute.NONE,
-        micro_batch_rows=plan.techniques.micro_batch_rows,
+        phases=plan.phases,
+        base_precision=techniques.base,
+        checkpointing=techniques.recompute is not Recompute.NONE,
+        recompute=techniques.recompute,
+        moments=techniques.moments,
+        offloaded=_name_offloaded(techniques),
+        loss_block_tokens=techniques.loss_block_tokens,
+        micro_batch_rows=techniques.micro_batch_rows,
         accumulation=plan.accumulation,
         smallest_limit_bytes=plan.smallest_limit_bytes,
+        summary=describe(techniques),
     )
 
 
@@ -83,6 +90,15 @@ def _write_settings(settings: JobSettings) -> training_job_pb2.TrainingSettings:
         max_steps=training.max_steps,
         held_out_share=settings.held_out_share,
     )
+
+
+def _name_offloaded(techniques: Techniques) -> list[str]:
+    homes = {
+        "moments": techniques.moments_home,
+        "activations": techniques.activations_home,
+        "frozen weights": techniques.frozen_home,
+    }
+    return [name for name, home in homes.items() if home is not Home.DEVICE]
 
 
 def _write_state(state: JobState) -> str:

@@ -17,6 +17,12 @@ from tests.adapters import write_adapter
 from trainer_svc.jobs.workspace import ExitCode, Phase, Progress, WorkerResult, WorkerSpec, Workspace
 
 PEAK_BYTES = 123_456_789
+PHASE_PEAK_BYTES = {
+    "load": PEAK_BYTES // 3,
+    "step": PEAK_BYTES,
+    "evaluate": PEAK_BYTES // 2,
+    "save": PEAK_BYTES // 4,
+}
 
 
 def main() -> int:
@@ -51,7 +57,8 @@ def succeed(workspace: Workspace, spec: WorkerSpec, adapter_loss: float = 0.5, w
             train_seconds=0.2,
             tokens_per_second=400.0,
             peak_bytes=PEAK_BYTES,
-            phase_peak_bytes={Phase.STEP: PEAK_BYTES},
+            phase_peak_bytes=PHASE_PEAK_BYTES,
+            techniques=spec.memory.techniques,
             versions={"fake": "1"},
             device="cpu",
         )

@@ -8,7 +8,7 @@ from google.rpc import error_details_pb2
 from adaptory.registry.v1 import registry_service_pb2, version_pb2
 from adaptory.trainer.v1 import trainer_service_pb2, training_job_pb2
 from tests.fakes.trainer import LIMIT_BYTES, Trainer, detail_of
-from tests.fakes.worker import PEAK_BYTES
+from tests.fakes.worker import PEAK_BYTES, PHASE_PEAK_BYTES
 
 Job = training_job_pb2.TrainingJob
 
@@ -38,6 +38,22 @@ async def test_a_job_makes_a_ready_version(trainer: Trainer) -> None:
     assert version.state == version_pb2.Version.STATE_READY
     assert all((version.lineage.dataset_digest, version.lineage.parity_digest, version.lineage.template_digest))
     assert (version.lineage.measured_peak_bytes, version.lineage.memory_limit_bytes) == (PEAK_BYTES, LIMIT_BYTES)
+
+
+async def test_a_version_keeps_the_planned_and_the_measured_peak_of_every_phase(trainer: Trainer) -> None:
+    """What was predicted stands beside what was measured, phase by phase, with the techniques the job ended on."""
+    await trainer.add_tenant("aurora")
+    job = await trainer.submit("aurora")
+    request = registry_service_pb2.GetVersionRequest(name=(await trainer.ended(job.name)).version)
+    lineage = (await trainer.registry.GetVersion(request, metadata=trainer.admin)).lineage
+
+    assert lineage.phase_peak_bytes == PHASE_PEAK_BYTES
+    assert lineage.predicted_phase_bytes == job.plan.phases
+    assert (max(job.plan.phases.values()), set(job.plan.phases)) == (
+        job.plan.predicted_peak_bytes,
+        set(PHASE_PEAK_BYTES),
+    )
+    assert (lineage.num_climbs, lineage.final_techniques) == (0, job.plan.summary)
 
 
 async def test_every_row_is_trained_on_or_held_out(trainer: Trainer) -> None:
