@@ -61,12 +61,15 @@ def write_plan(plan: JobPlan) -> training_job_pb2.MemoryPlan:
     )
 
 
-def write_event(event: JobEvent) -> training_job_pb2.TrainingEvent:
-    """Return an event as a message."""
+def write_event(event: JobEvent, plan: JobPlan) -> training_job_pb2.TrainingEvent:
+    """Return an event of a job with this plan as a message."""
     sequence, time = event.sequence, write_time(event.time)
     match event.body:
         case JobState() as state:
             return training_job_pb2.TrainingEvent(sequence=sequence, time=time, state=_write_state(state))
+        case Progress(climbed_to=Techniques() as techniques) as progress:
+            climb = _write_climb(progress, techniques, plan)
+            return training_job_pb2.TrainingEvent(sequence=sequence, time=time, climb=climb)
         case Progress(message=message) if message:
             return training_job_pb2.TrainingEvent(sequence=sequence, time=time, message=message)
         case Progress() as progress:
@@ -116,4 +119,17 @@ def _write_progress(progress: Progress) -> training_job_pb2.TrainingProgress:
         step_seconds=progress.step_seconds or 0.0,
         eta_seconds=progress.eta_s or 0.0,
         peak_bytes=progress.peak_bytes or 0,
+    )
+
+
+def _write_climb(progress: Progress, techniques: Techniques, plan: JobPlan) -> training_job_pb2.MemoryClimb:
+    predicted = {rung.techniques: rung.predicted_peak_bytes for rung in plan.rungs}
+    return training_job_pb2.MemoryClimb(
+        phase=progress.phase,
+        step=progress.step,
+        peak_bytes=progress.peak_bytes or 0,
+        summary=describe(techniques),
+        micro_batch_rows=techniques.micro_batch_rows,
+        predicted_peak_bytes=predicted.get(techniques, 0),
+        message=progress.message,
     )

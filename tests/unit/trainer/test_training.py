@@ -123,6 +123,22 @@ async def test_a_job_whose_worker_is_killed_is_tried_once_more(tmp_path: Path) -
     assert "signal 9" in messages[0]
 
 
+async def test_a_climb_is_an_event_with_its_numbers(tmp_path: Path) -> None:
+    """A watcher learns where memory ran out and by which techniques the job goes on, which its version keeps too."""
+    async with Trainer(tmp_path, behaviour="climb_once") as trainer:
+        job = await run(trainer)
+        events = [event async for event in trainer.watch(job.name)]
+        request = registry_service_pb2.GetVersionRequest(name=job.version)
+        lineage = (await trainer.registry.GetVersion(request, metadata=trainer.admin)).lineage
+    climbs = [event.climb for event in events if event.WhichOneof("event") == "climb"]
+
+    assert [(climb.phase, climb.step, climb.peak_bytes) for climb in climbs] == [("step", 0, PEAK_BYTES)]
+    assert 0 < climbs[0].micro_batch_rows < job.plan.micro_batch_rows
+    assert 0 < climbs[0].predicted_peak_bytes < job.plan.predicted_peak_bytes
+    assert climbs[0].summary in climbs[0].message
+    assert (lineage.num_climbs, lineage.final_techniques) == (1, climbs[0].summary)
+
+
 async def test_a_hung_worker_is_killed(tmp_path: Path) -> None:
     """A worker without a sign of life does not block the queue."""
     async with Trainer(tmp_path, behaviour="hang", heartbeat_timeout_seconds=0.3) as trainer:
