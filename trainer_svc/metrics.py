@@ -74,8 +74,8 @@ class AttemptMetrics:
         """Count a job that is final, and forget the worker."""
         self._ages_s.pop(job.name.job, None)
         tenant = self._tenants.name(job.name.tenant)
-        if job.measured_peak_bytes:
-            self._measured.labels(tenant).set(job.measured_peak_bytes)
+        if job.measured.peak_bytes:
+            self._measured.labels(tenant).set(job.measured.peak_bytes)
         if job.state.is_final:
             self._ended.labels(tenant, job.state.lower()).inc()
 

@@ -5,7 +5,7 @@ Pure: no clock, no database. `store.py` keeps jobs and applies `advance` inside 
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from adaptory.core.names import BotName, DatasetName, TrainingJobName, VersionName
@@ -119,6 +119,18 @@ class JobDraft:
 
 
 @dataclass(frozen=True, slots=True)
+class MeasuredMemory:
+    """What the last attempt that left a result took, in bytes above the worker's baseline; `phase_bytes` are the peaks of its phases.
+
+    `num_climbs` counts how often memory ran out and the attempt went on with the next rung.
+    """
+
+    peak_bytes: int = 0
+    phase_bytes: Mapping[str, int] = field(default_factory=dict)
+    num_climbs: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class TrainingJob:
     """One job as it is now. `error` is a serialised google.rpc.Status, empty unless FAILED; `seq` orders jobs by age.
 
@@ -133,7 +145,7 @@ class TrainingJob:
     progress: Progress | None
     version: VersionName | None
     error: bytes
-    measured_peak_bytes: int
+    measured: MeasuredMemory
     create_time: datetime
     start_time: datetime | None
     end_time: datetime | None

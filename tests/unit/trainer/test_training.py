@@ -104,13 +104,28 @@ async def test_a_failed_worker_fails_its_job_with_a_reason(tmp_path: Path, behav
 
 
 async def test_out_of_memory_tells_the_numbers(tmp_path: Path) -> None:
-    """The error has the peak, the limit, and the smallest limit that was predicted to do."""
+    """The error has phase, both peaks, limit, climbs, and the plan that takes least with the limit predicted to do for it."""
     async with Trainer(tmp_path, behaviour="run_out_of_memory") as trainer:
         job = await run(trainer)
     numbers = detail_of(job.error, error_details_pb2.ErrorInfo).metadata
 
+    assert (numbers["phase"], numbers["num_climbs"]) == ("step", "1")
     assert (int(numbers["peak_bytes"]), int(numbers["limit_bytes"])) == (PEAK_BYTES, LIMIT_BYTES)
+    assert int(numbers["predicted_peak_bytes"]) == job.plan.predicted_peak_bytes
     assert int(numbers["smallest_limit_bytes"]) == job.plan.smallest_limit_bytes
+    assert "micro-batches of 1 rows" in numbers["nearest_plan"]
+    assert all(
+        numbers[name] in job.error.message for name in ("phase", "peak_bytes", "predicted_peak_bytes", "nearest_plan")
+    )
+
+
+async def test_a_failed_job_keeps_what_it_measured(tmp_path: Path) -> None:
+    """The phases it came to and its climbs are there to look at, though it has no version."""
+    async with Trainer(tmp_path, behaviour="run_out_of_memory") as trainer:
+        job = await run(trainer)
+
+    assert (job.state, job.measured_peak_bytes, job.num_climbs) == (Job.STATE_FAILED, PEAK_BYTES, 1)
+    assert job.measured_phase_bytes == {phase: PHASE_PEAK_BYTES[phase] for phase in ("load", "step")}
 
 
 async def test_a_job_whose_worker_is_killed_is_tried_once_more(tmp_path: Path) -> None:
