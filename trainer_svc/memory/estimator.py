@@ -51,7 +51,13 @@ class Estimate:
 
 
 def estimate(
-    shape: ModelShape, techniques: Techniques, packs: Sequence[PackSize], *, rank: int, device: DeviceKind
+    shape: ModelShape,
+    techniques: Techniques,
+    packs: Sequence[PackSize],
+    *,
+    rank: int,
+    device: DeviceKind,
+    residual_bytes: int = 0,
 ) -> Estimate:
     """Return what a job takes whose largest micro-batches are `packs`.
 
@@ -62,6 +68,7 @@ def estimate(
     layer = max(_layer(shape, techniques, pack, rank, device) for pack in packs)
     loss = max(max(_scratch(shape, techniques, pack, rank, device)[1] for pack in packs) - layer, 0)
     record, shared = _count_tape(shape, techniques, packs, rank)
+    context = _count_context(shape, packs, device)
     terms = {
         "frozen_weights": count_frozen(shape, techniques),
         "adapter": (FP32 + BF16) * num_adapter,
@@ -72,7 +79,7 @@ def estimate(
         "backward_transients": without,
         "dequantised_weight": layer - without,
         "loss": loss,
-        "context": _count_context(shape, packs, device),
+        "context": max(context + residual_bytes, context // 2),
     }
     step = sum(terms.values())
     held = sum(terms[name] for name in ("frozen_weights", "adapter", "gradients", "optimizer", "context"))

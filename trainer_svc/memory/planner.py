@@ -39,6 +39,7 @@ class PlanRequest:
     shared_tokens: int = 0
     device: DeviceKind = DeviceKind.CPU
     may_offload: bool = True
+    residual_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +167,14 @@ class _Cutter:
         if rows not in self._packs:
             self._packs[rows] = _find_extremes(_cut(self._request, rows))
         request = self._request
-        return estimate(self._shape, techniques, self._packs[rows], rank=request.rank, device=request.device)
+        return estimate(
+            self._shape,
+            techniques,
+            self._packs[rows],
+            rank=request.rank,
+            device=request.device,
+            residual_bytes=request.residual_bytes,
+        )
 
 
 def _cut(request: PlanRequest, micro_batch_rows: int) -> Iterator[PackSize]:
