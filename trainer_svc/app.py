@@ -28,6 +28,7 @@ from trainer_svc.jobs.job import TrainingJob
 from trainer_svc.jobs.machine import find_device, measure_free_bytes
 from trainer_svc.jobs.planning import JobPlanner
 from trainer_svc.jobs.publish import Publisher
+from trainer_svc.jobs.residuals import ResidualStore
 from trainer_svc.jobs.rows import RowReader
 from trainer_svc.jobs.runner import Runner
 from trainer_svc.jobs.store import JobStore
@@ -139,7 +140,8 @@ class TrainerApp:
         return Runner(self._store, commits, run_attempt, max_concurrent_jobs=settings.max_concurrent_jobs)
 
     def _build_server(self) -> Server:
-        planner = JobPlanner(self._inputs, self._rows, find_device(), measure_free_bytes)
+        residuals = ResidualStore(self._database)
+        planner = JobPlanner(self._inputs, self._rows, residuals, find_device(), measure_free_bytes)
         training = TrainerServicer(
             planner, self._store, JobEvents(self._database), max_rank=self._settings.max_adapter_rank
         )

@@ -18,12 +18,9 @@ from trainer_svc.jobs.workspace import ExitCode, Phase, Progress, WorkerResult, 
 from trainer_svc.memory.techniques import describe
 
 PEAK_BYTES = 123_456_789
-PHASE_PEAK_BYTES = {
-    "load": PEAK_BYTES // 3,
-    "step": PEAK_BYTES,
-    "evaluate": PEAK_BYTES // 2,
-    "save": PEAK_BYTES // 4,
-}
+SMALL_PEAK_BYTES = 100_000_000
+PHASES = {Phase.LOAD: 3, Phase.STEP: 1, Phase.EVALUATE: 2, Phase.SAVE: 4}
+PHASE_PEAK_BYTES = {str(phase): PEAK_BYTES // share for phase, share in PHASES.items()}
 
 
 def main() -> int:
@@ -37,7 +34,13 @@ def main() -> int:
 
 
 def succeed(
-    workspace: Workspace, spec: WorkerSpec, *, adapter_loss: float = 0.5, weight_scale: float = 0.02, place: int = 0
+    workspace: Workspace,
+    spec: WorkerSpec,
+    *,
+    adapter_loss: float = 0.5,
+    weight_scale: float = 0.02,
+    place: int = 0,
+    peak_bytes: int = PEAK_BYTES,
 ) -> int:
     """Do everything right, on the rung at `place`; the adapter is seeded like a real one, so the same job gives the same bytes."""
     for step in (1, 2):
@@ -59,8 +62,8 @@ def succeed(
             num_held_out_rows=len(Path(spec.held_out_rows).read_text().splitlines()),
             train_seconds=0.2,
             tokens_per_second=400.0,
-            peak_bytes=PEAK_BYTES,
-            phase_peak_bytes=PHASE_PEAK_BYTES,
+            peak_bytes=peak_bytes,
+            phase_peak_bytes={phase: peak_bytes // share for phase, share in PHASES.items()},
             techniques=spec.memory.rungs[place].techniques,
             num_climbs=place,
             versions={"fake": "1"},
@@ -78,6 +81,16 @@ def learn_nothing(workspace: Workspace, spec: WorkerSpec) -> int:
 def overshoot(workspace: Workspace, spec: WorkerSpec) -> int:
     """Leave an adapter with weights no engine can hold."""
     return succeed(workspace, spec, weight_scale=1000.0)
+
+
+def take_little(workspace: Workspace, spec: WorkerSpec) -> int:
+    """Take less than is predicted."""
+    return succeed(workspace, spec, peak_bytes=SMALL_PEAK_BYTES)
+
+
+def take_nothing(workspace: Workspace, spec: WorkerSpec) -> int:
+    """Take far less than can be."""
+    return succeed(workspace, spec, peak_bytes=1)
 
 
 def climb_once(workspace: Workspace, spec: WorkerSpec) -> int:
@@ -168,6 +181,8 @@ _BEHAVIOURS = {
         learn_nothing,
         overshoot,
         climb_once,
+        take_little,
+        take_nothing,
         swap_adapter,
         run_out_of_memory,
         refuse_data,

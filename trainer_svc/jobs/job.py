@@ -10,7 +10,7 @@ from datetime import datetime
 
 from adaptory.core.names import BotName, DatasetName, TrainingJobName, VersionName
 from trainer_svc.jobs.workspace import Progress, Rung, TrainingSettings
-from trainer_svc.memory.techniques import Techniques
+from trainer_svc.memory.techniques import DeviceKind, Techniques
 
 
 class JobState(enum.StrEnum):
@@ -90,7 +90,8 @@ class JobSettings:
 class JobPlan:
     """How a job keeps its limit, in bytes above the worker's start-up baseline.
 
-    `terms` say what a step is made of, `phases` the peak of each phase.
+    `terms` say what a step is made of, `phases` the peak of each phase. `device` is what it was planned for, and `residual_bytes`
+    what of its `context` was learned from earlier jobs; plans of earlier releases say neither.
     """
 
     limit_bytes: int
@@ -100,6 +101,8 @@ class JobPlan:
     phases: Mapping[str, int]
     accumulation: int
     rungs: tuple[Rung, ...]
+    device: DeviceKind | None = None
+    residual_bytes: int = 0
 
     @property
     def techniques(self) -> Techniques:

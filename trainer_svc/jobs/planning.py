@@ -11,6 +11,7 @@ from adaptory.core.prompting import Renderer
 from trainer_svc.bots.faq import Row
 from trainer_svc.jobs.inputs import InputFinder, JobInputs
 from trainer_svc.jobs.job import JobDraft, JobPlan, JobSettings
+from trainer_svc.jobs.residuals import ResidualStore
 from trainer_svc.jobs.rows import RowReader
 from trainer_svc.jobs.workspace import TrainingSettings
 from trainer_svc.memory.batches import order_places
@@ -55,12 +56,14 @@ class JobPlanner:
         self,
         inputs: InputFinder,
         rows: RowReader,
+        residuals: ResidualStore,
         device: DeviceKind,
         measure_free_bytes: Callable[[DeviceKind], int],
     ) -> None:
-        """Take where inputs and rows come from, the device workers use, and what says how much of its memory is free."""
+        """Take where inputs, rows and learned residuals come from, the device workers use, and what says how much of it is free."""
         self._inputs = inputs
         self._rows = rows
+        self._residuals = residuals
         self._device = device
         self._measure_free_bytes = measure_free_bytes
 
@@ -71,10 +74,11 @@ class JobPlanner:
         limit that would do.
         """
         inputs = await self._inputs.find(order.bot, order.dataset)
-        plan = await asyncio.to_thread(self._plan, inputs, order)
+        residual_bytes = await self._residuals.expect(self._device, inputs.base.name)
+        plan = await asyncio.to_thread(self._plan, inputs, order, residual_bytes)
         return JobDraft(order.bot, order.dataset, order.settings, order.memory_limit_bytes, plan)
 
-    def _plan(self, inputs: JobInputs, order: JobOrder) -> JobPlan:
+    def _plan(self, inputs: JobInputs, order: JobOrder, residual_bytes: int) -> JobPlan:
         training, base = order.settings.training, inputs.base
         _check_row_limit(base, training.max_row_tokens)
         sizes = measure_rows(base, self._rows.read(inputs.rows_for(order.settings)))
@@ -87,6 +91,7 @@ class JobPlanner:
             batches=sizes.cut_batches(training),
             shared_tokens=sizes.shared_tokens,
             device=self._device,
+            residual_bytes=residual_bytes,
         )
         plan = plan_memory(ModelShape.from_folder(base.parity_dir), request)
         return JobPlan(
@@ -97,6 +102,9 @@ class JobPlanner:
             phases=plan.phases,
             accumulation=plan.accumulation,
             rungs=plan.rungs,
+            device=self._device,
+            # An estimate gives up half of its context at most: then as much was taken off as is left.
+            residual_bytes=max(residual_bytes, -plan.terms["context"]),
         )
 
 

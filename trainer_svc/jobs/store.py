@@ -16,6 +16,7 @@ from trainer_svc.clock import Clock
 from trainer_svc.jobs.events import append_event
 from trainer_svc.jobs.job import JobDraft, JobState, JobStep, MeasuredMemory, TrainingJob, advance
 from trainer_svc.jobs.records import draft_columns, measured_columns, to_job
+from trainer_svc.jobs.residuals import record_residual
 from trainer_svc.jobs.workspace import Progress
 from trainer_svc.registry import tables
 from trainer_svc.registry.database import Database
@@ -144,6 +145,7 @@ class JobStore:
                 return self._take_step(transaction, job, JobStep.PUBLISH)
             made = register_version(transaction, version, now=self._clock())
             append_event(transaction, job.name, _tell_of_version(made), now=self._clock())
+            record_residual(transaction, job, version.lineage, now=self._clock())
             return self._take_step(transaction, job, JobStep.PUBLISH, {"version": made.name.number})
 
         return await self._database.write(publish_version)
