@@ -3,14 +3,14 @@
 import asyncio
 import os
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from functools import partial
 from importlib.metadata import version
 
 from adaptory.core.adapter_check import AdapterLimits
 from adaptory.core.auth import FixedKeyring, Role, digest_key, load_or_make_key
-from adaptory.core.base_model import PreparedBase, default_cache_root, find_base
+from adaptory.core.base_model import default_cache_root, find_base
 from adaptory.core.errors import InvalidRequest
 from adaptory.core.rpc import Interceptor
 from adaptory.core.server import Server, Service
@@ -25,7 +25,8 @@ from trainer_svc.jobs.attempt import Attempt, AttemptTools, Patience
 from trainer_svc.jobs.events import JobEvents
 from trainer_svc.jobs.inputs import InputFinder
 from trainer_svc.jobs.job import TrainingJob
-from trainer_svc.jobs.machine import find_device, measure_free_bytes
+from trainer_svc.jobs.machine import LocalMachine
+from trainer_svc.jobs.measurement import measure_speed_once
 from trainer_svc.jobs.planning import JobPlanner
 from trainer_svc.jobs.publish import Publisher
 from trainer_svc.jobs.residuals import ResidualStore
@@ -71,7 +72,9 @@ class TrainerApp:
         self._settings = settings
         self._database = database
         self._telemetry = Telemetry(service="trainer", version=version("adaptory"))
-        self._find_base = _make_base_finder(settings)
+        cache_root = settings.cache_dir or default_cache_root()
+        self._find_base = partial(find_base, cache_root=cache_root)
+        self._machine = LocalMachine(cache_root)
         faq = FaqLimits(max_line_bytes=settings.max_line_bytes, max_entries=settings.max_entries)
         self._artifacts = LocalArtifacts(settings.state_dir / "artifacts")
         self._rows = RowReader(self._artifacts, faq)
@@ -107,11 +110,17 @@ class TrainerApp:
     @asynccontextmanager
     async def _running_jobs(self) -> AsyncGenerator[None, None]:
         async with asyncio.TaskGroup() as tasks:
-            running = tasks.create_task(self._runner.run())
+            running = tasks.create_task(self._run_jobs())
             try:
                 yield
             finally:
                 running.cancel()
+
+    async def _run_jobs(self) -> None:
+        # Before the first job, which would slow the measurement and be slowed by it.
+        environment = select_worker_environment(os.environ)
+        await measure_speed_once(self._machine, self._settings.speed_command, environment)
+        await self._runner.run()
 
     async def _recover(self) -> None:
         await asyncio.to_thread(self._artifacts.remove_leftovers)
@@ -140,8 +149,7 @@ class TrainerApp:
         return Runner(self._store, commits, run_attempt, max_concurrent_jobs=settings.max_concurrent_jobs)
 
     def _build_server(self) -> Server:
-        residuals = ResidualStore(self._database)
-        planner = JobPlanner(self._inputs, self._rows, residuals, find_device(), measure_free_bytes)
+        planner = JobPlanner(self._inputs, self._rows, ResidualStore(self._database), self._machine)
         training = TrainerServicer(
             planner, self._store, JobEvents(self._database), max_rank=self._settings.max_adapter_rank
         )
@@ -184,8 +192,3 @@ class TrainerApp:
         except OSError as error:
             sentence = f"{self._settings.metrics_address} cannot be bound: {error.strerror}. Choose another port"
             raise InvalidRequest.of_field("metrics_address", sentence) from error
-
-
-def _make_base_finder(settings: TrainerSettings) -> Callable[[str], PreparedBase]:
-    cache_root = settings.cache_dir or default_cache_root()
-    return partial(find_base, cache_root=cache_root)

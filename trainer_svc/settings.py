@@ -66,6 +66,8 @@ class TrainerSettings(ServiceSettings):
     """Higher ranks are refused. Keep it equal to the servers' `max_lora_rank`, which they pay for with every token."""
     worker_command: tuple[str, ...] = (sys.executable, "-m", "trainer_svc.worker")
     """What is begun for each attempt; the path of its workspace is appended."""
+    speed_command: tuple[str, ...] = (sys.executable, "-m", "trainer_svc.worker.speed")
+    """What measures the device once per machine; the path of the file in the cache is appended. Empty: plans tell no seconds."""
     worker_poll_seconds: float = Field(default=0.25, gt=0)
     """How often a worker's progress is read, and so how soon a cancellation reaches it."""
     heartbeat_timeout_seconds: float = Field(default=60.0, gt=0)

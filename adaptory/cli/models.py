@@ -10,16 +10,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Annotated, Any
 
-import grpc
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from adaptory.cli.child import crashed, to_error
 from adaptory.cli.output import AsJson, print_json, print_table, say
 from adaptory.cli.sizes import format_bytes
 from adaptory.core.base_model import BaseStore, PreparedBase, default_cache_root, find_base
 from adaptory.core.catalogue import Catalogue, CatalogueEntry, find_entry
-from adaptory.core.errors import FailedPrecondition, ServiceError
+from adaptory.core.errors import FailedPrecondition
 
 app = typer.Typer(no_args_is_help=True, help="Base models: list, prepare, show.")
 
@@ -124,7 +124,7 @@ def _run_child(name: str, source: str, store: BaseStore, catalogue: Path | None,
         child.wait()
         if last.get("event") == "done":
             return Path(last["folder"])
-        raise _to_error(last) if last.get("event") == "error" else _crashed(child.returncode, errors)
+        raise to_error(last) if last.get("event") == "error" else crashed("Preparing", child.returncode, errors)
 
 
 @contextmanager
@@ -150,16 +150,3 @@ def _follow(events: Iterator[dict[str, Any]], *, quiet: bool) -> dict[str, Any]:
                 total = last["total"] or None
                 bars.update(task, description=_PHASES[last["phase"]], completed=last["done"], total=total)
     return last
-
-
-def _to_error(event: dict[str, Any]) -> ServiceError:
-    """Rebuild the child's error, so that it is reported like one of our own."""
-    error = ServiceError(event["message"], reason=event["reason"], metadata=event["metadata"])
-    error.status = grpc.StatusCode[event["status"]]
-    return error
-
-
-def _crashed(exit_code: int, errors: IO[str]) -> ServiceError:
-    errors.seek(0)
-    last_lines = "\n".join(errors.read().splitlines()[-5:])
-    return ServiceError(f"Preparing ended with exit code {exit_code}:\n{last_lines}", reason="PREPARE_FAILED")

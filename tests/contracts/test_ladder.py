@@ -12,7 +12,8 @@ from adaptory.core.base_shape import BaseShape
 from tests.contracts.training_stand import CPU, SETTINGS, build_base, make_rows
 from tests.fakes.memory import PlentyOfMemory
 from trainer_svc.jobs.workspace import Phase, Rung, Workspace
-from trainer_svc.memory.planner import PlanRequest, plan_memory
+from trainer_svc.memory.planner import plan_memory
+from trainer_svc.memory.request import PlanRequest
 from trainer_svc.memory.shape import ModelShape
 from trainer_svc.worker.ladder import Ladder
 from trainer_svc.worker.meter import Meter

@@ -22,7 +22,8 @@ from trainer_svc.jobs.workspace import (
     WorkerSpec,
     Workspace,
 )
-from trainer_svc.memory.planner import MemoryPlan, PlanRequest, plan_memory
+from trainer_svc.memory.planner import MemoryPlan, plan_memory
+from trainer_svc.memory.request import PlanRequest
 from trainer_svc.memory.shape import ModelShape
 from trainer_svc.memory.techniques import BasePrecision, Techniques
 

@@ -57,6 +57,7 @@ class Trainer:
             "metrics_address": "127.0.0.1:0",
             "state_dir": self.folder / "state",
             "cache_dir": self.folder / "cache",
+            "speed_command": (),
             "worker_command": (sys.executable, "-m", "tests.fakes.worker", self.behaviour),
             "worker_poll_seconds": 0.02,
             "worker_stop_grace_seconds": 0.5,

@@ -90,8 +90,9 @@ class JobSettings:
 class JobPlan:
     """How a job keeps its limit, in bytes above the worker's start-up baseline.
 
-    `terms` say what a step is made of, `phases` the peak of each phase. `device` is what it was planned for, and `residual_bytes`
-    what of its `context` was learned from earlier jobs; plans of earlier releases say neither.
+    `terms` say what a step is made of, `phases` the peak of each phase. `expected_seconds` are those of training and judging, 0
+    where the device's speed is not known. `device` is what it was planned for, and `residual_bytes` what of its `context` was learned
+    from earlier jobs; plans of earlier releases say neither.
     """
 
     limit_bytes: int
@@ -101,6 +102,7 @@ class JobPlan:
     phases: Mapping[str, int]
     accumulation: int
     rungs: tuple[Rung, ...]
+    expected_seconds: float = 0.0
     device: DeviceKind | None = None
     residual_bytes: int = 0
 

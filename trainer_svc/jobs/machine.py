@@ -1,37 +1,83 @@
-"""What the machine has for workers: which device they will use, and how much of its memory is free.
+"""What the machine has for workers: which device they will use, how much memory it has and how much is free, how fast it is.
 
-Asked without torch, which only a worker imports: the kernel and NVIDIA's own command answer.
+Asked without torch, which only a worker imports: the kernel and NVIDIA's own command answer, and a file a worker's measurement left.
 """
 
 import subprocess
 from pathlib import Path
+from typing import Protocol
 
 import psutil
 
-from adaptory.core.errors import FailedPrecondition
+from adaptory.core.errors import FailedPrecondition, InvalidRequest
+from trainer_svc.memory.speed import DeviceSpeed, SpeedFile
 from trainer_svc.memory.techniques import DeviceKind
 
+SPEED_FILE = "device-speed.json"
 _NVIDIA_DRIVER = Path("/dev/nvidiactl")
 _MIB = 1024 * 1024
-_QUERY = ("nvidia-smi", "--query-gpu=memory.free", "--format=csv,noheader,nounits", "--id=0")
+_QUERY = ("nvidia-smi", "--format=csv,noheader,nounits", "--id=0")
 _QUERY_TIMEOUT_S = 10.0
 
 
-def find_device() -> DeviceKind:
-    """Return CUDA where NVIDIA's driver is loaded, else CPU."""
-    return DeviceKind.CUDA if _NVIDIA_DRIVER.exists() else DeviceKind.CPU
+class Machine(Protocol):
+    """Where workers run."""
+
+    @property
+    def device(self) -> DeviceKind:
+        """What workers compute on."""
+
+    def measure_free_bytes(self) -> int:
+        """Return the memory of the device that a job without a limit may take now: all that is free.
+
+        Raises FailedPrecondition when a device does not say: then a limit must be given.
+        """
+
+    def measure_total_bytes(self) -> int:
+        """Return the memory the device has. Raises as `measure_free_bytes`."""
+
+    def read_speed(self) -> DeviceSpeed | None:
+        """Return how fast the device is, None where nobody measured it."""
 
 
-def measure_free_bytes(device: DeviceKind) -> int:
-    """Return the memory a job without a limit may take now: all that is free, on the first device where there are several.
+class LocalMachine:
+    """The machine this process runs on; where it has several CUDA devices, the first."""
 
-    Raises FailedPrecondition when a device does not say: then a limit must be given.
-    """
-    if device is DeviceKind.CPU:
-        return int(psutil.virtual_memory().available)
+    def __init__(self, cache_root: Path) -> None:
+        """Look for a device; speeds are kept below `cache_root`."""
+        self.device = DeviceKind.CUDA if _NVIDIA_DRIVER.exists() else DeviceKind.CPU
+        self.speed_file = cache_root / SPEED_FILE
+
+    def measure_free_bytes(self) -> int:
+        """Return what is free now. Raises FailedPrecondition when a CUDA device does not say."""
+        return int(psutil.virtual_memory().available) if self.device is DeviceKind.CPU else _query("memory.free")
+
+    def measure_total_bytes(self) -> int:
+        """Return what there is. Raises FailedPrecondition when a CUDA device does not say."""
+        return int(psutil.virtual_memory().total) if self.device is DeviceKind.CPU else _query("memory.total")
+
+    def read_speed(self) -> DeviceSpeed | None:
+        """Return what was measured here, None where nothing was."""
+        return SpeedFile(self.speed_file).read(self.device)
+
+
+def require_possible_limit(limit_bytes: int, machine: Machine, *, field: str) -> None:
+    """Raise InvalidRequest when a limit is more than the machine has: it would be kept by nothing; 0 is no limit."""
+    total_bytes = machine.measure_total_bytes() if limit_bytes else 0
+    if limit_bytes > total_bytes:
+        raise InvalidRequest.of_field(
+            field,
+            f"is {limit_bytes:,} bytes, but the {machine.device} here has {total_bytes:,}; give at most that",
+            limit_bytes=limit_bytes,
+            total_bytes=total_bytes,
+        )
+
+
+def _query(what: str) -> int:
     try:
-        answer = subprocess.run(_QUERY, capture_output=True, text=True, check=True, timeout=_QUERY_TIMEOUT_S)  # noqa: S603 - fixed
+        command = (*_QUERY, f"--query-gpu={what}")
+        answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=_QUERY_TIMEOUT_S)  # noqa: S603 - fixed
         return int(answer.stdout) * _MIB
     except (OSError, subprocess.SubprocessError, ValueError) as error:
-        message = "The device does not say how much memory is free; give the job a memory_limit_bytes."
+        message = "The device does not say how much memory it has; give the job a memory_limit_bytes."
         raise FailedPrecondition(message, reason="DEVICE_UNKNOWN") from error

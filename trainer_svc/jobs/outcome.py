@@ -68,9 +68,10 @@ def _tell_of_loss(exit_code: int) -> str:
 def _out_of_memory(result: WorkerResult, plan: JobPlan) -> OutOfMemory:
     phase = next(reversed(result.phase_peak_bytes), Phase.LOAD)
     nearest = describe(plan.rungs[-1].techniques)
+    climbs = f"{result.num_climbs} time{'' if result.num_climbs == 1 else 's'}"
     message = (
         f"The job ran out of memory in phase {phase}: its peak was {result.peak_bytes} bytes, predicted were "
-        f"{plan.predicted_peak_bytes}, its limit is {plan.limit_bytes}; it had gone on with less {result.num_climbs} times. "
+        f"{plan.predicted_peak_bytes}, its limit is {plan.limit_bytes}; it had gone on with less {climbs}. "
         f"The plan that takes least ({nearest}) is predicted to need {plan.smallest_limit_bytes}. Submit it again with a higher "
         "limit, fewer batch_rows or a lower max_row_tokens."
     )

@@ -57,18 +57,23 @@ def estimate(
     *,
     rank: int,
     device: DeviceKind,
+    num_sizes: int,
     residual_bytes: int = 0,
 ) -> Estimate:
-    """Return what a job takes whose largest micro-batches are `packs`.
+    """Return what a job takes whose largest micro-batches are `packs`, out of `num_sizes` different numbers of nodes.
 
     `loss` is what the loss takes beyond a layer's backward pass, whose scratch it shares; `dequantised_weight` is part of neither.
+    `residual_bytes` is what earlier jobs took beyond the prediction; however little, half of the context is kept. Where the base is
+    trained itself, it is the `adapter`.
     """
-    num_adapter = shape.count_adapter(rank)
+    trains_base = techniques.base is BasePrecision.TRAINED
+    rank = 0 if trains_base else rank
+    num_adapter = shape.num_linear + shape.num_other if trains_base else shape.count_adapter(rank)
     without = max(_scratch(shape, techniques, pack, rank, device)[0] for pack in packs)
     layer = max(_layer(shape, techniques, pack, rank, device) for pack in packs)
     loss = max(max(_scratch(shape, techniques, pack, rank, device)[1] for pack in packs) - layer, 0)
     record, shared = _count_tape(shape, techniques, packs, rank)
-    context = _count_context(shape, packs, device)
+    context = _count_context(shape, num_sizes, device)
     terms = {
         "frozen_weights": count_frozen(shape, techniques),
         "adapter": (FP32 + BF16) * num_adapter,
@@ -100,6 +105,8 @@ def count_frozen(shape: ModelShape, techniques: Techniques) -> int:
     """
     tables, num_linear, is_away = BF16 * shape.num_other, shape.num_linear, techniques.frozen_home is not Home.DEVICE
     match techniques.base:
+        case BasePrecision.TRAINED:
+            return 0
         case BasePrecision.NF4:
             return tables + round(num_linear * (NF4_SCALE_BYTES + (0 if is_away else NF4_CODE_BYTES)))
         case BasePrecision.INT8:
@@ -141,11 +148,10 @@ def _count_tape(shape: ModelShape, techniques: Techniques, packs: Sequence[PackS
     return records, of_node * sum(widths.shared.values())
 
 
-def _count_context(shape: ModelShape, packs: Sequence[PackSize], device: DeviceKind) -> int:
+def _count_context(shape: ModelShape, num_sizes: int, device: DeviceKind) -> int:
     """Return what no formula gives. On CUDA the context is the baseline's, and kernels are the device's own."""
     if device is DeviceKind.CUDA:
         return SLACK_BYTES
     # A worker asks for the kernels' whole room when it is set up, however few sizes it will meet.
-    num_sizes = min(len({pack.nodes for pack in packs}), MAX_KERNEL_SIZES)
-    kernels = max(KERNEL_BYTES * num_sizes + SLACK_BYTES, KERNEL_ROOM_BYTES)
+    kernels = max(KERNEL_BYTES * min(num_sizes, MAX_KERNEL_SIZES) + SLACK_BYTES, KERNEL_ROOM_BYTES)
     return TOKENIZER_BYTES * shape.vocab_size + kernels

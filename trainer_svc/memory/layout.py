@@ -104,7 +104,7 @@ def count_dense(shape: ModelShape, techniques: Techniques, group: str) -> int:
     """Return what one group's weights take in bf16 while a product reads them, and their codes where these are offloaded."""
     num_in, outs = shape.groups[group]
     resident = techniques.frozen_home is Home.DEVICE
-    if techniques.base in (BasePrecision.PARITY_BF16, BasePrecision.BF16) and resident:
+    if techniques.base not in (BasePrecision.NF4, BasePrecision.INT8) and resident:
         return 0
     codes = num_in * sum(outs) // _CODES_PER_BYTE if techniques.base is BasePrecision.NF4 and not resident else 0
     return BF16 * num_in * sum(outs) + codes
@@ -176,6 +176,8 @@ class _Passing:
         num_in, outs = self.shape.groups[group]
         low = self.rank * len(outs)
         largest = max(self.rank * max(outs), low * num_in)
+        if self.techniques.base is BasePrecision.TRAINED:
+            largest = num_in * sum(outs)
         return max(self._dense(group), self._bf16(low) + (BF16 + FP32) * largest)
 
     def _gathered(self) -> int:
@@ -186,10 +188,9 @@ class _Passing:
         if self.device is DeviceKind.CUDA:
             return 0
         groups = self.shape.num_heads // self.shape.num_kv_heads
-        num_heads = self.shape.num_kv_heads * self.pack.rows
         of_head = groups * self.pack.width**2
-        num_blocks = -(-num_heads * of_head // MAX_SCORE_ELEMENTS)
-        return BF16 * -(-num_heads // num_blocks) * of_head
+        # A block is rounded up to whole heads.
+        return BF16 * min(self.shape.num_kv_heads * self.pack.rows * of_head, MAX_SCORE_ELEMENTS + of_head)
 
     def _attend(self) -> int:
         return self._gathered() + BF16 * self.pack.places * self.shape.query_size + self._weigh()

@@ -30,16 +30,17 @@ class Objective(enum.StrEnum):
 
 
 class BasePrecision(enum.StrEnum):
-    """How the frozen base is held.
+    """How the base is held.
 
     QLoRA: 4-bit NF4 with double quantisation, or bf16 at the very same values (parity). LoRA: the original values in bf16, or rounded
-    to int8 with a scale for each row.
+    to int8 with a scale for each row. Full fine-tuning trains the base itself: fp32 masters with bf16 copies.
     """
 
     NF4 = "nf4"
     PARITY_BF16 = "parity_bf16"
     BF16 = "bf16"
     INT8 = "int8"
+    TRAINED = "trained"
 
 
 class Recompute(enum.StrEnum):
@@ -102,8 +103,10 @@ def away_from(device: DeviceKind) -> Home:
 def describe(techniques: Techniques) -> str:
     """Return techniques in a few words for people, such as `base in nf4, micro-batches of 4 rows, full recomputation`."""
     parts = [
-        f"base in {techniques.base}" + _tell_home(techniques.frozen_home),
-        f"micro-batches of {techniques.micro_batch_rows} rows",
+        "all weights trained"
+        if techniques.base is BasePrecision.TRAINED
+        else f"base in {techniques.base}" + _tell_home(techniques.frozen_home),
+        f"micro-batches of {techniques.micro_batch_rows} row{'' if techniques.micro_batch_rows == 1 else 's'}",
         f"{techniques.recompute} recomputation",
         f"activations{_tell_home(techniques.activations_home)}"
         if techniques.activations_home is not Home.DEVICE

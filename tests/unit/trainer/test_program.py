@@ -57,7 +57,9 @@ async def test_a_killed_trainer_goes_on_with_its_jobs(tmp_path: Path) -> None:
     write_base(tmp_path / "cache")
     worker = json.dumps([sys.executable, "-m", "tests.fakes.worker", "work_until_stopped"])
     trainer = Trainer(tmp_path)
-    with start(tmp_path, f'cache_dir = "{tmp_path / "cache"}"\nworker_command = {worker}') as program:
+    with start(
+        tmp_path, f'cache_dir = "{tmp_path / "cache"}"\nworker_command = {worker}\nspeed_command = []'
+    ) as program:
         assert program.stdout is not None
         await trainer.connect(json.loads(program.stdout.readline())["grpc"])
         await trainer.add_tenant("aurora")

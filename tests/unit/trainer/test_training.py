@@ -113,7 +113,7 @@ async def test_out_of_memory_tells_the_numbers(tmp_path: Path) -> None:
     assert (int(numbers["peak_bytes"]), int(numbers["limit_bytes"])) == (PEAK_BYTES, LIMIT_BYTES)
     assert int(numbers["predicted_peak_bytes"]) == job.plan.predicted_peak_bytes
     assert int(numbers["smallest_limit_bytes"]) == job.plan.smallest_limit_bytes
-    assert "micro-batches of 1 rows" in numbers["nearest_plan"]
+    assert "micro-batches of 1 row" in numbers["nearest_plan"]
     assert all(
         numbers[name] in job.error.message for name in ("phase", "peak_bytes", "predicted_peak_bytes", "nearest_plan")
     )

@@ -5,9 +5,11 @@ from dataclasses import replace
 import pytest
 
 from adaptory.core.errors import DoesNotFit
-from trainer_svc.memory.planner import MemoryPlan, PlanRequest, plan_memory
+from trainer_svc.memory.planner import MemoryPlan, plan_memory
+from trainer_svc.memory.request import PlanRequest
 from trainer_svc.memory.shape import ModelShape
-from trainer_svc.memory.techniques import BasePrecision, DeviceKind, Recompute, Techniques, away_from
+from trainer_svc.memory.speed import assume_speed
+from trainer_svc.memory.techniques import BasePrecision, DeviceKind, MomentPrecision, Techniques, away_from
 
 LLAMA_7B = ModelShape.from_config(
     {
@@ -61,19 +63,48 @@ def test_with_room_the_fastest_plan_is_taken() -> None:
     assert plan.techniques == Techniques(BasePrecision.PARITY_BF16, micro_batch_rows=8)
 
 
-def test_a_tighter_limit_gives_up_speed_in_order() -> None:
-    """First bf16, then kept activations, then whole batches; the effective batch stays."""
-    ladder = {
-        plan.techniques: plan.accumulation * plan.techniques.micro_batch_rows
-        for plan in (_plan(gib * GIB) for gib in range(100, 3, -1))
-    }
-    rungs = list(ladder)
+def test_a_tighter_limit_gives_up_speed_and_then_what_is_kept_on_the_device() -> None:
+    """Of what stays on the device the fastest is taken, so a tighter limit is never faster; only then is anything offloaded."""
+    plans = [_plan(gib * GIB) for gib in range(100, 3, -1)]
+    resident = [plan.seconds for plan in plans if not plan.techniques.offloads]
 
-    assert rungs[0] == Techniques(BasePrecision.PARITY_BF16, 8)
-    whole = [Techniques(BasePrecision.NF4, 8, recompute) for recompute in (Recompute.SELECTIVE, Recompute.FULL)]
-    assert rungs.index(whole[0]) < rungs.index(whole[1]) < len(rungs) - 1
-    assert [rung.offloads for rung in rungs] == sorted(rung.offloads for rung in rungs)
-    assert set(ladder.values()) == {8}
+    assert resident == sorted(resident)
+    assert len(set(resident)) > 4
+    assert [plan.techniques.offloads for plan in plans] == sorted(plan.techniques.offloads for plan in plans)
+    assert plans[-1].techniques.offloads
+    assert {plan.accumulation * plan.techniques.micro_batch_rows for plan in plans} == {8}
+
+
+def test_moments_are_rounded_before_anything_is_offloaded_and_after_all_else() -> None:
+    """8-bit moments change the numbers trained, so they come late; they come before offload, as the ladder of the field has it."""
+    request = PlanRequest(80 * GIB, 16, 8, [[512] * 8], device=DeviceKind.CUDA, may_offload=False)
+    smallest = plan_memory(LLAMA_7B, request).smallest_limit_bytes
+
+    tightest = plan_memory(LLAMA_7B, replace(request, limit_bytes=smallest, may_offload=True))
+
+    assert tightest.techniques.moments is MomentPrecision.INT8
+    assert not tightest.techniques.offloads
+    assert plan_memory(LLAMA_7B, replace(request, limit_bytes=5 * GIB)).techniques.moments is MomentPrecision.FP32
+
+
+def test_a_slow_disk_makes_streaming_dear() -> None:
+    """What is fastest depends on the machine: seconds are those of its measured speed."""
+    fast = assume_speed(DeviceKind.CPU)
+    request = PlanRequest(3 * GIB, 16, 8, [[512] * 8], speed=fast)
+    slow = replace(request, speed=replace(fast, moved_bytes=fast.moved_bytes / 100))
+
+    assert plan_memory(LLAMA_7B, slow).seconds > 2 * plan_memory(LLAMA_7B, request).seconds
+
+
+def test_what_earlier_jobs_took_beyond_the_prediction_is_planned_for() -> None:
+    """The residual goes into the context, of which half is always kept."""
+    request = PlanRequest(80 * GIB, 16, 8, [[512] * 8])
+    plan, more, less = (
+        plan_memory(LLAMA_7B, replace(request, residual_bytes=residual)) for residual in (0, 50_000_000, -(1 << 40))
+    )
+
+    assert more.predicted_peak_bytes == plan.predicted_peak_bytes + 50_000_000
+    assert less.terms["context"] == plan.terms["context"] // 2
 
 
 def test_cuda_never_holds_the_base_in_bf16() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from adaptory.core.prompting import Message
 from tests.fakes.base import write_base
 from trainer_svc.bots.faq import Row
-from trainer_svc.jobs.planning import measure_rows
+from trainer_svc.jobs.row_sizes import measure_rows
 
 
 def row(*texts: str) -> Row:

@@ -1,0 +1,63 @@
+"""The lengths of a job's rows, measured before anything is planned: rows too long are refused, never clipped."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from adaptory.core.base_model import PreparedBase
+from adaptory.core.errors import InvalidRequest
+from adaptory.core.prompting import Renderer
+from trainer_svc.bots.faq import Row
+from trainer_svc.jobs.workspace import TrainingSettings
+from trainer_svc.memory.batches import order_places
+
+
+@dataclass(frozen=True, slots=True)
+class RowSizes:
+    """The lengths in tokens of the rows that are trained on and of those held out, and how many first tokens all of them share."""
+
+    trained: tuple[int, ...]
+    held_out: tuple[int, ...]
+    shared_tokens: int
+
+    @property
+    def tokens(self) -> tuple[int, ...]:
+        """The length of every row."""
+        return self.trained + self.held_out
+
+    def cut_batches(self, settings: TrainingSettings) -> list[list[int]]:
+        """Return the lengths in each batch of a job, as the worker will take them."""
+        return [[self.trained[place] for place in places] for places in order_places(len(self.trained), settings)]
+
+
+def measure_rows(base: PreparedBase, rows: Iterable[Row]) -> RowSizes:
+    """Render rows as the worker will and return their sizes; one row at a time is held."""
+    renderer = Renderer.from_files(base.tokenizer_file, base.chat_template, base.end_of_turn)
+    trained: list[int] = []
+    held_out: list[int] = []
+    shared: tuple[int, ...] | None = None
+    for row in rows:
+        ids = renderer.render_row(row.messages).ids
+        (held_out if row.is_held_out else trained).append(len(ids))
+        shared = ids if shared is None else _common_start(shared, ids)
+    return RowSizes(tuple(trained), tuple(held_out), len(shared or ()))
+
+
+def _common_start(first: tuple[int, ...], second: tuple[int, ...]) -> tuple[int, ...]:
+    length = next(
+        (place for place, (one, other) in enumerate(zip(first, second, strict=False)) if one != other),
+        min(len(first), len(second)),
+    )
+    return first[:length]
+
+
+def require_short_rows(sizes: RowSizes, limit: int, *, field: str) -> None:
+    """Raise InvalidRequest when a row has more tokens than the limit in `field`: rows are never clipped."""
+    num_long, longest = sum(length > limit for length in sizes.tokens), max(sizes.tokens)
+    if num_long:
+        sentence = (
+            f"is {limit}, but {num_long} of {len(sizes.tokens)} rows are longer, the longest has {longest} tokens; raise it or "
+            "shorten the answers, since rows are never clipped"
+        )
+        raise InvalidRequest.of_field(
+            field, sentence, max_row_tokens=limit, num_long_rows=num_long, longest_row_tokens=longest
+        )

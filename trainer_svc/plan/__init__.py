@@ -1,0 +1,1 @@
+"""Plans without a service: a question in, ranked plans out. For the command line and for capacity planning."""

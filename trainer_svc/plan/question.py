@@ -1,0 +1,164 @@
+"""What is asked of a plan: a base by name or by its config, a method, a limit, and rows, real or of one length."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from adaptory.core.base_model import find_base
+from adaptory.core.catalogue import Catalogue
+from adaptory.core.errors import FailedPrecondition, InvalidRequest
+from trainer_svc.bots.faq import HELD_OUT_SHARE, Row, choose_held_out, make_rows
+from trainer_svc.bots.faq_data import FaqLimits, judge_faq, read_entries
+from trainer_svc.jobs.machine import Machine, require_possible_limit
+from trainer_svc.jobs.row_sizes import RowSizes, measure_rows, require_short_rows
+from trainer_svc.jobs.workspace import TrainingSettings
+from trainer_svc.memory.request import PlanRequest
+from trainer_svc.memory.shape import ModelShape
+from trainer_svc.memory.speed import DeviceSpeed
+from trainer_svc.memory.techniques import DeviceKind, Method, Objective
+
+MAX_RANK = 64
+MAX_BATCH_ROWS = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One question, as it comes in. `config` is a folder with config.json, or such a file, in place of a known base.
+
+    Without `data` all rows have `max_tokens`; `rows` is how many are trained on, a batch unless told. With `data`, a file of
+    question and answer pairs, rows are measured with the base's own tokenizer. No `device` means this machine's.
+    """
+
+    base: str
+    limit_bytes: int
+    max_tokens: int
+    method: Method = Method.QLORA
+    objective: Objective = Objective.SFT
+    rank: int = 16
+    batch_rows: int = 8
+    rows: int = 0
+    epochs: int = 1
+    config: str = ""
+    data: str = ""
+    device: DeviceKind | None = None
+    may_offload: bool = True
+    cache: str = ""
+    catalogue: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A question that was checked, with the shape of its base and the sizes of the rows it is about."""
+
+    question: Question
+    shape: ModelShape
+    sizes: RowSizes
+    device: DeviceKind
+    is_here: bool
+
+    @classmethod
+    def of(cls, question: Question, machine: Machine) -> Self:
+        """Read all the question names.
+
+        Raises InvalidRequest for a number out of bounds, an unknown architecture, or a row that is too long, NotFound for an unknown
+        base, FailedPrecondition for one whose rows cannot be measured.
+        """
+        _check_numbers(question)
+        is_here = question.device in (None, machine.device)
+        if is_here:
+            require_possible_limit(question.limit_bytes, machine, field="--limit")
+        shape = _find_shape(question)
+        _check_length(question, shape)
+        sizes = _measure(question)
+        return cls(question, shape, sizes, question.device or machine.device, is_here)
+
+    def make_request(self, speed: DeviceSpeed | None) -> PlanRequest:
+        """Return what the planner takes."""
+        question = self.question
+        training = TrainingSettings(rank=question.rank, epochs=question.epochs, batch_rows=question.batch_rows)
+        # A pair is two answers to one prompt; without data both are as long.
+        copies = 2 if question.objective is Objective.PREFERENCE else 1
+        batches = [[length for length in batch for _ in range(copies)] for batch in self.sizes.cut_batches(training)]
+        return PlanRequest(
+            limit_bytes=question.limit_bytes,
+            rank=question.rank,
+            batch_rows=question.batch_rows,
+            batches=batches,
+            held_out=self.sizes.held_out,
+            shared_tokens=self.sizes.shared_tokens,
+            device=self.device,
+            may_offload=question.may_offload,
+            method=question.method,
+            objective=question.objective,
+            speed=speed,
+        )
+
+
+def _check_numbers(question: Question) -> None:
+    for option, value, highest in (
+        ("--limit", question.limit_bytes, None),
+        ("--max-tokens", question.max_tokens, None),
+        ("--rank", question.rank, MAX_RANK),
+        ("--batch-rows", question.batch_rows, MAX_BATCH_ROWS),
+        ("--epochs", question.epochs, 100),
+    ):
+        if value <= 0 or (highest is not None and value > highest):
+            bounds = "above 0" if highest is None else f"1 to {highest:,}"
+            raise InvalidRequest.of_field(option, f"is {value:,}; it must be {bounds}", value=value, bounds=bounds)
+    if question.rows < 0:
+        raise InvalidRequest.of_field("--rows", f"is {question.rows:,}; it must be 0, for one batch, or more")
+
+
+def _find_shape(question: Question) -> ModelShape:
+    """Return the shape of a prepared base, of the catalogue's, or of the config that is named."""
+    if question.config:
+        path = Path(question.config)
+        return ModelShape.from_folder(path.parent if path.name == "config.json" else path)
+    entry = Catalogue.load(Path(question.catalogue) if question.catalogue else None).entries.get(question.base)
+    if entry is not None and entry.config:
+        return ModelShape.from_config(entry.config)
+    return ModelShape.from_folder(find_base(question.base, Path(question.cache)).parity_dir)
+
+
+def _check_length(question: Question, shape: ModelShape) -> None:
+    if question.max_tokens > shape.max_tokens:
+        raise InvalidRequest.of_field(
+            "--max-tokens",
+            f"is {question.max_tokens:,}; {question.base or question.config} takes at most {shape.max_tokens:,} tokens",
+            max_tokens=question.max_tokens,
+            base_max_tokens=shape.max_tokens,
+        )
+
+
+def _measure(question: Question) -> RowSizes:
+    """Return the sizes of the rows of `data`, or of rows that all have the most tokens."""
+    if not question.data:
+        return RowSizes((question.max_tokens,) * (question.rows or question.batch_rows), (), 0)
+    if question.objective is Objective.PREFERENCE:
+        raise InvalidRequest.of_field("--data", "preference pairs are not read yet; give --max-tokens and --rows")
+    try:
+        base = find_base(question.base, Path(question.cache))
+    except FailedPrecondition as error:
+        message = f"Rows are measured with the base's own tokenizer. {error.message}. Or leave --data out."
+        raise FailedPrecondition(message, reason=error.reason, metadata=error.metadata) from error
+    sizes = measure_rows(base, _read_rows(Path(question.data)))
+    require_short_rows(sizes, question.max_tokens, field="--max-tokens")
+    return sizes
+
+
+def _read_rows(path: Path) -> Iterator[Row]:
+    """Yield the rows of a file of questions and answers. Raises InvalidRequest when it cannot be read, or with its first bad line."""
+    limits = FaqLimits()
+    try:
+        with path.open("rb") as file:
+            report = judge_faq(file, limits)
+            if not report.is_usable:
+                told = "; ".join(f"line {problem.line}: {problem.description}" for problem in report.problems[:3])
+                raise InvalidRequest.of_field("--data", f"{path.name} cannot be trained on: {told}")
+            file.seek(0)
+            entries = list(read_entries(file, limits))
+    except OSError as error:
+        raise InvalidRequest.of_field("--data", f"{path} cannot be read: {error.strerror}") from error
+    held_out = choose_held_out([len(entry.questions) for entry in entries], share=HELD_OUT_SHARE, seed=0)
+    return make_rows(entries, held_out, system_prompt="")
