@@ -29,6 +29,7 @@ from trainer_svc.jobs.machine import LocalMachine
 from trainer_svc.jobs.measurement import measure_speed_once
 from trainer_svc.jobs.planning import JobPlanner
 from trainer_svc.jobs.publish import Publisher
+from trainer_svc.jobs.residuals import ResidualStore
 from trainer_svc.jobs.rows import RowReader
 from trainer_svc.jobs.runner import Runner
 from trainer_svc.jobs.store import JobStore
@@ -148,7 +149,7 @@ class TrainerApp:
         return Runner(self._store, commits, run_attempt, max_concurrent_jobs=settings.max_concurrent_jobs)
 
     def _build_server(self) -> Server:
-        planner = JobPlanner(self._inputs, self._rows, self._machine)
+        planner = JobPlanner(self._inputs, self._rows, ResidualStore(self._database), self._machine)
         training = TrainerServicer(
             planner, self._store, JobEvents(self._database), max_rank=self._settings.max_adapter_rank
         )

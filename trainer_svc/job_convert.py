@@ -5,7 +5,7 @@ from google.rpc import status_pb2
 from adaptory.trainer.v1 import training_job_pb2
 from trainer_svc.jobs.job import JobDraft, JobEvent, JobPlan, JobSettings, JobState, TrainingJob
 from trainer_svc.jobs.workspace import Progress
-from trainer_svc.memory.techniques import Recompute
+from trainer_svc.memory.techniques import Home, Recompute, Techniques, describe
 from trainer_svc.registry_convert import write_time
 
 
@@ -22,7 +22,9 @@ def write_job(job: TrainingJob) -> training_job_pb2.TrainingJob:
         progress=_write_progress(job.progress) if job.progress else None,
         version=str(job.version or ""),
         error=status_pb2.Status.FromString(job.error) if job.error else None,
-        measured_peak_bytes=job.measured_peak_bytes,
+        measured_peak_bytes=job.measured.peak_bytes,
+        measured_phase_bytes=job.measured.phase_bytes,
+        num_climbs=job.measured.num_climbs,
         create_time=write_time(job.create_time),
         start_time=write_time(job.start_time),
         end_time=write_time(job.end_time),
@@ -42,24 +44,34 @@ def write_draft(draft: JobDraft) -> training_job_pb2.TrainingJob:
 
 def write_plan(plan: JobPlan) -> training_job_pb2.MemoryPlan:
     """Return a plan as a message."""
+    techniques = plan.techniques
     return training_job_pb2.MemoryPlan(
         predicted_peak_bytes=plan.predicted_peak_bytes,
         limit_bytes=plan.limit_bytes,
         terms=plan.terms,
-        base_precision=plan.techniques.base,
-        checkpointing=plan.techniques.recompute is not Recompute.NONE,
-        micro_batch_rows=plan.techniques.micro_batch_rows,
+        phases=plan.phases,
+        base_precision=techniques.base,
+        checkpointing=techniques.recompute is not Recompute.NONE,
+        recompute=techniques.recompute,
+        moments=techniques.moments,
+        offloaded=_name_offloaded(techniques),
+        loss_block_tokens=techniques.loss_block_tokens,
+        micro_batch_rows=techniques.micro_batch_rows,
         accumulation=plan.accumulation,
         smallest_limit_bytes=plan.smallest_limit_bytes,
+        summary=describe(techniques),
     )
 
 
-def write_event(event: JobEvent) -> training_job_pb2.TrainingEvent:
-    """Return an event as a message."""
+def write_event(event: JobEvent, plan: JobPlan) -> training_job_pb2.TrainingEvent:
+    """Return an event of a job with this plan as a message."""
     sequence, time = event.sequence, write_time(event.time)
     match event.body:
         case JobState() as state:
             return training_job_pb2.TrainingEvent(sequence=sequence, time=time, state=_write_state(state))
+        case Progress(climbed_to=Techniques() as techniques) as progress:
+            climb = _write_climb(progress, techniques, plan)
+            return training_job_pb2.TrainingEvent(sequence=sequence, time=time, climb=climb)
         case Progress(message=message) if message:
             return training_job_pb2.TrainingEvent(sequence=sequence, time=time, message=message)
         case Progress() as progress:
@@ -85,6 +97,15 @@ def _write_settings(settings: JobSettings) -> training_job_pb2.TrainingSettings:
     )
 
 
+def _name_offloaded(techniques: Techniques) -> list[str]:
+    homes = {
+        "moments": techniques.moments_home,
+        "activations": techniques.activations_home,
+        "frozen weights": techniques.frozen_home,
+    }
+    return [name for name, home in homes.items() if home is not Home.DEVICE]
+
+
 def _write_state(state: JobState) -> str:
     return f"STATE_{state}"
 
@@ -100,4 +121,17 @@ def _write_progress(progress: Progress) -> training_job_pb2.TrainingProgress:
         step_seconds=progress.step_seconds or 0.0,
         eta_seconds=progress.eta_s or 0.0,
         peak_bytes=progress.peak_bytes or 0,
+    )
+
+
+def _write_climb(progress: Progress, techniques: Techniques, plan: JobPlan) -> training_job_pb2.MemoryClimb:
+    predicted = {rung.techniques: rung.predicted_peak_bytes for rung in plan.rungs}
+    return training_job_pb2.MemoryClimb(
+        phase=progress.phase,
+        step=progress.step,
+        peak_bytes=progress.peak_bytes or 0,
+        summary=describe(techniques),
+        micro_batch_rows=techniques.micro_batch_rows,
+        predicted_peak_bytes=predicted.get(techniques, 0),
+        message=progress.message,
     )

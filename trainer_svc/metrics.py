@@ -13,12 +13,14 @@ from sqlalchemy import Connection, func, select
 from adaptory.core.telemetry import CappedLabel
 from trainer_svc.clock import Clock
 from trainer_svc.jobs.job import JobState, TrainingJob
-from trainer_svc.jobs.workspace import Progress
+from trainer_svc.jobs.workspace import Phase, Progress
 from trainer_svc.registry import tables
 from trainer_svc.registry.database import Database
 
 # From a tiny step on a GPU to a large one on two cores.
 _STEP_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
+# Around 1, which is a plan that was right.
+_PEAK_RATIOS = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 1.0, 1.05, 1.1, 1.2)
 
 
 class AttemptMetrics:
@@ -41,6 +43,23 @@ class AttemptMetrics:
         self._planned = _gauge(registry, "planned_peak_bytes", "Peak that was predicted.", tenant)
         self._measured = _gauge(registry, "measured_peak_bytes", "Peak that was measured.", tenant)
         self._limit = _gauge(registry, "memory_limit_bytes", "Limit that is kept.", tenant)
+        by_phase = (*tenant, "phase")
+        self._phase_planned = _gauge(registry, "phase_planned_peak_bytes", "Predicted peak of a phase.", by_phase)
+        self._phase_measured = _gauge(
+            registry, "phase_measured_peak_bytes", "Measured peak of a phase; 0 where it was not reached.", by_phase
+        )
+        self._peak_error = Histogram(
+            "adaptory_trainer_peak_error_ratio",
+            "Measured peak by predicted peak, of jobs that ended.",
+            buckets=_PEAK_RATIOS,
+            registry=registry,
+        )
+        self._climbs = Counter(
+            "adaptory_trainer_memory_climbs",
+            "Times that memory ran out and a job went on with less.",
+            tenant,
+            registry=registry,
+        )
         self._ended = Counter(
             "adaptory_trainer_jobs_ended", "Jobs ended, by outcome.", (*tenant, "outcome"), registry=registry
         )
@@ -52,10 +71,14 @@ class AttemptMetrics:
         self._planned.labels(tenant).set(job.draft.plan.predicted_peak_bytes)
         self._limit.labels(tenant).set(job.draft.plan.limit_bytes)
         self._measured.labels(tenant).set(0)
+        # Also before the first: a series that begins at 1 shows no increase.
+        self._climbs.labels(tenant)
 
     def progressed(self, job: TrainingJob, progress: Progress) -> None:
         """Show what was measured."""
         tenant = self._tenants.name(job.name.tenant)
+        if progress.climbed_to is not None:
+            self._climbs.labels(tenant).inc()
         if progress.step_seconds is not None:
             self._step_seconds.labels(tenant).observe(progress.step_seconds)
         for gauge, value in (
@@ -71,12 +94,17 @@ class AttemptMetrics:
         self._ages_s[job.name.job] = age_s
 
     def ended(self, job: TrainingJob) -> None:
-        """Count a job that is final, and forget the worker."""
+        """Show the peaks, count a job that is final, and forget the worker."""
         self._ages_s.pop(job.name.job, None)
-        tenant = self._tenants.name(job.name.tenant)
-        if job.measured_peak_bytes:
-            self._measured.labels(tenant).set(job.measured_peak_bytes)
+        tenant, plan, measured = self._tenants.name(job.name.tenant), job.draft.plan, job.measured
+        for phase in Phase:
+            self._phase_planned.labels(tenant, phase).set(plan.phases.get(phase, 0))
+            self._phase_measured.labels(tenant, phase).set(measured.phase_bytes.get(phase, 0))
+        if measured.peak_bytes:
+            self._measured.labels(tenant).set(measured.peak_bytes)
         if job.state.is_final:
+            if measured.peak_bytes:
+                self._peak_error.observe(measured.peak_bytes / plan.predicted_peak_bytes)
             self._ended.labels(tenant, job.state.lower()).inc()
 
 

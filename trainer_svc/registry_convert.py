@@ -158,6 +158,9 @@ def _write_lineage(lineage: Lineage) -> version_pb2.Lineage:
         predicted_peak_bytes=lineage.predicted_peak_bytes,
         measured_peak_bytes=lineage.measured_peak_bytes,
         phase_peak_bytes=lineage.phase_peak_bytes,
+        predicted_phase_bytes=lineage.predicted_phase_bytes,
+        num_climbs=lineage.num_climbs,
+        final_techniques=lineage.final_techniques,
         template_digest=lineage.template_digest,
     )
 

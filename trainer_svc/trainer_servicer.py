@@ -80,7 +80,7 @@ class TrainerServicer(trainer_service_pb2_grpc.TrainerServiceServicer):
             raise InvalidRequest.of_field("after_sequence", sentence, after_sequence=request.after_sequence)
         async with aclosing(self._events.follow(job.name, after=request.after_sequence)) as events:
             async for event in events:
-                yield write_event(event)
+                yield write_event(event, job.draft.plan)
 
     async def CancelTrainingJob(
         self, request: trainer_service_pb2.CancelTrainingJobRequest, _context: Context

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import typer
 
-from adaptory.cli import bench, bot, chat, dataset, doctor, job, models, plan, service, tenant, train
+from adaptory.cli import bench, bot, chat, dataset, doctor, job, models, plan, service, tenant, train, version
 from adaptory.cli.failure import report_failure
 from adaptory.cli.target import read_target
 from adaptory.client import RpcFailed
@@ -24,6 +24,7 @@ def build_app() -> typer.Typer:
     app.add_typer(tenant.app, name="tenant")
     app.add_typer(dataset.app, name="dataset")
     app.add_typer(bot.app, name="bot")
+    app.add_typer(version.app, name="version")
     app.command("plan")(plan.plan)
     app.command("train")(train.train)
     app.add_typer(job.app, name="job")

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from adaptory.cli.memory_table import print_memory
 from adaptory.cli.output import AsJson, print_json, print_message, print_table, say, to_dict
 from adaptory.cli.sizes import format_bytes
 from adaptory.cli.target import target_of
@@ -31,9 +32,12 @@ def list_all(context: typer.Context, tenant: TenantArgument, *, as_json: AsJson 
 
 @app.command("show")
 def show(context: typer.Context, job: JobArgument, *, as_json: AsJson = False) -> None:
-    """Show a job."""
+    """Show a job, with the memory that was planned and what was measured."""
     with target_of(context).open_client() as client:
-        print_message(client.jobs.get(job), as_json=as_json)
+        found = client.jobs.get(job)
+    print_message(found, as_json=as_json)
+    if not as_json:
+        print_memory(found.plan.phases, found.measured_phase_bytes)
 
 
 @app.command("watch")

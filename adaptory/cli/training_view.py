@@ -66,7 +66,9 @@ class _Bars:
             case "state":
                 self._bars.update(self._steps, description=_state_name(event.state))
             case "message":
-                self._bars.console.print(Text(event.message, style="dim"))
+                self._print(event.message)
+            case "climb":
+                self._print(event.climb.message)
 
     def _show_progress(self, progress: TrainingProgress) -> None:
         phase = _PHASES.get(progress.phase, progress.phase)
@@ -75,6 +77,9 @@ class _Bars:
         if progress.peak_bytes:
             told = describe_peak(progress.peak_bytes, self._limit_bytes)
             self._bars.update(self._memory, completed=progress.peak_bytes, told=told)
+
+    def _print(self, line: str) -> None:
+        self._bars.console.print(Text(line, style="dim"))
 
 
 class _Lines:
@@ -92,6 +97,8 @@ class _Lines:
                 self._print(_state_name(event.state))
             case "message":
                 self._print(event.message)
+            case "climb":
+                self._print(event.climb.message)
 
     def _show_progress(self, progress: TrainingProgress) -> None:
         due = progress.step >= self._next_step or progress.step == progress.num_steps

@@ -9,7 +9,7 @@ from trainer_svc.bots.kinds import BotKind, DatasetFormat
 from trainer_svc.clock import read_utc
 from trainer_svc.jobs.job import JobDraft, JobPlan, JobSettings
 from trainer_svc.jobs.workspace import Rung, TrainingSettings
-from trainer_svc.memory.techniques import BasePrecision, Techniques
+from trainer_svc.memory.techniques import BasePrecision, DeviceKind, Techniques
 from trainer_svc.registry.bots import BotDraft, Bots, GenerationDefaults, QualityGate
 from trainer_svc.registry.database import Database
 from trainer_svc.registry.datasets import DatasetDraft, Datasets
@@ -51,6 +51,7 @@ def job_draft(dataset: DatasetName) -> JobDraft:
         phases={"step": 1 << 29},
         accumulation=1,
         rungs=(Rung(Techniques(BasePrecision.NF4, micro_batch_rows=8), {"step": 1 << 29}),),
+        device=DeviceKind.CPU,
     )
     return JobDraft(BOT, dataset, JobSettings(TrainingSettings(), 0.05), 0, plan)
 

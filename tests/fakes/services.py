@@ -36,6 +36,8 @@ from adaptory.trainer.v1.training_job_pb2 import MemoryPlan, TrainingEvent, Trai
 KEY = "adk_test"
 SMALLEST_LIMIT_BYTES = 500 * 2**20
 PAGE_ITEMS = 2
+PLANNED_PHASES = {"load": 600 * 2**20, "step": 600 * 2**20, "evaluate": 600 * 2**20, "save": 400 * 2**20}
+MEASURED_PHASES = {"load": 300 * 2**20, "step": 560 * 2**20}
 
 
 @dataclass
@@ -192,6 +194,7 @@ class ScriptedTrainer(trainer_grpc.TrainerServiceServicer):
             base_precision="nf4",
             micro_batch_rows=8,
             accumulation=1,
+            phases=PLANNED_PHASES,
         )
 
     async def CreateTrainingJob(self, request: trainer_pb.CreateTrainingJobRequest, context: Any) -> TrainingJob:
@@ -238,6 +241,7 @@ class ScriptedTrainer(trainer_grpc.TrainerServiceServicer):
 
     def _end(self, job: TrainingJob) -> None:
         job.state, job.measured_peak_bytes = self.script.job_ends, 560 * 2**20
+        job.measured_phase_bytes.update(MEASURED_PHASES)
         if job.state == TrainingJob.STATE_FAILED:
             job.error.code, job.error.message = 8, "The job took 1,200 MiB of 1,024 MiB. Give it 1,300 MiB."
             return
@@ -248,7 +252,12 @@ class ScriptedTrainer(trainer_grpc.TrainerServiceServicer):
             digest="ab" * 32,
             rank=16,
             evaluation=Evaluation(base_loss=3.0, adapter_loss=0.2, train_tokens_per_second=400),
-            lineage=Lineage(training_job=job.name, predicted_peak_bytes=600 * 2**20),
+            lineage=Lineage(
+                training_job=job.name,
+                predicted_peak_bytes=600 * 2**20,
+                predicted_phase_bytes=PLANNED_PHASES,
+                phase_peak_bytes=MEASURED_PHASES,
+            ),
         )
 
 

@@ -121,13 +121,20 @@ class Trainer:
         return name
 
     async def submit(
-        self, tenant: str, *, request_id: str = "", limit_bytes: int = LIMIT_BYTES, **settings: Any
+        self,
+        tenant: str,
+        *,
+        request_id: str = "",
+        limit_bytes: int = LIMIT_BYTES,
+        validate_only: bool = False,
+        **settings: Any,
     ) -> training_job_pb2.TrainingJob:
-        """Give the tenant a bot and a dataset where it has none, and create a job of both."""
+        """Give the tenant a bot and a dataset where it has none, and create a job of both, or say what it would be."""
         bot, dataset = await self._bot_of(tenant), await self._dataset_of(tenant)
         request = trainer_service_pb2.CreateTrainingJobRequest(
             parent=f"tenants/{tenant}",
             request_id=request_id,
+            validate_only=validate_only,
             training_job=training_job_pb2.TrainingJob(
                 bot=bot,
                 dataset=dataset,

@@ -15,8 +15,12 @@ from adaptory.core.adapter_check import adapter_digest
 from adaptory.core.base_shape import BaseShape
 from tests.adapters import write_adapter
 from trainer_svc.jobs.workspace import ExitCode, Phase, Progress, WorkerResult, WorkerSpec, Workspace
+from trainer_svc.memory.techniques import describe
 
 PEAK_BYTES = 123_456_789
+SMALL_PEAK_BYTES = 100_000_000
+PHASES = {Phase.LOAD: 3, Phase.STEP: 1, Phase.EVALUATE: 2, Phase.SAVE: 4}
+PHASE_PEAK_BYTES = {str(phase): PEAK_BYTES // share for phase, share in PHASES.items()}
 
 
 def main() -> int:
@@ -29,8 +33,16 @@ def main() -> int:
     return _BEHAVIOURS[behaviour](workspace, spec)
 
 
-def succeed(workspace: Workspace, spec: WorkerSpec, adapter_loss: float = 0.5, weight_scale: float = 0.02) -> int:
-    """Do everything right; the adapter is seeded like a real one, so the same job gives the same bytes."""
+def succeed(
+    workspace: Workspace,
+    spec: WorkerSpec,
+    *,
+    adapter_loss: float = 0.5,
+    weight_scale: float = 0.02,
+    place: int = 0,
+    peak_bytes: int = PEAK_BYTES,
+) -> int:
+    """Do everything right, on the rung at `place`; the adapter is seeded like a real one, so the same job gives the same bytes."""
     for step in (1, 2):
         workspace.append_progress(
             Progress(Phase.STEP, step, num_steps=2, loss=1.0 / step, tokens_per_second=400.0, step_seconds=0.1)
@@ -50,8 +62,10 @@ def succeed(workspace: Workspace, spec: WorkerSpec, adapter_loss: float = 0.5, w
             num_held_out_rows=len(Path(spec.held_out_rows).read_text().splitlines()),
             train_seconds=0.2,
             tokens_per_second=400.0,
-            peak_bytes=PEAK_BYTES,
-            phase_peak_bytes={Phase.STEP: PEAK_BYTES},
+            peak_bytes=peak_bytes,
+            phase_peak_bytes={phase: peak_bytes // share for phase, share in PHASES.items()},
+            techniques=spec.memory.rungs[place].techniques,
+            num_climbs=place,
             versions={"fake": "1"},
             device="cpu",
         )
@@ -69,6 +83,22 @@ def overshoot(workspace: Workspace, spec: WorkerSpec) -> int:
     return succeed(workspace, spec, weight_scale=1000.0)
 
 
+def take_little(workspace: Workspace, spec: WorkerSpec) -> int:
+    """Take less than is predicted."""
+    return succeed(workspace, spec, peak_bytes=SMALL_PEAK_BYTES)
+
+
+def take_nothing(workspace: Workspace, spec: WorkerSpec) -> int:
+    """Take far less than can be."""
+    return succeed(workspace, spec, peak_bytes=1)
+
+
+def climb_once(workspace: Workspace, spec: WorkerSpec) -> int:
+    """Run out of memory at the first step, and succeed on the second rung."""
+    _climb(workspace, spec)
+    return succeed(workspace, spec, place=1)
+
+
 def swap_adapter(workspace: Workspace, spec: WorkerSpec) -> int:
     """Leave another adapter than the result speaks of."""
     succeed(workspace, spec)
@@ -77,9 +107,13 @@ def swap_adapter(workspace: Workspace, spec: WorkerSpec) -> int:
     return ExitCode.SUCCEEDED
 
 
-def run_out_of_memory(workspace: Workspace, _spec: WorkerSpec) -> int:
-    """Reach the limit."""
-    workspace.write_result(WorkerResult(ExitCode.OUT_OF_MEMORY, reason="OUT_OF_MEMORY", peak_bytes=PEAK_BYTES))
+def run_out_of_memory(workspace: Workspace, spec: WorkerSpec) -> int:
+    """Reach the limit at the first step, on the second rung too; such a result has no count of climbs."""
+    _climb(workspace, spec)
+    peaks = {phase: PHASE_PEAK_BYTES[phase] for phase in (Phase.LOAD, Phase.STEP)}
+    workspace.write_result(
+        WorkerResult(ExitCode.OUT_OF_MEMORY, reason="OUT_OF_MEMORY", peak_bytes=PEAK_BYTES, phase_peak_bytes={**peaks})
+    )
     return ExitCode.OUT_OF_MEMORY
 
 
@@ -126,6 +160,14 @@ def hang(_workspace: Workspace, _spec: WorkerSpec) -> int:
         time.sleep(1)
 
 
+def _climb(workspace: Workspace, spec: WorkerSpec) -> None:
+    techniques = spec.memory.rungs[1].techniques
+    message = f"Out of memory in phase step after 0 steps; it goes on with {describe(techniques)}."
+    workspace.append_progress(
+        Progress(Phase.STEP, 0, num_steps=0, peak_bytes=PEAK_BYTES, message=message, climbed_to=techniques)
+    )
+
+
 def _die_with_parent() -> None:
     """Ask the kernel for SIGKILL when the trainer is gone, as the real worker does."""
     set_parent_death_signal = 1
@@ -138,6 +180,9 @@ _BEHAVIOURS = {
         succeed,
         learn_nothing,
         overshoot,
+        climb_once,
+        take_little,
+        take_nothing,
         swap_adapter,
         run_out_of_memory,
         refuse_data,

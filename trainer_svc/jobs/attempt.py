@@ -2,14 +2,14 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import structlog
 
 from adaptory.core.errors import ServiceError
 from trainer_svc.jobs.inputs import InputFinder, JobInputs
-from trainer_svc.jobs.job import JobState, TrainingJob
+from trainer_svc.jobs.job import JobState, MeasuredMemory, TrainingJob
 from trainer_svc.jobs.outcome import TrainingFailed, WorkerHung, WorkerLost, read_result, require_success
 from trainer_svc.jobs.publish import Publisher
 from trainer_svc.jobs.store import AttemptName, AttemptOver, JobStore
@@ -66,7 +66,8 @@ class Attempt:
         self._tools = tools
         self._job = job
         self._name = AttemptName(job.name, job.attempt)
-        self._peak_bytes = 0
+        self._num_climbs = 0
+        self._measured = MeasuredMemory()
 
     async def run(self) -> None:
         """Do everything. When it is cancelled, which means that the service stops, the job waits again."""
@@ -97,31 +98,33 @@ class Attempt:
         except WorkerLost as error:
             return await store.lose(self._name, error)
         except ServiceError as error:
-            return await store.fail(self._name, error, peak_bytes=self._peak_bytes)
+            return await store.fail(self._name, error, self._measured)
         except AttemptOver:
             raise
         except Exception:
             # The runner's edge: one job's surprise must not stop the others.
             log.exception("attempt_broke", job=str(self._name.job), attempt=self._name.number)
             surprise = TrainingFailed("Something failed inside the service; its log tells more.", reason="INTERNAL")
-            return await store.fail(self._name, surprise, peak_bytes=self._peak_bytes)
+            return await store.fail(self._name, surprise, self._measured)
 
     async def _train_and_publish(self) -> TrainingJob:
         tools = self._tools
         inputs = await tools.inputs.find(self._job.draft.bot, self._job.draft.dataset)
         async with tools.bench.lay_out(self._job, inputs) as workspace:
             result = await self._train(workspace)
-            self._peak_bytes = result.peak_bytes
+            self._measured = MeasuredMemory(result.peak_bytes, result.phase_peak_bytes, result.num_climbs)
             require_success(result, self._job.draft.plan)
             return await self._publish(inputs, workspace, result)
 
     async def _train(self, workspace: Workspace) -> WorkerResult:
         async with run_worker(self._tools.command, workspace) as worker:
             await self._follow(worker, workspace)
-            return read_result(workspace, worker.exit_code)
+            result = read_result(workspace, worker.exit_code)
+        # Counted as they were reported: a worker that fails leaves no count.
+        return replace(result, num_climbs=self._num_climbs)
 
     async def _publish(self, inputs: JobInputs, workspace: Workspace, result: WorkerResult) -> TrainingJob:
-        job = await self._tools.store.stage(self._name, peak_bytes=result.peak_bytes)
+        job = await self._tools.store.stage(self._name, self._measured)
         if job.state is not JobState.PUBLISHING:
             return job
         return await self._tools.publisher.publish(job, inputs, workspace.adapter_dir, result)
@@ -144,6 +147,7 @@ class Attempt:
     async def _record_progress(self, workspace: Workspace, offset: int) -> tuple[int, JobState]:
         lines = await asyncio.to_thread(lambda: list(workspace.read_progress(offset)))
         for progress, _ in lines:
+            self._num_climbs += progress.climbed_to is not None
             self._tools.observer.progressed(self._job, progress)
         state = await self._tools.store.record_progress(self._name, thin_out([progress for progress, _ in lines]))
         return (lines[-1][1] if lines else offset), state

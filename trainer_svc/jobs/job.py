@@ -5,12 +5,12 @@ Pure: no clock, no database. `store.py` keeps jobs and applies `advance` inside 
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from adaptory.core.names import BotName, DatasetName, TrainingJobName, VersionName
 from trainer_svc.jobs.workspace import Progress, Rung, TrainingSettings
-from trainer_svc.memory.techniques import Techniques
+from trainer_svc.memory.techniques import DeviceKind, Techniques
 
 
 class JobState(enum.StrEnum):
@@ -91,7 +91,8 @@ class JobPlan:
     """How a job keeps its limit, in bytes above the worker's start-up baseline.
 
     `terms` say what a step is made of, `phases` the peak of each phase. `expected_seconds` are those of training and judging, 0
-    where the device's speed is not known.
+    where the device's speed is not known. `device` is what it was planned for, and `residual_bytes` what of its `context` was learned
+    from earlier jobs; plans of earlier releases say neither.
     """
 
     limit_bytes: int
@@ -102,6 +103,8 @@ class JobPlan:
     accumulation: int
     rungs: tuple[Rung, ...]
     expected_seconds: float = 0.0
+    device: DeviceKind | None = None
+    residual_bytes: int = 0
 
     @property
     def techniques(self) -> Techniques:
@@ -121,6 +124,18 @@ class JobDraft:
 
 
 @dataclass(frozen=True, slots=True)
+class MeasuredMemory:
+    """What the last attempt that left a result took, in bytes above the worker's baseline; `phase_bytes` are the peaks of its phases.
+
+    `num_climbs` counts how often memory ran out and the attempt went on with the next rung.
+    """
+
+    peak_bytes: int = 0
+    phase_bytes: Mapping[str, int] = field(default_factory=dict)
+    num_climbs: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class TrainingJob:
     """One job as it is now. `error` is a serialised google.rpc.Status, empty unless FAILED; `seq` orders jobs by age.
 
@@ -135,7 +150,7 @@ class TrainingJob:
     progress: Progress | None
     version: VersionName | None
     error: bytes
-    measured_peak_bytes: int
+    measured: MeasuredMemory
     create_time: datetime
     start_time: datetime | None
     end_time: datetime | None

@@ -2,7 +2,8 @@
 
 from adaptory.core.errors import AdapterRejected, InvalidRequest, ServiceError, TooLarge, Unavailable
 from trainer_svc.jobs.job import JobPlan
-from trainer_svc.jobs.workspace import ExitCode, WorkerResult, Workspace
+from trainer_svc.jobs.workspace import ExitCode, Phase, WorkerResult, Workspace
+from trainer_svc.memory.techniques import describe
 
 
 class WorkerLost(Unavailable):
@@ -24,7 +25,10 @@ class TrainingFailed(ServiceError):
 
 
 class OutOfMemory(TooLarge):
-    """The job used up its memory limit; metadata has the peak, the limit, and the smallest limit that was predicted to do."""
+    """The job used up its memory limit.
+
+    Metadata has the phase, both peaks, the limit, the climbs, and the plan that takes least with the limit predicted to do for it.
+    """
 
     default_reason = "OUT_OF_MEMORY"
 
@@ -62,15 +66,22 @@ def _tell_of_loss(exit_code: int) -> str:
 
 
 def _out_of_memory(result: WorkerResult, plan: JobPlan) -> OutOfMemory:
+    phase = next(reversed(result.phase_peak_bytes), Phase.LOAD)
+    nearest = describe(plan.rungs[-1].techniques)
+    climbs = f"{result.num_climbs} time{'' if result.num_climbs == 1 else 's'}"
     message = (
-        f"The job reached its memory limit of {plan.limit_bytes} bytes (peak {result.peak_bytes}, predicted "
-        f"{plan.predicted_peak_bytes}); the smallest limit predicted to do is {plan.smallest_limit_bytes}. Submit it again with a "
-        "higher limit, fewer batch_rows or a lower max_row_tokens."
+        f"The job ran out of memory in phase {phase}: its peak was {result.peak_bytes} bytes, predicted were "
+        f"{plan.predicted_peak_bytes}, its limit is {plan.limit_bytes}; it had gone on with less {climbs}. "
+        f"The plan that takes least ({nearest}) is predicted to need {plan.smallest_limit_bytes}. Submit it again with a higher "
+        "limit, fewer batch_rows or a lower max_row_tokens."
     )
     numbers = {
+        "phase": phase,
         "peak_bytes": result.peak_bytes,
         "limit_bytes": plan.limit_bytes,
+        "num_climbs": result.num_climbs,
         "predicted_peak_bytes": plan.predicted_peak_bytes,
         "smallest_limit_bytes": plan.smallest_limit_bytes,
+        "nearest_plan": nearest,
     }
     return OutOfMemory(message, metadata={**result.metadata, **numbers})

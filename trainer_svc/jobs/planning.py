@@ -9,6 +9,7 @@ from adaptory.core.names import BotName, DatasetName
 from trainer_svc.jobs.inputs import InputFinder, JobInputs
 from trainer_svc.jobs.job import JobDraft, JobPlan, JobSettings
 from trainer_svc.jobs.machine import Machine, require_possible_limit
+from trainer_svc.jobs.residuals import ResidualStore
 from trainer_svc.jobs.row_sizes import measure_rows, require_short_rows
 from trainer_svc.jobs.rows import RowReader
 from trainer_svc.memory.planner import plan_memory
@@ -29,10 +30,11 @@ class JobOrder:
 class JobPlanner:
     """Turns orders into drafts that can be kept."""
 
-    def __init__(self, inputs: InputFinder, rows: RowReader, machine: Machine) -> None:
-        """Take where inputs and rows come from, and the machine workers run on."""
+    def __init__(self, inputs: InputFinder, rows: RowReader, residuals: ResidualStore, machine: Machine) -> None:
+        """Take where inputs, rows and what was learned come from, and the machine workers run on."""
         self._inputs = inputs
         self._rows = rows
+        self._residuals = residuals
         self._machine = machine
 
     async def draft(self, order: JobOrder) -> JobDraft:
@@ -42,10 +44,11 @@ class JobPlanner:
         limit that would do.
         """
         inputs = await self._inputs.find(order.bot, order.dataset)
-        plan = await asyncio.to_thread(self._plan, inputs, order)
+        residual_bytes = await self._residuals.expect(self._machine.device, inputs.base.name)
+        plan = await asyncio.to_thread(self._plan, inputs, order, residual_bytes)
         return JobDraft(order.bot, order.dataset, order.settings, order.memory_limit_bytes, plan)
 
-    def _plan(self, inputs: JobInputs, order: JobOrder) -> JobPlan:
+    def _plan(self, inputs: JobInputs, order: JobOrder, residual_bytes: int) -> JobPlan:
         training, base = order.settings.training, inputs.base
         _check_row_limit(base, training.max_row_tokens)
         sizes = measure_rows(base, self._rows.read(inputs.rows_for(order.settings)))
@@ -61,6 +64,7 @@ class JobPlanner:
             shared_tokens=sizes.shared_tokens,
             device=self._machine.device,
             speed=self._machine.read_speed(),
+            residual_bytes=residual_bytes,
         )
         plan = plan_memory(ModelShape.from_folder(base.parity_dir), request)
         return JobPlan(
@@ -72,6 +76,9 @@ class JobPlanner:
             accumulation=plan.accumulation,
             expected_seconds=plan.seconds if request.speed else 0.0,
             rungs=plan.rungs,
+            device=self._machine.device,
+            # An estimate gives up half of its context at most: then as much was taken off as is left.
+            residual_bytes=max(residual_bytes, -plan.terms["context"]),
         )
 
 

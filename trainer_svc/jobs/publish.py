@@ -15,6 +15,7 @@ from trainer_svc.jobs.job import TrainingJob
 from trainer_svc.jobs.outcome import TrainingFailed
 from trainer_svc.jobs.store import AttemptName, JobStore
 from trainer_svc.jobs.workspace import WorkerResult
+from trainer_svc.memory.techniques import describe
 from trainer_svc.registry.artifacts import ArtifactStore
 from trainer_svc.registry.bots import QualityGate
 from trainer_svc.registry.versions import Evaluation, Lineage, VersionDraft, VersionState
@@ -114,6 +115,9 @@ def _trace(job: TrainingJob, inputs: JobInputs, result: WorkerResult) -> Lineage
         predicted_peak_bytes=job.draft.plan.predicted_peak_bytes,
         measured_peak_bytes=result.peak_bytes,
         phase_peak_bytes=result.phase_peak_bytes,
+        predicted_phase_bytes=job.draft.plan.phases,
+        num_climbs=result.num_climbs,
+        final_techniques=describe(result.techniques or job.draft.plan.techniques),
     )
 
 

@@ -8,7 +8,7 @@ from pydantic import TypeAdapter
 from sqlalchemy import Row
 
 from adaptory.core.names import BotName, DatasetName, TrainingJobName, VersionName
-from trainer_svc.jobs.job import JobDraft, JobPlan, JobSettings, JobState, TrainingJob
+from trainer_svc.jobs.job import JobDraft, JobPlan, JobSettings, JobState, MeasuredMemory, TrainingJob
 from trainer_svc.jobs.workspace import TrainingSettings, progress_from_json
 
 _PLAN = TypeAdapter(JobPlan)
@@ -29,7 +29,16 @@ def draft_columns(name: TrainingJobName, draft: JobDraft) -> dict[str, object]:
         "num_lost": 0,
         "version": 0,
         "error": b"",
-        "measured_peak_bytes": 0,
+        **measured_columns(MeasuredMemory()),
+    }
+
+
+def measured_columns(measured: MeasuredMemory) -> dict[str, object]:
+    """Return the columns of what an attempt took."""
+    return {
+        "measured_peak_bytes": measured.peak_bytes,
+        "measured_phase_bytes": dict(measured.phase_bytes),
+        "num_climbs": measured.num_climbs,
     }
 
 
@@ -50,7 +59,7 @@ def to_job(row: Row[Any]) -> TrainingJob:
         progress=None if row.progress is None else progress_from_json(json.dumps(row.progress)),
         version=VersionName(row.tenant, row.bot, row.version) if row.version else None,
         error=row.error,
-        measured_peak_bytes=row.measured_peak_bytes,
+        measured=MeasuredMemory(row.measured_peak_bytes, row.measured_phase_bytes, row.num_climbs),
         create_time=row.create_time,
         start_time=row.start_time,
         end_time=row.end_time,

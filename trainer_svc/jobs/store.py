@@ -14,8 +14,9 @@ from adaptory.core.names import TenantName, TrainingJobName
 from adaptory.core.rpc import to_status
 from trainer_svc.clock import Clock
 from trainer_svc.jobs.events import append_event
-from trainer_svc.jobs.job import JobDraft, JobState, JobStep, TrainingJob, advance
-from trainer_svc.jobs.records import draft_columns, to_job
+from trainer_svc.jobs.job import JobDraft, JobState, JobStep, MeasuredMemory, TrainingJob, advance
+from trainer_svc.jobs.records import draft_columns, measured_columns, to_job
+from trainer_svc.jobs.residuals import record_residual
 from trainer_svc.jobs.workspace import Progress
 from trainer_svc.registry import tables
 from trainer_svc.registry.database import Database
@@ -131,9 +132,9 @@ class JobStore:
 
         return await self._database.write(write_progress)
 
-    async def stage(self, attempt: AttemptName, *, peak_bytes: int) -> TrainingJob:
+    async def stage(self, attempt: AttemptName, measured: MeasuredMemory) -> TrainingJob:
         """Note that an adapter was left to publish; a job that was to be cancelled comes back CANCELLED."""
-        return await self._step(attempt, JobStep.STAGE, {"measured_peak_bytes": peak_bytes})
+        return await self._step(attempt, JobStep.STAGE, measured_columns(measured))
 
     async def publish(self, attempt: AttemptName, version: VersionDraft) -> TrainingJob:
         """Register the version and end the job, both or neither; a job that was to be cancelled comes back CANCELLED, without one."""
@@ -144,13 +145,14 @@ class JobStore:
                 return self._take_step(transaction, job, JobStep.PUBLISH)
             made = register_version(transaction, version, now=self._clock())
             append_event(transaction, job.name, _tell_of_version(made), now=self._clock())
+            record_residual(transaction, job, version.lineage, now=self._clock())
             return self._take_step(transaction, job, JobStep.PUBLISH, {"version": made.name.number})
 
         return await self._database.write(publish_version)
 
-    async def fail(self, attempt: AttemptName, error: ServiceError, *, peak_bytes: int) -> TrainingJob:
+    async def fail(self, attempt: AttemptName, error: ServiceError, measured: MeasuredMemory) -> TrainingJob:
         """End the job for a reason that another attempt would meet again."""
-        columns = {"error": _pack(error), "measured_peak_bytes": peak_bytes}
+        columns = {"error": _pack(error), **measured_columns(measured)}
         return await self._step(attempt, JobStep.FAIL, columns)
 
     async def release(self, attempt: AttemptName) -> TrainingJob:

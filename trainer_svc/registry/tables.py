@@ -17,6 +17,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    text,
 )
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -147,6 +148,9 @@ training_jobs = Table(
     # A google.rpc.Status, serialised: kept exactly as callers get it.
     Column("error", LargeBinary, nullable=False),
     Column("measured_peak_bytes", BigInteger, nullable=False),
+    # Defaults of the database: rows of the first schema have neither.
+    Column("measured_phase_bytes", JSON, server_default=text("'{}'"), nullable=False),
+    Column("num_climbs", Integer, server_default=text("0"), nullable=False),
     Column("create_time", UtcTime, nullable=False),
     Column("start_time", UtcTime),
     Column("end_time", UtcTime),
@@ -162,6 +166,20 @@ job_events = Table(
     Column("time", UtcTime, nullable=False),
     Column("kind", Text, nullable=False),
     Column("body", JSON, nullable=False),
+)
+
+memory_residuals = Table(
+    "memory_residuals",
+    metadata,
+    Column("seq", _Counter, primary_key=True),
+    # What the job was planned for, and what its worker said it ran on.
+    Column("device_kind", Text, nullable=False),
+    Column("device", Text, nullable=False),
+    Column("base_model", Text, nullable=False),
+    Column("residual_bytes", BigInteger, nullable=False),
+    Column("job", Text, ForeignKey("training_jobs.job"), nullable=False, unique=True),
+    Column("create_time", UtcTime, nullable=False),
+    sqlite_autoincrement=True,
 )
 
 changes = Table(

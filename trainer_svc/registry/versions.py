@@ -2,7 +2,7 @@
 
 import enum
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -28,7 +28,10 @@ class VersionState(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Lineage:
-    """Where a version comes from; names are resource names, digests lower-case hex SHA-256."""
+    """Where a version comes from; names are resource names, digests lower-case hex SHA-256.
+
+    What has a default was not recorded at first: versions of earlier releases lack it.
+    """
 
     training_job: str
     dataset: str
@@ -44,6 +47,9 @@ class Lineage:
     predicted_peak_bytes: int
     measured_peak_bytes: int
     phase_peak_bytes: Mapping[str, int]
+    predicted_phase_bytes: Mapping[str, int] = field(default_factory=dict)
+    num_climbs: int = 0
+    final_techniques: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,7 +48,7 @@ class Version(_message.Message):
     def __init__(self, name: _Optional[str] = ..., state: _Optional[_Union[Version.State, str]] = ..., digest: _Optional[str] = ..., engine_id: _Optional[int] = ..., rank: _Optional[int] = ..., size_bytes: _Optional[int] = ..., lineage: _Optional[_Union[Lineage, _Mapping]] = ..., evaluation: _Optional[_Union[Evaluation, _Mapping]] = ..., rejection: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., system_prompt: _Optional[str] = ...) -> None: ...
 
 class Lineage(_message.Message):
-    __slots__ = ("training_job", "dataset", "dataset_digest", "base_model", "base_digest", "parity_digest", "code_versions", "settings", "device", "memory_limit_bytes", "predicted_peak_bytes", "measured_peak_bytes", "phase_peak_bytes", "template_digest")
+    __slots__ = ("training_job", "dataset", "dataset_digest", "base_model", "base_digest", "parity_digest", "code_versions", "settings", "device", "memory_limit_bytes", "predicted_peak_bytes", "measured_peak_bytes", "phase_peak_bytes", "template_digest", "predicted_phase_bytes", "num_climbs", "final_techniques")
     class CodeVersionsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -70,6 +70,13 @@ class Lineage(_message.Message):
         key: str
         value: int
         def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    class PredictedPhaseBytesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
     TRAINING_JOB_FIELD_NUMBER: _ClassVar[int]
     DATASET_FIELD_NUMBER: _ClassVar[int]
     DATASET_DIGEST_FIELD_NUMBER: _ClassVar[int]
@@ -84,6 +91,9 @@ class Lineage(_message.Message):
     MEASURED_PEAK_BYTES_FIELD_NUMBER: _ClassVar[int]
     PHASE_PEAK_BYTES_FIELD_NUMBER: _ClassVar[int]
     TEMPLATE_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    PREDICTED_PHASE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    NUM_CLIMBS_FIELD_NUMBER: _ClassVar[int]
+    FINAL_TECHNIQUES_FIELD_NUMBER: _ClassVar[int]
     training_job: str
     dataset: str
     dataset_digest: str
@@ -98,7 +108,10 @@ class Lineage(_message.Message):
     measured_peak_bytes: int
     phase_peak_bytes: _containers.ScalarMap[str, int]
     template_digest: str
-    def __init__(self, training_job: _Optional[str] = ..., dataset: _Optional[str] = ..., dataset_digest: _Optional[str] = ..., base_model: _Optional[str] = ..., base_digest: _Optional[str] = ..., parity_digest: _Optional[str] = ..., code_versions: _Optional[_Mapping[str, str]] = ..., settings: _Optional[_Mapping[str, str]] = ..., device: _Optional[str] = ..., memory_limit_bytes: _Optional[int] = ..., predicted_peak_bytes: _Optional[int] = ..., measured_peak_bytes: _Optional[int] = ..., phase_peak_bytes: _Optional[_Mapping[str, int]] = ..., template_digest: _Optional[str] = ...) -> None: ...
+    predicted_phase_bytes: _containers.ScalarMap[str, int]
+    num_climbs: int
+    final_techniques: str
+    def __init__(self, training_job: _Optional[str] = ..., dataset: _Optional[str] = ..., dataset_digest: _Optional[str] = ..., base_model: _Optional[str] = ..., base_digest: _Optional[str] = ..., parity_digest: _Optional[str] = ..., code_versions: _Optional[_Mapping[str, str]] = ..., settings: _Optional[_Mapping[str, str]] = ..., device: _Optional[str] = ..., memory_limit_bytes: _Optional[int] = ..., predicted_peak_bytes: _Optional[int] = ..., measured_peak_bytes: _Optional[int] = ..., phase_peak_bytes: _Optional[_Mapping[str, int]] = ..., template_digest: _Optional[str] = ..., predicted_phase_bytes: _Optional[_Mapping[str, int]] = ..., num_climbs: _Optional[int] = ..., final_techniques: _Optional[str] = ...) -> None: ...
 
 class Evaluation(_message.Message):
     __slots__ = ("base_loss", "adapter_loss", "num_held_out_rows", "num_train_rows", "train_tokens_per_second", "train_seconds")

@@ -27,13 +27,15 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&adaptory/trainer/v1/training_job.proto\x12\x13\x61\x64\x61ptory.trainer.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\xa6\x06\n\x0bTrainingJob\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x12\n\x03\x62ot\x18\x02 \x01(\tB\x05\xe2\x41\x02\x02\x05\x12\x16\n\x07\x64\x61taset\x18\x03 \x01(\tB\x05\xe2\x41\x02\x02\x05\x12>\n\x08settings\x18\x04 \x01(\x0b\x32%.adaptory.trainer.v1.TrainingSettingsB\x05\xe2\x41\x02\x01\x05\x12!\n\x12memory_limit_bytes\x18\x05 \x01(\x03\x42\x05\xe2\x41\x02\x01\x05\x12;\n\x05state\x18\x06 \x01(\x0e\x32&.adaptory.trainer.v1.TrainingJob.StateB\x04\xe2\x41\x01\x03\x12\x33\n\x04plan\x18\x07 \x01(\x0b\x32\x1f.adaptory.trainer.v1.MemoryPlanB\x04\xe2\x41\x01\x03\x12=\n\x08progress\x18\x08 \x01(\x0b\x32%.adaptory.trainer.v1.TrainingProgressB\x04\xe2\x41\x01\x03\x12\x15\n\x07version\x18\t \x01(\tB\x04\xe2\x41\x01\x03\x12\'\n\x05\x65rror\x18\n \x01(\x0b\x32\x12.google.rpc.StatusB\x04\xe2\x41\x01\x03\x12!\n\x13measured_peak_bytes\x18\x0b \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x34\n\nstart_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x32\n\x08\x65nd_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\"\xbe\x01\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x11\n\rSTATE_PENDING\x10\x01\x12\x11\n\rSTATE_RUNNING\x10\x02\x12\x14\n\x10STATE_PUBLISHING\x10\x03\x12\x13\n\x0fSTATE_SUCCEEDED\x10\x04\x12\x10\n\x0cSTATE_FAILED\x10\x05\x12\x14\n\x10STATE_CANCELLING\x10\x06\x12\x13\n\x0fSTATE_CANCELLED\x10\x07\x12\x10\n\x0cSTATE_PAUSED\x10\x08\"\xd5\x03\n\x10TrainingSettings\x12\x39\n\x06method\x18\x01 \x01(\x0e\x32#.adaptory.trainer.v1.TrainingMethodB\x04\xe2\x41\x01\x01\x12\x17\n\x04rank\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12\x18\n\x05\x61lpha\x18\x03 \x01(\x05\x42\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x12 \n\rlearning_rate\x18\x04 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x02\x88\x01\x01\x12\x19\n\x06\x65pochs\x18\x05 \x01(\x05\x42\x04\xe2\x41\x01\x01H\x03\x88\x01\x01\x12\x1d\n\nbatch_rows\x18\x06 \x01(\x05\x42\x04\xe2\x41\x01\x01H\x04\x88\x01\x01\x12!\n\x0emax_row_tokens\x18\x07 \x01(\x05\x42\x04\xe2\x41\x01\x01H\x05\x88\x01\x01\x12\x17\n\x04seed\x18\x08 \x01(\x03\x42\x04\xe2\x41\x01\x01H\x06\x88\x01\x01\x12\x1c\n\tmax_steps\x18\t \x01(\x05\x42\x04\xe2\x41\x01\x01H\x07\x88\x01\x01\x12!\n\x0eheld_out_share\x18\n \x01(\x01\x42\x04\xe2\x41\x01\x01H\x08\x88\x01\x01\x42\x07\n\x05_rankB\x08\n\x06_alphaB\x10\n\x0e_learning_rateB\t\n\x07_epochsB\r\n\x0b_batch_rowsB\x11\n\x0f_max_row_tokensB\x07\n\x05_seedB\x0c\n\n_max_stepsB\x11\n\x0f_held_out_share\"\xd5\x02\n\nMemoryPlan\x12\"\n\x14predicted_peak_bytes\x18\x01 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x19\n\x0blimit_bytes\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12?\n\x05terms\x18\x03 \x03(\x0b\x32*.adaptory.trainer.v1.MemoryPlan.TermsEntryB\x04\xe2\x41\x01\x03\x12\x1c\n\x0e\x62\x61se_precision\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1b\n\rcheckpointing\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x1e\n\x10micro_batch_rows\x18\x06 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x1a\n\x0c\x61\x63\x63umulation\x18\x07 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\"\n\x14smallest_limit_bytes\x18\x08 \x01(\x03\x42\x04\xe2\x41\x01\x03\x1a,\n\nTermsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"\xf7\x01\n\x10TrainingProgress\x12\x13\n\x05phase\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04step\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x17\n\tnum_steps\x18\x03 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x12\n\x04loss\x18\x04 \x01(\x01\x42\x04\xe2\x41\x01\x03\x12\x1b\n\rlearning_rate\x18\x05 \x01(\x01\x42\x04\xe2\x41\x01\x03\x12\x1f\n\x11tokens_per_second\x18\x06 \x01(\x01\x42\x04\xe2\x41\x01\x03\x12\x1a\n\x0cstep_seconds\x18\x07 \x01(\x01\x42\x04\xe2\x41\x01\x03\x12\x19\n\x0b\x65ta_seconds\x18\x08 \x01(\x01\x42\x04\xe2\x41\x01\x03\x12\x18\n\npeak_bytes\x18\t \x01(\x03\x42\x04\xe2\x41\x01\x03\"\xf9\x01\n\rTrainingEvent\x12\x16\n\x08sequence\x18\x01 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12.\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12=\n\x05state\x18\x03 \x01(\x0e\x32&.adaptory.trainer.v1.TrainingJob.StateB\x04\xe2\x41\x01\x03H\x00\x12?\n\x08progress\x18\x04 \x01(\x0b\x32%.adaptory.trainer.v1.TrainingProgressB\x04\xe2\x41\x01\x03H\x00\x12\x17\n\x07message\x18\x05 \x01(\tB\x04\xe2\x41\x01\x03H\x00\x42\x07\n\x05\x65vent*\x99\x01\n\x0eTrainingMethod\x12\x1f\n\x1bTRAINING_METHOD_UNSPECIFIED\x10\x00\x12\x19\n\x15TRAINING_METHOD_QLORA\x10\x01\x12\x18\n\x14TRAINING_METHOD_LORA\x10\x02\x12\x18\n\x14TRAINING_METHOD_FULL\x10\x03\x12\x17\n\x13TRAINING_METHOD_DPO\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&adaptory/trainer/v1/training_job.proto\x12\x13\x61\x64\x61ptory.trainer.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\xd9\x07\n\x0bTrainingJob\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x12\n\x03\x62ot\x18\x02 \x01(\tB\x05\xe2\x41\x02\x02\x05\x12\x16\n\x07\x64\x61taset\x18\x03 \x01(\tB\x05\xe2\x41\x02\x02\x05\x12>\n\x08settings\x18\x04 \x01(\x0b\x32%.adaptory.trainer.v1.TrainingSettingsB\x05\xe2\x41\x02\x01\x05\x12!\n\x12memory_limit_bytes\x18\x05 \x01(\x03\x42\x05\xe2\x41\x02\x01\x05\x12;\n\x05state\x18\x06 \x01(\x0e\x32&.adaptory.trainer.v1.TrainingJob.StateB\x04\xe2\x41\x01\x03\x12\x33\n\x04plan\x18\x07 \x01(\x0b\x32\x1f.adaptory.trainer.v1.MemoryPlanB\x04\xe2\x41\x01\x03\x12=\n\x08progress\x18\x08 \x01(\x0b\x32%.adaptory.trainer.v1.TrainingProgressB\x04\xe2\x41\x01\x03\x12\x15\n\x07version\x18\t \x01(\tB\x04\xe2\x41\x01\x03\x12\'\n\x05\x65rror\x18\n \x01(\x0b\x32\x12.google.rpc.StatusB\x04\xe2\x41\x01\x03\x12!\n\x13measured_peak_bytes\x18\x0b \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x34\n\nstart_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x32\n\x08\x65nd_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\\\n\x14measured_phase_bytes\x18\x0f \x03(\x0b\x32\x38.adaptory.trainer.v1.TrainingJob.MeasuredPhaseBytesEntryB\x04\xe2\x41\x01\x03\x12\x18\n\nnum_climbs\x18\x10 \x01(\x05\x42\x04\xe2\x41\x01\x03\x1a\x39\n\x17MeasuredPhaseBytesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"\xbe\x01\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x11\n\rSTATE_PENDING\x10\x01\x12\x11\n\rSTATE_RUNNING\x10\x02\x12\x14\n\x10STATE_PUBLISHING\x10\x03\x12\x13\n\x0fSTATE_SUCCEEDED\x10\x04\x12\x10\n\x0cSTATE_FAILED\x10\x05\x12\x14\n\x10STATE_CANCELLING\x10\x06\x12\x13\n\x0fSTATE_CANCELLED\x10\x07\x12\x10\n\x0cSTATE_PAUSED\x10\x08\"\xd5\x03\n\x10TrainingSettings\x12\x39\n\x06method\x18\x01 \x01(\x0e\x32#.adaptory.trainer.v1.TrainingMethodB\x04\xe2\x41\x01\x01\x12\x17\n\x04rank\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12\x18\n\x05\x61lpha\x18\x03 \x01(\x05\x42\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x12 \n\rlearning_rate\x18\x04 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x02\x88\x01\x01\x12\x19\n\x06\x65pochs\x18\x05 \x01(\x05\x42\x04\xe2\x41\x01\x01H\x03\x88\x01\x01\x12\x1d\n\nbatch_rows\x18\x06 \x01(\x05\x42\x04\xe2\x41\x01\x01H\x04\x88\x01\x01\x12!\n\x0emax_row_tokens\x18\x07 \x01(\x05\x42\x04\xe2\x41\x01\x01H\x05\x88\x01\x01\x12\x17\n\x04seed\x18\x08 \x01(\x03\x42\x04\xe2\x41\x01\x01H\x06\x88\x01\x01\x12\x1c\n\tmax_steps\x18\t \x01(\x05\x42\x04\xe2\x41\x01\x01H\x07\x88\x01\x01\x12!\n\x0eheld_out_share\x18\n \x01(\x01\x42\x04\xe2\x41\x01\x01H\x08\x88\x01\x01\x42\x07\n\x05_rankB\x08\n\x06_alphaB\x10\n\x0e_learning_rateB\t\n\x07_epochsB\r\n\x0b_batch_rowsB\x11\n\x0f_max_row_tokensB\x07\n\x05_seedB\x0c\n\n_max_stepsB\x11\n\x0f_held_out_share\"\xe8\x04\n\nMemoryPlan\x12\"\n\x14predicted_peak_bytes\x18\x01 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x19\n\x0blimit_bytes\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12?\n\x05terms\x18\x03 \x03(\x0b\x32*.adaptory.trainer.v1.MemoryPlan.TermsEntryB\x04\xe2\x41\x01\x03\x12\x1c\n\x0e\x62\x61se_precision\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1b\n\rcheckpointing\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x1e\n\x10micro_batch_rows\x18\x06 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x1a\n\x0c\x61\x63\x63umulation\x18\x07 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\"\n\x14smallest_limit_bytes\x18\x08 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x41\n\x06phases\x18\t \x03(\x0b\x32+.adaptory.trainer.v1.MemoryPlan.PhasesEntryB\x04\xe2\x41\x01\x03\x12\x17\n\trecompute\x18\n \x01(\tB\x04\xe2\x41\x01\x03\x12\x15\n\x07moments\x18\x0b \x01(\tB\x04\xe2\x41\x01\x03\x12\x17\n\toffloaded\x18\x0c \x03(\tB\x04\xe2\x41\x01\x03\x12\x1f\n\x11loss_block_tokens\x18\r \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x15\n\x07summary\x18\x0e \x01(\tB\x04\xe2\x41\x01\x03\x12\x1e\n\x10\x65xpected_seconds\x18\x0f \x01(\x01\x42\x04\xe2\x41\x01\x03\x1a,\n\nTermsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x1a-\n\x0bPhasesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"\xf7\x01\n\x10TrainingProgress\x12\x13\n\x05phase\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04step\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x17\n\tnum_steps\x18\x03 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x12\n\x04loss\x18\x04 \x01(\x01\x42\x04\xe2\x41\x01\x03\x12\x1b\n\rlearning_rate\x18\x05 \x01(\x01\x42\x04\xe2\x41\x01\x03\x12\x1f\n\x11tokens_per_second\x18\x06 \x01(\x01\x42\x04\xe2\x41\x01\x03\x12\x1a\n\x0cstep_seconds\x18\x07 \x01(\x01\x42\x04\xe2\x41\x01\x03\x12\x19\n\x0b\x65ta_seconds\x18\x08 \x01(\x01\x42\x04\xe2\x41\x01\x03\x12\x18\n\npeak_bytes\x18\t \x01(\x03\x42\x04\xe2\x41\x01\x03\"\xc2\x01\n\x0bMemoryClimb\x12\x13\n\x05phase\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04step\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x18\n\npeak_bytes\x18\x03 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x15\n\x07summary\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1e\n\x10micro_batch_rows\x18\x05 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\"\n\x14predicted_peak_bytes\x18\x06 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x15\n\x07message\x18\x07 \x01(\tB\x04\xe2\x41\x01\x03\"\xb2\x02\n\rTrainingEvent\x12\x16\n\x08sequence\x18\x01 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12.\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12=\n\x05state\x18\x03 \x01(\x0e\x32&.adaptory.trainer.v1.TrainingJob.StateB\x04\xe2\x41\x01\x03H\x00\x12?\n\x08progress\x18\x04 \x01(\x0b\x32%.adaptory.trainer.v1.TrainingProgressB\x04\xe2\x41\x01\x03H\x00\x12\x17\n\x07message\x18\x05 \x01(\tB\x04\xe2\x41\x01\x03H\x00\x12\x37\n\x05\x63limb\x18\x06 \x01(\x0b\x32 .adaptory.trainer.v1.MemoryClimbB\x04\xe2\x41\x01\x03H\x00\x42\x07\n\x05\x65vent*\x99\x01\n\x0eTrainingMethod\x12\x1f\n\x1bTRAINING_METHOD_UNSPECIFIED\x10\x00\x12\x19\n\x15TRAINING_METHOD_QLORA\x10\x01\x12\x18\n\x14TRAINING_METHOD_LORA\x10\x02\x12\x18\n\x14TRAINING_METHOD_FULL\x10\x03\x12\x17\n\x13TRAINING_METHOD_DPO\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'adaptory.trainer.v1.training_job_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_TRAININGJOB_MEASUREDPHASEBYTESENTRY']._loaded_options = None
+  _globals['_TRAININGJOB_MEASUREDPHASEBYTESENTRY']._serialized_options = b'8\001'
   _globals['_TRAININGJOB'].fields_by_name['name']._loaded_options = None
   _globals['_TRAININGJOB'].fields_by_name['name']._serialized_options = b'\342A\001\010'
   _globals['_TRAININGJOB'].fields_by_name['bot']._loaded_options = None
@@ -62,6 +64,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TRAININGJOB'].fields_by_name['start_time']._serialized_options = b'\342A\001\003'
   _globals['_TRAININGJOB'].fields_by_name['end_time']._loaded_options = None
   _globals['_TRAININGJOB'].fields_by_name['end_time']._serialized_options = b'\342A\001\003'
+  _globals['_TRAININGJOB'].fields_by_name['measured_phase_bytes']._loaded_options = None
+  _globals['_TRAININGJOB'].fields_by_name['measured_phase_bytes']._serialized_options = b'\342A\001\003'
+  _globals['_TRAININGJOB'].fields_by_name['num_climbs']._loaded_options = None
+  _globals['_TRAININGJOB'].fields_by_name['num_climbs']._serialized_options = b'\342A\001\003'
   _globals['_TRAININGSETTINGS'].fields_by_name['method']._loaded_options = None
   _globals['_TRAININGSETTINGS'].fields_by_name['method']._serialized_options = b'\342A\001\001'
   _globals['_TRAININGSETTINGS'].fields_by_name['rank']._loaded_options = None
@@ -84,6 +90,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TRAININGSETTINGS'].fields_by_name['held_out_share']._serialized_options = b'\342A\001\001'
   _globals['_MEMORYPLAN_TERMSENTRY']._loaded_options = None
   _globals['_MEMORYPLAN_TERMSENTRY']._serialized_options = b'8\001'
+  _globals['_MEMORYPLAN_PHASESENTRY']._loaded_options = None
+  _globals['_MEMORYPLAN_PHASESENTRY']._serialized_options = b'8\001'
   _globals['_MEMORYPLAN'].fields_by_name['predicted_peak_bytes']._loaded_options = None
   _globals['_MEMORYPLAN'].fields_by_name['predicted_peak_bytes']._serialized_options = b'\342A\001\003'
   _globals['_MEMORYPLAN'].fields_by_name['limit_bytes']._loaded_options = None
@@ -100,6 +108,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MEMORYPLAN'].fields_by_name['accumulation']._serialized_options = b'\342A\001\003'
   _globals['_MEMORYPLAN'].fields_by_name['smallest_limit_bytes']._loaded_options = None
   _globals['_MEMORYPLAN'].fields_by_name['smallest_limit_bytes']._serialized_options = b'\342A\001\003'
+  _globals['_MEMORYPLAN'].fields_by_name['phases']._loaded_options = None
+  _globals['_MEMORYPLAN'].fields_by_name['phases']._serialized_options = b'\342A\001\003'
+  _globals['_MEMORYPLAN'].fields_by_name['recompute']._loaded_options = None
+  _globals['_MEMORYPLAN'].fields_by_name['recompute']._serialized_options = b'\342A\001\003'
+  _globals['_MEMORYPLAN'].fields_by_name['moments']._loaded_options = None
+  _globals['_MEMORYPLAN'].fields_by_name['moments']._serialized_options = b'\342A\001\003'
+  _globals['_MEMORYPLAN'].fields_by_name['offloaded']._loaded_options = None
+  _globals['_MEMORYPLAN'].fields_by_name['offloaded']._serialized_options = b'\342A\001\003'
+  _globals['_MEMORYPLAN'].fields_by_name['loss_block_tokens']._loaded_options = None
+  _globals['_MEMORYPLAN'].fields_by_name['loss_block_tokens']._serialized_options = b'\342A\001\003'
+  _globals['_MEMORYPLAN'].fields_by_name['summary']._loaded_options = None
+  _globals['_MEMORYPLAN'].fields_by_name['summary']._serialized_options = b'\342A\001\003'
+  _globals['_MEMORYPLAN'].fields_by_name['expected_seconds']._loaded_options = None
+  _globals['_MEMORYPLAN'].fields_by_name['expected_seconds']._serialized_options = b'\342A\001\003'
   _globals['_TRAININGPROGRESS'].fields_by_name['phase']._loaded_options = None
   _globals['_TRAININGPROGRESS'].fields_by_name['phase']._serialized_options = b'\342A\001\003'
   _globals['_TRAININGPROGRESS'].fields_by_name['step']._loaded_options = None
@@ -118,6 +140,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TRAININGPROGRESS'].fields_by_name['eta_seconds']._serialized_options = b'\342A\001\003'
   _globals['_TRAININGPROGRESS'].fields_by_name['peak_bytes']._loaded_options = None
   _globals['_TRAININGPROGRESS'].fields_by_name['peak_bytes']._serialized_options = b'\342A\001\003'
+  _globals['_MEMORYCLIMB'].fields_by_name['phase']._loaded_options = None
+  _globals['_MEMORYCLIMB'].fields_by_name['phase']._serialized_options = b'\342A\001\003'
+  _globals['_MEMORYCLIMB'].fields_by_name['step']._loaded_options = None
+  _globals['_MEMORYCLIMB'].fields_by_name['step']._serialized_options = b'\342A\001\003'
+  _globals['_MEMORYCLIMB'].fields_by_name['peak_bytes']._loaded_options = None
+  _globals['_MEMORYCLIMB'].fields_by_name['peak_bytes']._serialized_options = b'\342A\001\003'
+  _globals['_MEMORYCLIMB'].fields_by_name['summary']._loaded_options = None
+  _globals['_MEMORYCLIMB'].fields_by_name['summary']._serialized_options = b'\342A\001\003'
+  _globals['_MEMORYCLIMB'].fields_by_name['micro_batch_rows']._loaded_options = None
+  _globals['_MEMORYCLIMB'].fields_by_name['micro_batch_rows']._serialized_options = b'\342A\001\003'
+  _globals['_MEMORYCLIMB'].fields_by_name['predicted_peak_bytes']._loaded_options = None
+  _globals['_MEMORYCLIMB'].fields_by_name['predicted_peak_bytes']._serialized_options = b'\342A\001\003'
+  _globals['_MEMORYCLIMB'].fields_by_name['message']._loaded_options = None
+  _globals['_MEMORYCLIMB'].fields_by_name['message']._serialized_options = b'\342A\001\003'
   _globals['_TRAININGEVENT'].fields_by_name['sequence']._loaded_options = None
   _globals['_TRAININGEVENT'].fields_by_name['sequence']._serialized_options = b'\342A\001\003'
   _globals['_TRAININGEVENT'].fields_by_name['time']._loaded_options = None
@@ -128,20 +164,28 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TRAININGEVENT'].fields_by_name['progress']._serialized_options = b'\342A\001\003'
   _globals['_TRAININGEVENT'].fields_by_name['message']._loaded_options = None
   _globals['_TRAININGEVENT'].fields_by_name['message']._serialized_options = b'\342A\001\003'
-  _globals['_TRAININGMETHOD']._serialized_start=2282
-  _globals['_TRAININGMETHOD']._serialized_end=2435
+  _globals['_TRAININGEVENT'].fields_by_name['climb']._loaded_options = None
+  _globals['_TRAININGEVENT'].fields_by_name['climb']._serialized_options = b'\342A\001\003'
+  _globals['_TRAININGMETHOD']._serialized_start=2990
+  _globals['_TRAININGMETHOD']._serialized_end=3143
   _globals['_TRAININGJOB']._serialized_start=155
-  _globals['_TRAININGJOB']._serialized_end=961
-  _globals['_TRAININGJOB_STATE']._serialized_start=771
-  _globals['_TRAININGJOB_STATE']._serialized_end=961
-  _globals['_TRAININGSETTINGS']._serialized_start=964
-  _globals['_TRAININGSETTINGS']._serialized_end=1433
-  _globals['_MEMORYPLAN']._serialized_start=1436
-  _globals['_MEMORYPLAN']._serialized_end=1777
-  _globals['_MEMORYPLAN_TERMSENTRY']._serialized_start=1733
-  _globals['_MEMORYPLAN_TERMSENTRY']._serialized_end=1777
-  _globals['_TRAININGPROGRESS']._serialized_start=1780
-  _globals['_TRAININGPROGRESS']._serialized_end=2027
-  _globals['_TRAININGEVENT']._serialized_start=2030
-  _globals['_TRAININGEVENT']._serialized_end=2279
+  _globals['_TRAININGJOB']._serialized_end=1140
+  _globals['_TRAININGJOB_MEASUREDPHASEBYTESENTRY']._serialized_start=890
+  _globals['_TRAININGJOB_MEASUREDPHASEBYTESENTRY']._serialized_end=947
+  _globals['_TRAININGJOB_STATE']._serialized_start=950
+  _globals['_TRAININGJOB_STATE']._serialized_end=1140
+  _globals['_TRAININGSETTINGS']._serialized_start=1143
+  _globals['_TRAININGSETTINGS']._serialized_end=1612
+  _globals['_MEMORYPLAN']._serialized_start=1615
+  _globals['_MEMORYPLAN']._serialized_end=2231
+  _globals['_MEMORYPLAN_TERMSENTRY']._serialized_start=2140
+  _globals['_MEMORYPLAN_TERMSENTRY']._serialized_end=2184
+  _globals['_MEMORYPLAN_PHASESENTRY']._serialized_start=2186
+  _globals['_MEMORYPLAN_PHASESENTRY']._serialized_end=2231
+  _globals['_TRAININGPROGRESS']._serialized_start=2234
+  _globals['_TRAININGPROGRESS']._serialized_end=2481
+  _globals['_MEMORYCLIMB']._serialized_start=2484
+  _globals['_MEMORYCLIMB']._serialized_end=2678
+  _globals['_TRAININGEVENT']._serialized_start=2681
+  _globals['_TRAININGEVENT']._serialized_end=2987
 # @@protoc_insertion_point(module_scope)

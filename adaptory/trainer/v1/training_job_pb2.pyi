@@ -7,7 +7,7 @@ from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from collections.abc import Mapping as _Mapping
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
@@ -26,7 +26,7 @@ TRAINING_METHOD_FULL: TrainingMethod
 TRAINING_METHOD_DPO: TrainingMethod
 
 class TrainingJob(_message.Message):
-    __slots__ = ("name", "bot", "dataset", "settings", "memory_limit_bytes", "state", "plan", "progress", "version", "error", "measured_peak_bytes", "create_time", "start_time", "end_time")
+    __slots__ = ("name", "bot", "dataset", "settings", "memory_limit_bytes", "state", "plan", "progress", "version", "error", "measured_peak_bytes", "create_time", "start_time", "end_time", "measured_phase_bytes", "num_climbs")
     class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         STATE_UNSPECIFIED: _ClassVar[TrainingJob.State]
@@ -47,6 +47,13 @@ class TrainingJob(_message.Message):
     STATE_CANCELLING: TrainingJob.State
     STATE_CANCELLED: TrainingJob.State
     STATE_PAUSED: TrainingJob.State
+    class MeasuredPhaseBytesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
     NAME_FIELD_NUMBER: _ClassVar[int]
     BOT_FIELD_NUMBER: _ClassVar[int]
     DATASET_FIELD_NUMBER: _ClassVar[int]
@@ -61,6 +68,8 @@ class TrainingJob(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
     START_TIME_FIELD_NUMBER: _ClassVar[int]
     END_TIME_FIELD_NUMBER: _ClassVar[int]
+    MEASURED_PHASE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    NUM_CLIMBS_FIELD_NUMBER: _ClassVar[int]
     name: str
     bot: str
     dataset: str
@@ -75,7 +84,9 @@ class TrainingJob(_message.Message):
     create_time: _timestamp_pb2.Timestamp
     start_time: _timestamp_pb2.Timestamp
     end_time: _timestamp_pb2.Timestamp
-    def __init__(self, name: _Optional[str] = ..., bot: _Optional[str] = ..., dataset: _Optional[str] = ..., settings: _Optional[_Union[TrainingSettings, _Mapping]] = ..., memory_limit_bytes: _Optional[int] = ..., state: _Optional[_Union[TrainingJob.State, str]] = ..., plan: _Optional[_Union[MemoryPlan, _Mapping]] = ..., progress: _Optional[_Union[TrainingProgress, _Mapping]] = ..., version: _Optional[str] = ..., error: _Optional[_Union[_status_pb2.Status, _Mapping]] = ..., measured_peak_bytes: _Optional[int] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    measured_phase_bytes: _containers.ScalarMap[str, int]
+    num_climbs: int
+    def __init__(self, name: _Optional[str] = ..., bot: _Optional[str] = ..., dataset: _Optional[str] = ..., settings: _Optional[_Union[TrainingSettings, _Mapping]] = ..., memory_limit_bytes: _Optional[int] = ..., state: _Optional[_Union[TrainingJob.State, str]] = ..., plan: _Optional[_Union[MemoryPlan, _Mapping]] = ..., progress: _Optional[_Union[TrainingProgress, _Mapping]] = ..., version: _Optional[str] = ..., error: _Optional[_Union[_status_pb2.Status, _Mapping]] = ..., measured_peak_bytes: _Optional[int] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., measured_phase_bytes: _Optional[_Mapping[str, int]] = ..., num_climbs: _Optional[int] = ...) -> None: ...
 
 class TrainingSettings(_message.Message):
     __slots__ = ("method", "rank", "alpha", "learning_rate", "epochs", "batch_rows", "max_row_tokens", "seed", "max_steps", "held_out_share")
@@ -102,8 +113,15 @@ class TrainingSettings(_message.Message):
     def __init__(self, method: _Optional[_Union[TrainingMethod, str]] = ..., rank: _Optional[int] = ..., alpha: _Optional[int] = ..., learning_rate: _Optional[float] = ..., epochs: _Optional[int] = ..., batch_rows: _Optional[int] = ..., max_row_tokens: _Optional[int] = ..., seed: _Optional[int] = ..., max_steps: _Optional[int] = ..., held_out_share: _Optional[float] = ...) -> None: ...
 
 class MemoryPlan(_message.Message):
-    __slots__ = ("predicted_peak_bytes", "limit_bytes", "terms", "base_precision", "checkpointing", "micro_batch_rows", "accumulation", "smallest_limit_bytes")
+    __slots__ = ("predicted_peak_bytes", "limit_bytes", "terms", "base_precision", "checkpointing", "micro_batch_rows", "accumulation", "smallest_limit_bytes", "phases", "recompute", "moments", "offloaded", "loss_block_tokens", "summary", "expected_seconds")
     class TermsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    class PhasesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
         VALUE_FIELD_NUMBER: _ClassVar[int]
@@ -118,6 +136,13 @@ class MemoryPlan(_message.Message):
     MICRO_BATCH_ROWS_FIELD_NUMBER: _ClassVar[int]
     ACCUMULATION_FIELD_NUMBER: _ClassVar[int]
     SMALLEST_LIMIT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    PHASES_FIELD_NUMBER: _ClassVar[int]
+    RECOMPUTE_FIELD_NUMBER: _ClassVar[int]
+    MOMENTS_FIELD_NUMBER: _ClassVar[int]
+    OFFLOADED_FIELD_NUMBER: _ClassVar[int]
+    LOSS_BLOCK_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    SUMMARY_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_SECONDS_FIELD_NUMBER: _ClassVar[int]
     predicted_peak_bytes: int
     limit_bytes: int
     terms: _containers.ScalarMap[str, int]
@@ -126,7 +151,14 @@ class MemoryPlan(_message.Message):
     micro_batch_rows: int
     accumulation: int
     smallest_limit_bytes: int
-    def __init__(self, predicted_peak_bytes: _Optional[int] = ..., limit_bytes: _Optional[int] = ..., terms: _Optional[_Mapping[str, int]] = ..., base_precision: _Optional[str] = ..., checkpointing: _Optional[bool] = ..., micro_batch_rows: _Optional[int] = ..., accumulation: _Optional[int] = ..., smallest_limit_bytes: _Optional[int] = ...) -> None: ...
+    phases: _containers.ScalarMap[str, int]
+    recompute: str
+    moments: str
+    offloaded: _containers.RepeatedScalarFieldContainer[str]
+    loss_block_tokens: int
+    summary: str
+    expected_seconds: float
+    def __init__(self, predicted_peak_bytes: _Optional[int] = ..., limit_bytes: _Optional[int] = ..., terms: _Optional[_Mapping[str, int]] = ..., base_precision: _Optional[str] = ..., checkpointing: _Optional[bool] = ..., micro_batch_rows: _Optional[int] = ..., accumulation: _Optional[int] = ..., smallest_limit_bytes: _Optional[int] = ..., phases: _Optional[_Mapping[str, int]] = ..., recompute: _Optional[str] = ..., moments: _Optional[str] = ..., offloaded: _Optional[_Iterable[str]] = ..., loss_block_tokens: _Optional[int] = ..., summary: _Optional[str] = ..., expected_seconds: _Optional[float] = ...) -> None: ...
 
 class TrainingProgress(_message.Message):
     __slots__ = ("phase", "step", "num_steps", "loss", "learning_rate", "tokens_per_second", "step_seconds", "eta_seconds", "peak_bytes")
@@ -150,16 +182,36 @@ class TrainingProgress(_message.Message):
     peak_bytes: int
     def __init__(self, phase: _Optional[str] = ..., step: _Optional[int] = ..., num_steps: _Optional[int] = ..., loss: _Optional[float] = ..., learning_rate: _Optional[float] = ..., tokens_per_second: _Optional[float] = ..., step_seconds: _Optional[float] = ..., eta_seconds: _Optional[float] = ..., peak_bytes: _Optional[int] = ...) -> None: ...
 
+class MemoryClimb(_message.Message):
+    __slots__ = ("phase", "step", "peak_bytes", "summary", "micro_batch_rows", "predicted_peak_bytes", "message")
+    PHASE_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    PEAK_BYTES_FIELD_NUMBER: _ClassVar[int]
+    SUMMARY_FIELD_NUMBER: _ClassVar[int]
+    MICRO_BATCH_ROWS_FIELD_NUMBER: _ClassVar[int]
+    PREDICTED_PEAK_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    phase: str
+    step: int
+    peak_bytes: int
+    summary: str
+    micro_batch_rows: int
+    predicted_peak_bytes: int
+    message: str
+    def __init__(self, phase: _Optional[str] = ..., step: _Optional[int] = ..., peak_bytes: _Optional[int] = ..., summary: _Optional[str] = ..., micro_batch_rows: _Optional[int] = ..., predicted_peak_bytes: _Optional[int] = ..., message: _Optional[str] = ...) -> None: ...
+
 class TrainingEvent(_message.Message):
-    __slots__ = ("sequence", "time", "state", "progress", "message")
+    __slots__ = ("sequence", "time", "state", "progress", "message", "climb")
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     TIME_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     PROGRESS_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    CLIMB_FIELD_NUMBER: _ClassVar[int]
     sequence: int
     time: _timestamp_pb2.Timestamp
     state: TrainingJob.State
     progress: TrainingProgress
     message: str
-    def __init__(self, sequence: _Optional[int] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., state: _Optional[_Union[TrainingJob.State, str]] = ..., progress: _Optional[_Union[TrainingProgress, _Mapping]] = ..., message: _Optional[str] = ...) -> None: ...
+    climb: MemoryClimb
+    def __init__(self, sequence: _Optional[int] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., state: _Optional[_Union[TrainingJob.State, str]] = ..., progress: _Optional[_Union[TrainingProgress, _Mapping]] = ..., message: _Optional[str] = ..., climb: _Optional[_Union[MemoryClimb, _Mapping]] = ...) -> None: ...

@@ -152,3 +152,24 @@ def test_rollback_without_a_version_before(run: Run, capsys: pytest.CaptureFixtu
     run("bot", "create", BOT)
     assert run("bot", "rollback", BOT) == 2
     assert "NO_PREVIOUS_VERSION" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "name"), [("job", "tenants/aurora/trainingJobs/j1"), ("version", f"{BOT}/versions/1")]
+)
+def test_show_has_planned_and_measured_memory_side_by_side(
+    run: Run, data: Path, capsys: pytest.CaptureFixture[str], command: str, name: str
+) -> None:
+    """Each phase is a row in MiB with its ratio, a phase that was not reached has none; JSON has the same in bytes."""
+    run("bot", "create", BOT)
+    run("train", "--bot", BOT, "--data", str(data))
+    capsys.readouterr()
+    assert run(command, "show", name) == 0
+    rows = [line.replace("│", " ").split() for line in capsys.readouterr().out.splitlines()]
+    assert ["step", "600", "560", "0.93"] in rows
+    assert ["save", "400", "-", "-"] in rows
+
+    assert run(command, "show", name, "--json") == 0
+    printed = json.loads(capsys.readouterr().out)
+    peaks = printed["measured_phase_bytes"] if command == "job" else printed["lineage"]["phase_peak_bytes"]
+    assert peaks == {"load": str(300 * 2**20), "step": str(560 * 2**20)}

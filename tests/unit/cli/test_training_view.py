@@ -2,11 +2,13 @@
 
 import io
 
+import pytest
 from rich.console import Console
 
 from adaptory.cli.training_view import describe_peak, format_seconds, show_training
-from adaptory.trainer.v1.training_job_pb2 import TrainingEvent, TrainingJob, TrainingProgress
+from adaptory.trainer.v1.training_job_pb2 import MemoryClimb, TrainingEvent, TrainingJob, TrainingProgress
 
+CLIMB = "Out of memory in phase step after 2 steps; it goes on with micro-batches of 4 rows."
 GIB = 2**30
 
 
@@ -27,6 +29,7 @@ def _events(num_steps: int) -> list[TrainingEvent]:
         TrainingEvent(state=TrainingJob.STATE_RUNNING),
         *(TrainingEvent(progress=progress) for progress in steps),
         TrainingEvent(message="The device is busy."),
+        TrainingEvent(climb=MemoryClimb(phase="step", step=2, micro_batch_rows=4, message=CLIMB)),
         TrainingEvent(state=TrainingJob.STATE_SUCCEEDED),
     ]
 
@@ -46,9 +49,15 @@ def test_terminal_shows_steps_and_memory_against_the_limit() -> None:
     assert "The device is busy." in shown
 
 
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_a_climb_is_told_in_its_own_words(*, is_terminal: bool) -> None:
+    """Whoever watches reads that memory ran out and how the job goes on."""
+    assert CLIMB in _show(4, is_terminal=is_terminal)
+
+
 def test_log_gets_a_line_for_every_tenth_of_the_steps() -> None:
     """A long job does not flood a log, and its last step is always told."""
-    lines = [line for line in _show(100, is_terminal=False).splitlines() if "step " in line]
+    lines = [line for line in _show(100, is_terminal=False).splitlines() if "· step " in line]
     assert len(lines) == 11
     assert "step 100/100" in lines[-1]
 

@@ -2,11 +2,12 @@
 
 import asyncio
 import urllib.request
+from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.fakes.trainer import LIMIT_BYTES, Trainer
-from tests.fakes.worker import PEAK_BYTES
+from tests.fakes.worker import PEAK_BYTES, PHASE_PEAK_BYTES
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
@@ -47,6 +48,34 @@ async def test_a_finished_job_is_counted(trainer: Trainer) -> None:
     assert samples["adaptory_trainer_measured_peak_bytes", (tenant,)] == PEAK_BYTES
     assert samples["adaptory_trainer_memory_limit_bytes", (tenant,)] == LIMIT_BYTES
     assert samples["adaptory_trainer_step_seconds_count", (tenant,)] == 2
+
+
+async def test_planned_and_measured_peaks_are_shown_by_phase(trainer: Trainer) -> None:
+    """Every phase has both, and how far the plan was off is counted once for a job."""
+    await trainer.add_tenant("aurora")
+    plan = (await trainer.submit("aurora", validate_only=True)).plan
+    await trainer.train("aurora")
+    samples, tenant = await scrape_after(trainer, num_ended=1), ("tenant", "aurora")
+
+    for name, peaks in (("planned", plan.phases), ("measured", PHASE_PEAK_BYTES)):
+        series = f"adaptory_trainer_phase_{name}_peak_bytes"
+        assert {phase: samples[series, (("phase", phase), tenant)] for phase in peaks} == peaks
+    assert samples["adaptory_trainer_peak_error_ratio_count", ()] == 1
+    assert samples["adaptory_trainer_peak_error_ratio_sum", ()] == PEAK_BYTES / plan.predicted_peak_bytes
+    assert samples["adaptory_trainer_memory_climbs_total", (tenant,)] == 0
+
+
+async def test_climbs_and_the_peaks_of_failed_jobs_are_shown(tmp_path: Path) -> None:
+    """A phase that a failed job never came to has no peak."""
+    async with Trainer(tmp_path, behaviour="run_out_of_memory") as trainer:
+        await trainer.add_tenant("aurora")
+        await trainer.ended((await trainer.submit("aurora")).name)
+        samples, tenant = await scrape_after(trainer, num_ended=1), ("tenant", "aurora")
+
+    measured = "adaptory_trainer_phase_measured_peak_bytes"
+    assert samples["adaptory_trainer_memory_climbs_total", (tenant,)] == 1
+    assert samples[measured, (("phase", "step"), tenant)] == PHASE_PEAK_BYTES["step"]
+    assert samples[measured, (("phase", "save"), tenant)] == 0
 
 
 async def test_jobs_are_counted_by_state(trainer: Trainer) -> None:

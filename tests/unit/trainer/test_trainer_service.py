@@ -95,6 +95,25 @@ async def test_a_plan_keeps_its_limit_and_creates_nothing(trainer: Trainer, job:
     assert await list_jobs(trainer) == []
 
 
+async def test_a_plan_says_its_techniques(trainer: Trainer, job: training_job_pb2.TrainingJob) -> None:
+    """With room nothing is given up; under the smallest limit something is, and the fields say what the sentence says."""
+    roomy = await plan(trainer, job)
+    job.memory_limit_bytes = roomy.smallest_limit_bytes
+    tight = await plan(trainer, job)
+
+    assert (roomy.recompute, roomy.moments, list(roomy.offloaded)) == ("none", "fp32", [])
+    assert set(tight.offloaded) <= {"moments", "activations", "frozen weights"}
+    assert len(tight.offloaded) == tight.summary.count("on disk") > 0
+    assert all(
+        words in tight.summary
+        for words in (
+            f"{tight.recompute} recomputation",
+            f"{tight.moments} moments",
+            f"blocks of {tight.loss_block_tokens} tokens",
+        )
+    )
+
+
 async def test_no_limit_is_all_the_machine_has(trainer: Trainer, job: training_job_pb2.TrainingJob) -> None:
     """A job without a limit is planned for what is free now."""
     job.memory_limit_bytes = 0

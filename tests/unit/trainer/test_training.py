@@ -8,7 +8,7 @@ from google.rpc import error_details_pb2
 from adaptory.registry.v1 import registry_service_pb2, version_pb2
 from adaptory.trainer.v1 import trainer_service_pb2, training_job_pb2
 from tests.fakes.trainer import LIMIT_BYTES, Trainer, detail_of
-from tests.fakes.worker import PEAK_BYTES
+from tests.fakes.worker import PEAK_BYTES, PHASE_PEAK_BYTES
 
 Job = training_job_pb2.TrainingJob
 
@@ -38,6 +38,22 @@ async def test_a_job_makes_a_ready_version(trainer: Trainer) -> None:
     assert version.state == version_pb2.Version.STATE_READY
     assert all((version.lineage.dataset_digest, version.lineage.parity_digest, version.lineage.template_digest))
     assert (version.lineage.measured_peak_bytes, version.lineage.memory_limit_bytes) == (PEAK_BYTES, LIMIT_BYTES)
+
+
+async def test_a_version_keeps_the_planned_and_the_measured_peak_of_every_phase(trainer: Trainer) -> None:
+    """What was predicted stands beside what was measured, phase by phase, with the techniques the job ended on."""
+    await trainer.add_tenant("aurora")
+    job = await trainer.submit("aurora")
+    request = registry_service_pb2.GetVersionRequest(name=(await trainer.ended(job.name)).version)
+    lineage = (await trainer.registry.GetVersion(request, metadata=trainer.admin)).lineage
+
+    assert lineage.phase_peak_bytes == PHASE_PEAK_BYTES
+    assert lineage.predicted_phase_bytes == job.plan.phases
+    assert (max(job.plan.phases.values()), set(job.plan.phases)) == (
+        job.plan.predicted_peak_bytes,
+        set(PHASE_PEAK_BYTES),
+    )
+    assert (lineage.num_climbs, lineage.final_techniques) == (0, job.plan.summary)
 
 
 async def test_every_row_is_trained_on_or_held_out(trainer: Trainer) -> None:
@@ -88,13 +104,28 @@ async def test_a_failed_worker_fails_its_job_with_a_reason(tmp_path: Path, behav
 
 
 async def test_out_of_memory_tells_the_numbers(tmp_path: Path) -> None:
-    """The error has the peak, the limit, and the smallest limit that was predicted to do."""
+    """The error has phase, both peaks, limit, climbs, and the plan that takes least with the limit predicted to do for it."""
     async with Trainer(tmp_path, behaviour="run_out_of_memory") as trainer:
         job = await run(trainer)
     numbers = detail_of(job.error, error_details_pb2.ErrorInfo).metadata
 
+    assert (numbers["phase"], numbers["num_climbs"]) == ("step", "1")
     assert (int(numbers["peak_bytes"]), int(numbers["limit_bytes"])) == (PEAK_BYTES, LIMIT_BYTES)
+    assert int(numbers["predicted_peak_bytes"]) == job.plan.predicted_peak_bytes
     assert int(numbers["smallest_limit_bytes"]) == job.plan.smallest_limit_bytes
+    assert "micro-batches of 1 row" in numbers["nearest_plan"]
+    assert all(
+        numbers[name] in job.error.message for name in ("phase", "peak_bytes", "predicted_peak_bytes", "nearest_plan")
+    )
+
+
+async def test_a_failed_job_keeps_what_it_measured(tmp_path: Path) -> None:
+    """The phases it came to and its climbs are there to look at, though it has no version."""
+    async with Trainer(tmp_path, behaviour="run_out_of_memory") as trainer:
+        job = await run(trainer)
+
+    assert (job.state, job.measured_peak_bytes, job.num_climbs) == (Job.STATE_FAILED, PEAK_BYTES, 1)
+    assert job.measured_phase_bytes == {phase: PHASE_PEAK_BYTES[phase] for phase in ("load", "step")}
 
 
 async def test_a_job_whose_worker_is_killed_is_tried_once_more(tmp_path: Path) -> None:
@@ -105,6 +136,22 @@ async def test_a_job_whose_worker_is_killed_is_tried_once_more(tmp_path: Path) -
 
     assert (job.state, job.version.rpartition("/")[2]) == (Job.STATE_SUCCEEDED, "1")
     assert "signal 9" in messages[0]
+
+
+async def test_a_climb_is_an_event_with_its_numbers(tmp_path: Path) -> None:
+    """A watcher learns where memory ran out and by which techniques the job goes on, which its version keeps too."""
+    async with Trainer(tmp_path, behaviour="climb_once") as trainer:
+        job = await run(trainer)
+        events = [event async for event in trainer.watch(job.name)]
+        request = registry_service_pb2.GetVersionRequest(name=job.version)
+        lineage = (await trainer.registry.GetVersion(request, metadata=trainer.admin)).lineage
+    climbs = [event.climb for event in events if event.WhichOneof("event") == "climb"]
+
+    assert [(climb.phase, climb.step, climb.peak_bytes) for climb in climbs] == [("step", 0, PEAK_BYTES)]
+    assert 0 < climbs[0].micro_batch_rows < job.plan.micro_batch_rows
+    assert 0 < climbs[0].predicted_peak_bytes < job.plan.predicted_peak_bytes
+    assert climbs[0].summary in climbs[0].message
+    assert (lineage.num_climbs, lineage.final_techniques) == (1, climbs[0].summary)
 
 
 async def test_a_hung_worker_is_killed(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from adaptory.core.errors import AlreadyExists, FailedPrecondition
 from adaptory.core.names import TrainingJobName
 from tests.fakes.jobs import open_database, request_key, version_draft
 from trainer_svc.clock import read_utc
-from trainer_svc.jobs.job import IllegalStep, JobState, TrainingJob
+from trainer_svc.jobs.job import IllegalStep, JobState, MeasuredMemory, TrainingJob
 from trainer_svc.jobs.outcome import TrainingFailed, WorkerLost
 from trainer_svc.jobs.store import AttemptName, AttemptOver, JobStore
 from trainer_svc.registry import tables
@@ -63,9 +63,9 @@ class JobLife(RuleBasedStateMachine):
     def act(self, attempt: AttemptName, step: str) -> None:
         """An attempt, perhaps one that was given up long ago, goes on."""
         actions = {
-            "stage": lambda: self.store.stage(attempt, peak_bytes=1),
+            "stage": lambda: self.store.stage(attempt, MeasuredMemory(1)),
             "publish": lambda: self.store.publish(attempt, version_draft(attempt.job.job)),
-            "fail": lambda: self.store.fail(attempt, FAILED, peak_bytes=1),
+            "fail": lambda: self.store.fail(attempt, FAILED, MeasuredMemory(1)),
             "release": lambda: self.store.release(attempt),
             "lose": lambda: self.store.lose(attempt, LOST),
         }
@@ -176,7 +176,7 @@ async def test_a_given_up_attempt_writes_nothing(store: JobStore) -> None:
     await claim(store)
 
     with pytest.raises(AttemptOver):
-        await store.stage(first, peak_bytes=1)
+        await store.stage(first, MeasuredMemory(1))
 
 
 async def test_the_oldest_job_is_claimed_first(store: JobStore) -> None:
