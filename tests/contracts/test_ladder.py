@@ -62,7 +62,7 @@ class Course:
         """Train and return the losses; `disturb` is told after each step how many are done."""
         workspace = Workspace(folder)
         meter = _DisturbedMeter(workspace, disturb)
-        rig = Rig(self.prepared, SETTINGS, self.batches, CPU, folder)
+        rig = Rig(self.prepared, SETTINGS, self.batches, CPU, PlentyOfMemory(), folder)
         ladder = Ladder(rungs, rig, meter)
         ladder.load()
         with meter.measure(Phase.STEP):

@@ -128,7 +128,10 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class WorkerResult:
-    """What the worker measured, or why it failed. Losses are means over learned tokens on held-out rows of the parity base."""
+    """What the worker measured, or why it failed. Losses are means over learned tokens on held-out rows of the parity base.
+
+    `peak_bytes` is the most of the limit that was taken, `used_peak_bytes` what of it was in use.
+    """
 
     exit_code: ExitCode
     reason: str = ""
@@ -147,6 +150,7 @@ class WorkerResult:
     tokens_per_second: float = 0.0
     peak_bytes: int = 0
     phase_peak_bytes: dict[str, int] = field(default_factory=dict)
+    used_peak_bytes: int = 0
     techniques: Techniques | None = None
     num_climbs: int = 0
     versions: dict[str, str] = field(default_factory=dict)

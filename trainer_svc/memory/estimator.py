@@ -20,6 +20,7 @@ from trainer_svc.memory.layout import (
     count_indices,
     count_layer_scratch,
     count_loss_excess,
+    count_slab,
     lay_out_tape,
 )
 from trainer_svc.memory.shape import ModelShape
@@ -82,7 +83,7 @@ def estimate(
         "checkpoints": record,
         "layer_activations": shared,
         "backward_transients": without,
-        "dequantised_weight": layer - without,
+        "dequantised_weight": layer - without + count_slab(shape, techniques),
         "loss": loss,
         "context": max(context + residual_bytes, context // 2),
     }

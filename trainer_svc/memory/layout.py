@@ -21,6 +21,9 @@ MAX_SCORE_ELEMENTS = 1 << 22
 # Values of 8-bit moments that share a scale (bitsandbytes' own), and values that are updated at once.
 INT8_BLOCK = 256
 MOMENT_PIECE = 1 << 18
+# Values that are widened at once: what that allocates beside the stack stays small.
+SLAB_ELEMENTS = 1 << 20
+NF4_BLOCK_SIZE = 64
 # What the CPU's matrix library may take for the kernels of a few sizes (measured: up to 105 MB), and must find free.
 KERNEL_ROOM_BYTES = 104 << 20
 # Tensors of the stack begin at multiples of 64 bytes: for the some 30 that are alive at once.
@@ -108,6 +111,19 @@ def count_dense(shape: ModelShape, techniques: Techniques, group: str) -> int:
         return 0
     codes = num_in * sum(outs) // _CODES_PER_BYTE if techniques.base is BasePrecision.NF4 and not resident else 0
     return BF16 * num_in * sum(outs) + codes
+
+
+def count_slab(shape: ModelShape, techniques: Techniques) -> int:
+    """Return what dequantising allocates beside the stack on a CPU: one slab, and for NF4 a group's scales in fp32."""
+    largest = max(num_in * sum(outs) for num_in, outs in shape.groups.values())
+    slab = min(SLAB_ELEMENTS, largest)
+    match techniques.base:
+        case BasePrecision.NF4:
+            return BF16 * slab + FP32 * largest // NF4_BLOCK_SIZE
+        case BasePrecision.INT8:
+            return FP32 * slab
+        case _:
+            return 0
 
 
 def count_indices(shape: ModelShape, pack: PackSize) -> int:

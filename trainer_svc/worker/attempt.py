@@ -47,7 +47,7 @@ def _attempt(workspace: Workspace, spec: WorkerSpec) -> WorkerResult:
     meter = Meter(workspace, memory)
     memory.limit(spec.memory.limit_bytes)
     try:
-        return run(spec, workspace, device, meter)
+        return run(spec, workspace, device, memory, meter)
     except Cancelled:
         return _describe_cancel(meter)
     except Exception as err:

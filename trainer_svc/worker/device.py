@@ -12,6 +12,8 @@ from typing import Protocol
 
 import torch
 
+from trainer_svc.memory.layout import KERNEL_ROOM_BYTES
+
 # glibc's mallopt parameters (malloc.h).
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 _MAX_MMAP_THRESHOLD_BYTES = 32 << 20
@@ -38,19 +40,33 @@ class Memory(Protocol):
         """Take the limit away, so that a job that hit it can still say so."""
 
     def begin_phase(self) -> None:
-        """Forget the peak so far."""
+        """Forget the peaks so far."""
+
+    def note(self) -> None:
+        """Take note of what is taken now: some peaks are seen only when they are looked at."""
+
+    def require_kernel_room(self) -> None:
+        """Fail now, like any allocation, where the device's matrix library would find no room for its kernels."""
 
     def peak_bytes(self) -> int:
-        """Return the most that was taken since the phase began."""
+        """Return the most of the limit that was taken since the phase began."""
+
+    def used_peak_bytes(self) -> int:
+        """Return the most that was in use since the phase began: of what is taken, some is never written to."""
 
 
 class HostMemory:
-    """The process's own data, limited by RLIMIT_DATA; the peak is of resident memory, pages of library files aside."""
+    """The process's own data, limited by RLIMIT_DATA; what is in use is resident memory, pages of library files aside.
+
+    The kernel keeps no peak of the data: it is that of the notes, each step's and that of the kernels' room. Between two notes only
+    what one operation returns can come and go, since all that is large is taken at set-up.
+    """
 
     def __init__(self) -> None:
         """Take the baseline now."""
         self._baseline_data_bytes = _read_status("VmData")
         self._baseline_resident_bytes = _read_status("VmRSS") - _read_status("RssFile")
+        self._noted_bytes = 0
 
     def limit(self, limit_bytes: int) -> None:
         """Let the kernel refuse private writable memory above the baseline and the limit."""
@@ -63,10 +79,29 @@ class HostMemory:
         resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))
 
     def begin_phase(self) -> None:
-        """Reset the kernel's high-water mark of this process (proc(5), clear_refs)."""
+        """Forget the notes, and reset the kernel's high-water mark of this process (proc(5), clear_refs)."""
+        self._noted_bytes = 0
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
+    def note(self) -> None:
+        """Take note of the data there is now."""
+        self._noted_bytes = max(self._noted_bytes, _read_status("VmData") - self._baseline_data_bytes)
+
+    def require_kernel_room(self) -> None:
+        """Ask for the room and give it back. Without it oneDNN does not fail.
+
+        It falls back to reference kernels, fifty times slower, or refuses that size of product for good.
+        """
+        room = torch.empty(KERNEL_ROOM_BYTES, dtype=torch.uint8)
+        self.note()
+        del room
+
     def peak_bytes(self) -> int:
+        """Return the most data that was noted, now included."""
+        self.note()
+        return max(self._noted_bytes, self.used_peak_bytes())
+
+    def used_peak_bytes(self) -> int:
         """Return the high-water mark above the baseline; library files only ever gain pages, so the present ones were in it."""
         return max(0, _read_status("VmHWM") - _read_status("RssFile") - self._baseline_resident_bytes)
 
@@ -90,9 +125,19 @@ class CudaMemory:
         """Reset the allocator's peak."""
         torch.cuda.reset_peak_memory_stats(self._device)
 
+    def note(self) -> None:
+        """Do nothing: the allocator keeps its peaks itself."""
+
+    def require_kernel_room(self) -> None:
+        """Do nothing: kernels are loaded with the context, before the baseline."""
+
     def peak_bytes(self) -> int:
         """Return the most the allocator reserved."""
         return torch.cuda.max_memory_reserved(self._device)
+
+    def used_peak_bytes(self) -> int:
+        """Return the most that tensors took of it."""
+        return torch.cuda.max_memory_allocated(self._device)
 
 
 def settle_process() -> None:

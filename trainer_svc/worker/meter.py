@@ -20,6 +20,7 @@ class Meter:
         self._begun_s = self._last_s = time.monotonic()
         self._num_tokens = self._num_rows = 0
         self.phase_peak_bytes: dict[str, int] = {}
+        self.used_peak_bytes = 0
         self.train_losses: list[float] = []
 
     @property
@@ -52,6 +53,7 @@ class Meter:
             yield
         finally:
             self.phase_peak_bytes[phase] = self._memory.peak_bytes()
+            self.used_peak_bytes = max(self.used_peak_bytes, self._memory.used_peak_bytes())
 
     def report_climb(self, phase: Phase, techniques: Techniques) -> None:
         """Report that memory ran out, and by which techniques the job goes on."""
@@ -68,8 +70,9 @@ class Meter:
         )
 
     def beat(self) -> None:
-        """Say that the worker lives."""
+        """Say that the worker lives, and look at its memory."""
         self._workspace.beat()
+        self._memory.note()
 
     def restart_clock(self) -> None:
         """Measure speed from now on."""

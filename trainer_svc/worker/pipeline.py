@@ -9,7 +9,7 @@ import torch
 from adaptory.core.base_model import PreparedBase
 from adaptory.core.prompting import Renderer
 from trainer_svc.jobs.workspace import ExitCode, Phase, WorkerResult, WorkerSpec, Workspace
-from trainer_svc.worker.device import describe_device
+from trainer_svc.worker.device import Memory, describe_device
 from trainer_svc.worker.evaluate import judge
 from trainer_svc.worker.ladder import Ladder
 from trainer_svc.worker.meter import Meter
@@ -21,7 +21,7 @@ from trainer_svc.worker.train import train
 _RECORDED_LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes", "adaptory")
 
 
-def run(spec: WorkerSpec, workspace: Workspace, device: torch.device, meter: Meter) -> WorkerResult:
+def run(spec: WorkerSpec, workspace: Workspace, device: torch.device, memory: Memory, meter: Meter) -> WorkerResult:
     """Train, judge and stage one adapter; return what was measured.
 
     Raises:
@@ -33,7 +33,7 @@ def run(spec: WorkerSpec, workspace: Workspace, device: torch.device, meter: Met
     with meter.measure(Phase.LOAD):
         rows, held_out = _load_rows(spec, prepared)
         batches = Batches(list(order_batches(rows.rows, spec.training)), held_out.rows)
-        rig = Rig(prepared, spec.training, batches, device, workspace.folder)
+        rig = Rig(prepared, spec.training, batches, device, memory, workspace.folder)
         ladder = Ladder(spec.memory.rungs, rig, meter)
         ladder.load()
     with meter.measure(Phase.STEP):
@@ -61,6 +61,7 @@ def run(spec: WorkerSpec, workspace: Workspace, device: torch.device, meter: Met
         num_steps=len(meter.train_losses),
         peak_bytes=meter.peak_bytes,
         phase_peak_bytes=meter.phase_peak_bytes,
+        used_peak_bytes=meter.used_peak_bytes,
         techniques=rig.techniques,
         num_climbs=ladder.num_climbs,
     )

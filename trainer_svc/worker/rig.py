@@ -14,12 +14,12 @@ import torch
 from adaptory.core.base_model import PreparedBase
 from adaptory.core.prompting import RenderedRow
 from trainer_svc.jobs.workspace import TrainingSettings
-from trainer_svc.memory.layout import BF16, KERNEL_ROOM_BYTES, count_scratch, lay_out_tape
+from trainer_svc.memory.layout import BF16, count_scratch, lay_out_tape
 from trainer_svc.memory.techniques import BasePrecision, DeviceKind, Home, Techniques
 from trainer_svc.worker.adapter import Adapter
 from trainer_svc.worker.base import GROUPS, FrozenBase, check_parity, load_base
 from trainer_svc.worker.decoder import Decoder, Workplace
-from trainer_svc.worker.device import keep_heap, release_heap
+from trainer_svc.worker.device import Memory, keep_heap, release_heap
 from trainer_svc.worker.moments import Moments, make_moments
 from trainer_svc.worker.offload import open_store
 from trainer_svc.worker.optimizer import Optimizer
@@ -55,7 +55,13 @@ class Rig:
     """A base, an adapter with its optimizer, and a workplace, on one device."""
 
     def __init__(
-        self, prepared: PreparedBase, settings: TrainingSettings, batches: Batches, device: torch.device, folder: Path
+        self,
+        prepared: PreparedBase,
+        settings: TrainingSettings,
+        batches: Batches,
+        device: torch.device,
+        memory: Memory,
+        folder: Path,
     ) -> None:
         """Keep what decides the sizes and take nothing yet; files of what is offloaded are made in `folder`."""
         self._prepared = prepared
@@ -68,6 +74,7 @@ class Rig:
         self._moments: Moments | None = None
         self._optimizer: Optimizer | None = None
         self._workplace: Workplace | None = None
+        self._memory = memory
         self.device = device
 
     @property
@@ -98,7 +105,7 @@ class Rig:
             self._base = self._load_base(techniques.base, techniques.frozen_home)
         self._take_adapter(techniques, held)
         self._workplace = self._take_workplace(techniques)
-        _require_kernel_room(self.device)
+        self._memory.require_kernel_room()
         self._held = techniques
         keep_heap()
 
@@ -170,15 +177,6 @@ class Rig:
             store=open_store(techniques.activations_home, self._folder, record_bytes),
         )
         return Workplace(tape, Scratch(scratch_bytes, self.device), techniques.recompute, techniques.loss_block_tokens)
-
-
-def _require_kernel_room(device: torch.device) -> None:
-    """Fail now, like any allocation, where a CPU's matrix library would find no room for its kernels.
-
-    It would not fail but fall back to reference kernels, fifty times slower, or refuse that size of product for good.
-    """
-    if device.type == "cpu":
-        torch.empty(KERNEL_ROOM_BYTES, dtype=torch.uint8)
 
 
 def _there(part: Part | None) -> Part:

@@ -17,7 +17,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from adaptory.core.prompting import RenderedRow
 from trainer_svc.jobs.workspace import TrainingSettings
-from trainer_svc.memory.layout import lay_out_tape
+from trainer_svc.memory.layout import NF4_BLOCK_SIZE, lay_out_tape
 from trainer_svc.memory.techniques import Techniques
 from trainer_svc.worker.adapter import Adapter
 from trainer_svc.worker.base import FrozenBase
@@ -30,7 +30,7 @@ from trainer_svc.worker.packing import measure_pack, pack_rows
 from trainer_svc.worker.scratch import Scratch
 from trainer_svc.worker.storage_meter import StorageMeter
 from trainer_svc.worker.tape import Tape
-from trainer_svc.worker.weights import NF4_BLOCK_SIZE, Nf4Weight
+from trainer_svc.worker.weights import Nf4Weight
 
 # More than any step uses: it is fake, and only the part that is used counts.
 _SCRATCH_BYTES = 1 << 44

@@ -10,13 +10,11 @@ from typing import Protocol
 import bitsandbytes.functional as quantiser
 import torch
 
+from trainer_svc.memory.layout import NF4_BLOCK_SIZE, SLAB_ELEMENTS
 from trainer_svc.worker.offload import OffloadStore
 from trainer_svc.worker.scratch import Scratch
 
-NF4_BLOCK_SIZE = 64
 _INT8_MAX = 127
-# Values turned to bf16 at once: what bitsandbytes and rounding allocate for a moment stays below a few megabytes.
-_SLAB_ELEMENTS = 1 << 20
 
 
 class FrozenWeight(Protocol):
@@ -170,6 +168,6 @@ def _dequantise_nf4(codes: torch.Tensor, state: quantiser.QuantState, out: torch
 
 
 def _cut_slabs(matrix: torch.Tensor) -> Iterator[slice]:
-    rows = max(1, _SLAB_ELEMENTS // matrix.shape[1])
+    rows = max(1, SLAB_ELEMENTS // matrix.shape[1])
     for begin in range(0, matrix.shape[0], rows):
         yield slice(begin, min(begin + rows, matrix.shape[0]))
