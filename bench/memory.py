@@ -1,0 +1,76 @@
+"""Memory as predicted, simulated and measured on this CPU: `python -m bench.memory [--json] [--plot FILE.png] [--only WORD]`.
+
+Each case is one short job of the worker as the service runs it, in a fresh process under a limit a tenth above the prediction, on
+the embedded base or one of random weights. Nothing is fitted to the run: predictions are those any plan is made of.
+"""
+
+import argparse
+import json
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+
+from rich.console import Console
+from rich.progress import track
+
+from adaptory.cli.failure import report_failure
+from adaptory.core.base_model import PreparedBase, default_cache_root, find_base
+from adaptory.core.errors import ServiceError
+from bench.memory_cases import BASES, EMBEDDED, Case, list_cases
+from bench.memory_report import build_document, build_table, draw_scatter
+from bench.memory_run import Outcome, Runner
+from bench.random_base.prepare import prepare_random_base
+from trainer_svc.jobs.machine import LocalMachine
+
+_LOG_WIDTH = 160
+
+
+def main() -> int:
+    """Measure and print; return 0, or the exit code of what failed."""
+    arguments = _parse()
+    # As an exception it passes the places that end the children and clear their folders.
+    signal.signal(signal.SIGTERM, _end)
+    cases = [case for case in list_cases() if arguments.only in case.base]
+    try:
+        with tempfile.TemporaryDirectory(prefix="adaptory-bench-") as folder:
+            outcomes = list(_run_all(cases, Path(folder)))
+        if arguments.plot:
+            draw_scatter(outcomes, arguments.plot)
+    except ServiceError as error:
+        return report_failure(error, as_json=arguments.json)
+    if arguments.json:
+        print(json.dumps(build_document(outcomes)))
+    else:
+        console = Console() if sys.stdout.isatty() else Console(width=_LOG_WIDTH)
+        console.print(build_table(outcomes))
+    return 0
+
+
+def _end(_signal: int, _frame: FrameType | None) -> None:
+    sys.exit(128 + signal.SIGTERM)
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench.memory", description=__doc__)
+    parser.add_argument("--plot", type=Path, help="draw measured against predicted peaks into this PNG file")
+    parser.add_argument("--only", default="", help="only the cases of bases whose name has this in it")
+    parser.add_argument("--json", action="store_true", help="print JSON and nothing else")
+    return parser.parse_args()
+
+
+def _run_all(cases: list[Case], folder: Path) -> Iterator[Outcome]:
+    embedded = find_base(EMBEDDED, default_cache_root())
+    runner = Runner(folder, LocalMachine(default_cache_root()).read_speed())
+    bases: dict[str, PreparedBase] = {EMBEDDED: embedded}
+    progress = track(cases, description="Cases", console=Console(stderr=True), transient=True)
+    for number, case in enumerate(progress):
+        if case.base not in bases:
+            bases[case.base] = prepare_random_base(case.base, BASES[case.base], embedded, folder)
+        yield runner.run(case, bases[case.base], number)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
