@@ -11,6 +11,7 @@ from rich.table import Table
 
 from bench.machine import describe_machine
 from bench.memory_run import Outcome
+from trainer_svc.jobs.workspace import ExitCode
 from trainer_svc.memory.techniques import Home, Techniques
 
 _LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes")
@@ -31,15 +32,20 @@ def build_document(outcomes: Sequence[Outcome]) -> dict[str, object]:
         "largest_absolute_error": max(errors),
         "simulation_mean_absolute_error": fmean(simulated),
         "simulation_largest_absolute_error": max(simulated),
-        "all_below_limit": all(outcome.measured_peak_bytes <= outcome.limit_bytes for outcome in outcomes),
+        "all_below_limit": all(is_kept(outcome) for outcome in outcomes),
         "cases": [_write_case(outcome) for outcome in outcomes],
     }
+
+
+def is_kept(outcome: Outcome) -> bool:
+    """Return whether a job ended well, with a peak below its limit."""
+    return outcome.ended == ExitCode.SUCCEEDED.name and outcome.measured_peak_bytes <= outcome.limit_bytes
 
 
 def build_table(outcomes: Sequence[Outcome]) -> Table:
     """Return a line for each case, and below it how far off predictions were."""
     errors = [abs(outcome.error) for outcome in outcomes]
-    below = sum(outcome.measured_peak_bytes <= outcome.limit_bytes for outcome in outcomes)
+    kept = sum(is_kept(outcome) for outcome in outcomes)
     table = Table(title=f"Peak memory in MiB on {describe_machine()}", title_justify="left", caption_justify="left")
     for column in ("base", "rows", "rank", "techniques"):
         table.add_column(column)
@@ -67,7 +73,7 @@ def build_table(outcomes: Sequence[Outcome]) -> Table:
         )
     table.caption = (
         f"{len(outcomes)} cases; mean absolute error {fmean(errors):.1%} (goal {_GOAL_MEAN:.0%}), largest {max(errors):.1%} "
-        f"(goal {_GOAL_LARGEST:.0%}); {below} of {len(outcomes)} stayed below their limit."
+        f"(goal {_GOAL_LARGEST:.0%}); {kept} of {len(outcomes)} ended well below their limit."
     )
     return table
 

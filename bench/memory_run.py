@@ -34,7 +34,7 @@ class Outcome:
     """What one case was expected to take and took, in bytes; errors are shares of what was measured.
 
     `used_peak_bytes` is what of the measured peak was in use; `simulated_peak_bytes` has the prediction's own `context`, which no
-    simulation sees.
+    simulation sees. `ended` is the worker's exit code: SUCCEEDED, or OUT_OF_MEMORY where the limit was not enough.
     """
 
     case: Case
@@ -50,6 +50,7 @@ class Outcome:
     measured_phases: dict[str, int]
     predicted_seconds: float
     measured_seconds: float
+    ended: str
 
     @property
     def error(self) -> float:
@@ -70,7 +71,7 @@ class Runner:
         self._speed = speed
 
     def run(self, case: Case, base: PreparedBase, number: int) -> Outcome:
-        """Return what became of a case. Raises ServiceError when its worker failed."""
+        """Return what became of a case: a worker that ran out of memory has measured what it took."""
         folder = self._folder / f"case-{number}"
         folder.mkdir()
         rows = _make_rows(case, base)
@@ -103,6 +104,7 @@ class Runner:
             measured_phases=result.phase_peak_bytes,
             predicted_seconds=pricing.predict_seconds(case.techniques),
             measured_seconds=result.train_seconds,
+            ended=result.exit_code.name,
         )
 
     def _make_request(self, case: Case, sizes: RowSizes, training: TrainingSettings) -> PlanRequest:
@@ -160,6 +162,6 @@ def _train(spec: WorkerSpec, folder: Path) -> WorkerResult:
     with (folder / "worker.log").open("w") as log:
         subprocess.run([sys.executable, "-m", "trainer_svc.worker", str(folder)], check=False, stderr=log)
     result = workspace.read_result()
-    if result.exit_code is not ExitCode.SUCCEEDED:
+    if result.exit_code not in (ExitCode.SUCCEEDED, ExitCode.OUT_OF_MEMORY):
         raise ServiceError(f"A worker failed: {result.message}", reason=result.reason, metadata=result.metadata)
     return result

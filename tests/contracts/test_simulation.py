@@ -48,7 +48,7 @@ def test_terms_agree_with_the_simulated_step(
         [measure_lengths(lengths, shared)],
         rank=RANK,
         device=DeviceKind.CPU,
-        num_sizes=1,
+        num_sizes=(1, 1),
     ).terms
 
     assert sum(terms.values()) - terms["context"] == pytest.approx(simulated.peak_bytes, rel=0.05)

@@ -20,7 +20,7 @@ class PlentyOfMemory:
     def note(self) -> None:
         """Do nothing."""
 
-    def require_kernel_room(self) -> None:
+    def require_kernel_room(self, room_bytes: int) -> None:
         """Do nothing: there is always room."""
 
     def used_peak_bytes(self) -> int:

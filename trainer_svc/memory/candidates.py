@@ -5,10 +5,13 @@ stays (the order of 4-bit weights, checkpointing, accumulation, 8-bit moments, o
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import product
 
 from trainer_svc.memory.request import PlanRequest
 from trainer_svc.memory.techniques import (
+    FEW_KERNEL_SIZES,
+    MANY_KERNEL_SIZES,
     BasePrecision,
     DeviceKind,
     Home,
@@ -20,17 +23,21 @@ from trainer_svc.memory.techniques import (
 )
 
 LOSS_BLOCKS = (128, 32)
+KERNEL_SIZES = (MANY_KERNEL_SIZES, FEW_KERNEL_SIZES)
 
 
 def list_candidates(request: PlanRequest) -> Iterator[Techniques]:
     """Yield all techniques a job of this method may be run with."""
-    for rows, recompute, block in product(halve(request.batch_rows), Recompute, LOSS_BLOCKS):
-        yield from _list_holdings(request, rows, recompute, block)
+    kernels = KERNEL_SIZES if request.device is DeviceKind.CPU else KERNEL_SIZES[:1]
+    for rows, recompute, block, kernel_sizes in product(halve(request.batch_rows), Recompute, LOSS_BLOCKS, kernels):
+        for techniques in _list_holdings(request, rows, recompute, block):
+            yield replace(techniques, kernel_sizes=kernel_sizes)
 
 
 def list_tightest(request: PlanRequest) -> Iterator[Techniques]:
     """Yield those among which is the one that takes least."""
-    yield from _list_holdings(request, 1, Recompute.FULL, LOSS_BLOCKS[-1])
+    for techniques in _list_holdings(request, 1, Recompute.FULL, LOSS_BLOCKS[-1]):
+        yield replace(techniques, kernel_sizes=KERNEL_SIZES[-1])
 
 
 def rate_preference(techniques: Techniques) -> tuple[bool, bool]:
@@ -49,8 +56,10 @@ def halve(rows: int) -> list[int]:
 def _list_holdings(request: PlanRequest, rows: int, recompute: Recompute, block: int) -> Iterator[Techniques]:
     """Yield every way to hold base, moments and activations."""
     homes = (Home.DEVICE, away_from(request.device)) if request.may_offload else (Home.DEVICE,)
-    for base, moments, *places in product(_list_bases(request), MomentPrecision, homes, homes, homes):
-        techniques = Techniques(base, rows, recompute, block, moments, *places)
+    for base, moments, (moments_home, activations_home, frozen_home) in product(
+        _list_bases(request), MomentPrecision, product(homes, repeat=3)
+    ):
+        techniques = Techniques(base, rows, recompute, block, moments, moments_home, activations_home, frozen_home)
         if techniques.frozen_home is Home.DEVICE or base not in (BasePrecision.INT8, BasePrecision.TRAINED):
             yield techniques
 

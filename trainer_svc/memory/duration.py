@@ -9,6 +9,7 @@ from trainer_svc.memory.request import PlanRequest
 from trainer_svc.memory.shape import ModelShape
 from trainer_svc.memory.techniques import (
     BasePrecision,
+    DeviceKind,
     Home,
     Method,
     MomentPrecision,
@@ -34,15 +35,19 @@ _WIDENING_BYTES = 24
 _MOMENT_BYTES = {MomentPrecision.FP32: 8, MomentPrecision.INT8: 2}
 _STORED_BYTES = {BasePrecision.NF4: 0.5}
 _JUDGEMENTS = 2
+# What the CPU's matrix library takes to make the kernels of one size (measured on two cores, whatever the model).
+_KERNEL_SECONDS = 0.09
 
 
 def predict_seconds(shape: ModelShape, techniques: Techniques, workload: Workload, request: PlanRequest) -> float:
     """Return the seconds of all optimizer steps and of the judgement; what loading and saving take is left out."""
     passes = _count_passes(shape, techniques, request)
     clock = _Clock(shape, techniques, request)
+    kernels = _KERNEL_SECONDS * _count_kernels_made(techniques, workload) if request.device is DeviceKind.CPU else 0.0
     judging = _JUDGEMENTS * clock.run(workload.judged, passes=1.0, backward=0.0)
     return (
         clock.run(workload.trained, passes, backward=1.0)
+        + kernels
         + judging
         + workload.num_steps * clock.update(_trained(shape, request))
     )
@@ -60,6 +65,12 @@ def _count_passes(shape: ModelShape, techniques: Techniques, request: PlanReques
     own = 1.0 if request.method is Method.FULL else 0.0
     reference = 1.0 if request.objective is Objective.PREFERENCE else 0.0
     return 2.0 + own + recomputed + reference
+
+
+def _count_kernels_made(techniques: Techniques, workload: Workload) -> int:
+    """Return how often kernels are made: once for each size where all are kept, else, at worst, for every micro-batch."""
+    num_sizes = workload.num_sizes[0]
+    return num_sizes if num_sizes <= techniques.kernel_sizes else workload.trained.num_packs
 
 
 class _Clock:

@@ -13,11 +13,11 @@ from trainer_svc.memory.layout import (
     BF16,
     FP32,
     INT8_BLOCK,
-    KERNEL_ROOM_BYTES,
     MOMENT_PIECE,
     PackSize,
     count_dense,
     count_indices,
+    count_kernels,
     count_layer_scratch,
     count_loss_excess,
     count_slab,
@@ -30,12 +30,10 @@ from trainer_svc.memory.techniques import BasePrecision, DeviceKind, Home, Momen
 NF4_CODE_BYTES = 0.5
 NF4_SCALE_BYTES = 1 / 64 + 4 / (64 * 256)
 NUM_STAGED_RECORDS = 2
-# Measured: two tokenizers and the rows, for each entry of the vocabulary; kernels oneDNN keeps for each size of N it meets; small
-# objects, holes of the heap, files of libraries first read while training.
-TOKENIZER_BYTES = 900
-KERNEL_BYTES = 25_000_000
-MAX_KERNEL_SIZES = 6
-SLACK_BYTES = 24_000_000
+# Measured: two tokenizers and the rows, for each entry of the vocabulary; small objects, and holes of the heap.
+TOKENIZER_BYTES = 250
+SLACK_BYTES = 8_000_000
+CUDA_SLACK_BYTES = 32_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +56,10 @@ def estimate(
     *,
     rank: int,
     device: DeviceKind,
-    num_sizes: int,
+    num_sizes: tuple[int, int],
     residual_bytes: int = 0,
 ) -> Estimate:
-    """Return what a job takes whose largest micro-batches are `packs`, out of `num_sizes` different numbers of nodes.
+    """Return what a job takes whose largest micro-batches are `packs`, and of which `layout.count_sizes` counts `num_sizes`.
 
     `loss` is what the loss takes beyond a layer's backward pass, whose scratch it shares; `dequantised_weight` is part of neither.
     `residual_bytes` is what earlier jobs took beyond the prediction; however little, half of the context is kept. Where the base is
@@ -74,7 +72,7 @@ def estimate(
     layer = max(_layer(shape, techniques, pack, rank, device) for pack in packs)
     loss = max(max(_scratch(shape, techniques, pack, rank, device)[1] for pack in packs) - layer, 0)
     record, shared = _count_tape(shape, techniques, packs, rank)
-    context = _count_context(shape, num_sizes, device)
+    context = _count_context(shape, techniques, num_sizes, device)
     terms = {
         "frozen_weights": count_frozen(shape, techniques),
         "adapter": (FP32 + BF16) * num_adapter,
@@ -149,10 +147,8 @@ def _count_tape(shape: ModelShape, techniques: Techniques, packs: Sequence[PackS
     return records, of_node * sum(widths.shared.values())
 
 
-def _count_context(shape: ModelShape, num_sizes: int, device: DeviceKind) -> int:
+def _count_context(shape: ModelShape, techniques: Techniques, num_sizes: tuple[int, int], device: DeviceKind) -> int:
     """Return what no formula gives. On CUDA the context is the baseline's, and kernels are the device's own."""
     if device is DeviceKind.CUDA:
-        return SLACK_BYTES
-    # A worker asks for the kernels' whole room when it is set up, however few sizes it will meet.
-    kernels = max(KERNEL_BYTES * min(num_sizes, MAX_KERNEL_SIZES) + SLACK_BYTES, KERNEL_ROOM_BYTES)
-    return TOKENIZER_BYTES * shape.vocab_size + kernels
+        return CUDA_SLACK_BYTES
+    return TOKENIZER_BYTES * shape.vocab_size + count_kernels(shape, techniques, *num_sizes) + SLACK_BYTES

@@ -6,7 +6,7 @@ Symbols: h hidden, i intermediate, q and kv all query and key heads, a = q + 2kv
 P = R L places, M learned tokens. Sizes in bytes unless they are called widths, which are elements of a node.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from trainer_svc.memory.shape import ModelShape
@@ -24,8 +24,11 @@ MOMENT_PIECE = 1 << 18
 # Values that are widened at once: what that allocates beside the stack stays small.
 SLAB_ELEMENTS = 1 << 20
 NF4_BLOCK_SIZE = 64
-# What the CPU's matrix library may take for the kernels of a few sizes (measured: up to 105 MB), and must find free.
-KERNEL_ROOM_BYTES = 104 << 20
+# What oneDNN's kernels take (measured on hidden sizes of 384 to 1,024, AVX-512): of each number of nodes a step meets, of each
+# shape of its attention, and once. Beyond 2,048 they are taken to grow no further.
+_KERNELS_ONCE_BYTES = 10_000_000
+_NODE_KERNEL_BYTES, _NODE_KERNEL_BYTES_PER_HIDDEN, _MAX_KERNEL_HIDDEN = 28_500_000, 17_000, 2048
+_ATTENTION_KERNEL_BYTES = 11_000_000
 # Tensors of the stack begin at multiples of 64 bytes: for the some 30 that are alive at once.
 _ALIGNMENT_LOSS_BYTES = 4096
 _CODES_PER_BYTE = 2
@@ -124,6 +127,19 @@ def count_slab(shape: ModelShape, techniques: Techniques) -> int:
             return FP32 * slab
         case _:
             return 0
+
+
+def count_kernels(shape: ModelShape, techniques: Techniques, num_nodes: int, num_attentions: int) -> int:
+    """Return what a CPU's matrix library takes, which meets so many numbers of nodes, and shapes of attention."""
+    of_nodes = _NODE_KERNEL_BYTES + _NODE_KERNEL_BYTES_PER_HIDDEN * min(shape.hidden_size, _MAX_KERNEL_HIDDEN)
+    kept = techniques.kernel_sizes
+    return _KERNELS_ONCE_BYTES + min(num_nodes, kept) * of_nodes + min(num_attentions, kept) * _ATTENTION_KERNEL_BYTES
+
+
+def count_sizes(packs: Iterable[PackSize]) -> tuple[int, int]:
+    """Return how many numbers of nodes, and how many shapes of attention, there are among packs."""
+    sizes = {(pack.nodes, pack.rows, pack.width) for pack in packs}
+    return len({nodes for nodes, _, _ in sizes}), len({(rows, width) for _, rows, width in sizes})
 
 
 def count_indices(shape: ModelShape, pack: PackSize) -> int:

@@ -6,6 +6,8 @@ Owns their names and which of them a device has. What they save is `estimator`'s
 import enum
 from dataclasses import dataclass
 
+MANY_KERNEL_SIZES, FEW_KERNEL_SIZES = 6, 2
+
 
 class DeviceKind(enum.StrEnum):
     """Where a job runs."""
@@ -77,6 +79,7 @@ class Home(enum.StrEnum):
 class Techniques:
     """One way to run a job. The effective batch is the same in all of them; a batch is cut into micro-batches of `micro_batch_rows`.
 
+    `kernel_sizes` is for how many sizes of micro-batches a CPU's matrix library keeps its kernels; others are made again each time.
     Of these, only `base` (between values that differ) and `moments` change the numbers trained, beyond rounding.
     """
 
@@ -88,6 +91,7 @@ class Techniques:
     moments_home: Home = Home.DEVICE
     activations_home: Home = Home.DEVICE
     frozen_home: Home = Home.DEVICE
+    kernel_sizes: int = MANY_KERNEL_SIZES
 
     @property
     def offloads(self) -> bool:
@@ -113,6 +117,7 @@ def describe(techniques: Techniques) -> str:
         else "",
         f"{techniques.moments} moments" + _tell_home(techniques.moments_home),
         f"loss in blocks of {techniques.loss_block_tokens} tokens",
+        f"kernels of {techniques.kernel_sizes} sizes kept" if techniques.kernel_sizes < MANY_KERNEL_SIZES else "",
     ]
     return ", ".join(part for part in parts if part)
 

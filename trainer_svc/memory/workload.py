@@ -6,7 +6,7 @@ Owns what is known of packs before any is made: the sizes that decide the peak, 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from trainer_svc.memory.layout import SIZE_MULTIPLE, WIDTH_MULTIPLE, PackSize
+from trainer_svc.memory.layout import SIZE_MULTIPLE, WIDTH_MULTIPLE, PackSize, count_sizes
 from trainer_svc.memory.request import PlanRequest
 
 
@@ -21,10 +21,13 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """The micro-batches of a job: the largest of them, of how many sizes they are, and the work in training and in judging."""
+    """The micro-batches of a job: the largest of them, of how many sizes they are, and the work in training and in judging.
+
+    `num_sizes` are what `layout.count_sizes` counts.
+    """
 
     largest: tuple[PackSize, ...]
-    num_sizes: int
+    num_sizes: tuple[int, int]
     num_steps: int
     trained: Work
     judged: Work
@@ -36,7 +39,7 @@ def cut_workload(request: PlanRequest, micro_batch_rows: int) -> Workload:
     judged = list(_cut(request.held_out, request, micro_batch_rows))
     return Workload(
         largest=_find_largest({*trained, *judged}),
-        num_sizes=len({pack.nodes for pack in (*trained, *judged)}),
+        num_sizes=count_sizes((*trained, *judged)),
         num_steps=len(request.batches),
         trained=_sum_up(trained),
         judged=_sum_up(judged),

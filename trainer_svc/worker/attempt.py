@@ -32,8 +32,9 @@ def attempt_job(folder: Path) -> ExitCode:
     workspace = Workspace(folder)
     try:
         workspace.beat()
-        settle_process()
-        result = _attempt(workspace, workspace.read_spec())
+        spec = workspace.read_spec()
+        settle_process(spec.memory.techniques.kernel_sizes)
+        result = _attempt(workspace, spec)
     except Cancelled:
         result = _describe_cancel()
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -12,14 +12,15 @@ from typing import Protocol
 
 import torch
 
-from trainer_svc.memory.layout import KERNEL_ROOM_BYTES
+from trainer_svc.memory.techniques import MANY_KERNEL_SIZES
 
 # glibc's mallopt parameters (malloc.h).
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 _MAX_MMAP_THRESHOLD_BYTES = 32 << 20
 _NEVER_TRIM_BYTES = 1 << 30
 _LASTING_BYTES = 64 << 10
-_MAX_CACHED_KERNELS = 256
+# Kernels a step needs for one size, and those of the loss.
+_KERNELS_PER_SIZE, _OTHER_KERNELS = 40, 16
 _KILOBYTE = 1024
 # How PyTorch and oneDNN word a failed allocation on the CPU; neither has an exception of its own for it.
 _ALLOCATION_FAILURES = (
@@ -45,7 +46,7 @@ class Memory(Protocol):
     def note(self) -> None:
         """Take note of what is taken now: some peaks are seen only when they are looked at."""
 
-    def require_kernel_room(self) -> None:
+    def require_kernel_room(self, room_bytes: int) -> None:
         """Fail now, like any allocation, where the device's matrix library would find no room for its kernels."""
 
     def peak_bytes(self) -> int:
@@ -87,12 +88,12 @@ class HostMemory:
         """Take note of the data there is now."""
         self._noted_bytes = max(self._noted_bytes, _read_status("VmData") - self._baseline_data_bytes)
 
-    def require_kernel_room(self) -> None:
+    def require_kernel_room(self, room_bytes: int) -> None:
         """Ask for the room and give it back. Without it oneDNN does not fail.
 
         It falls back to reference kernels, fifty times slower, or refuses that size of product for good.
         """
-        room = torch.empty(KERNEL_ROOM_BYTES, dtype=torch.uint8)
+        room = torch.empty(room_bytes, dtype=torch.uint8)
         self.note()
         del room
 
@@ -128,7 +129,7 @@ class CudaMemory:
     def note(self) -> None:
         """Do nothing: the allocator keeps its peaks itself."""
 
-    def require_kernel_room(self) -> None:
+    def require_kernel_room(self, room_bytes: int) -> None:
         """Do nothing: kernels are loaded with the context, before the baseline."""
 
     def peak_bytes(self) -> int:
@@ -140,8 +141,8 @@ class CudaMemory:
         return torch.cuda.max_memory_allocated(self._device)
 
 
-def settle_process() -> None:
-    """Set what must be set before the first tensor: the allocators of host and device, no autograd.
+def settle_process(kernel_sizes: int = MANY_KERNEL_SIZES) -> None:
+    """Set what must be set before the first tensor: the allocators of host and device, the kernels to keep, no autograd.
 
     One arena, and every large tensor mapped by itself: what is loaded lies without holes, and what is freed goes back at once.
     """
@@ -149,7 +150,7 @@ def settle_process() -> None:
     libc.mallopt(_M_ARENA_MAX, 1)
     libc.mallopt(_M_MMAP_THRESHOLD, _LASTING_BYTES)
     # Read by oneDNN at its first product; its default of 1024 kernels takes a gigabyte.
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(_MAX_CACHED_KERNELS))
+    os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] = str(_KERNELS_PER_SIZE * kernel_sizes + _OTHER_KERNELS)
     os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
     torch.set_grad_enabled(False)
 

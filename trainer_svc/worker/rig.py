@@ -14,7 +14,7 @@ import torch
 from adaptory.core.base_model import PreparedBase
 from adaptory.core.prompting import RenderedRow
 from trainer_svc.jobs.workspace import TrainingSettings
-from trainer_svc.memory.layout import BF16, count_scratch, lay_out_tape
+from trainer_svc.memory.layout import BF16, PackSize, count_kernels, count_scratch, count_sizes, lay_out_tape
 from trainer_svc.memory.techniques import BasePrecision, DeviceKind, Home, Techniques
 from trainer_svc.worker.adapter import Adapter
 from trainer_svc.worker.base import GROUPS, FrozenBase, check_parity, load_base
@@ -75,6 +75,7 @@ class Rig:
         self._optimizer: Optimizer | None = None
         self._workplace: Workplace | None = None
         self._memory = memory
+        self._is_fresh = True
         self.device = device
 
     @property
@@ -104,9 +105,12 @@ class Rig:
             self._base = None
             self._base = self._load_base(techniques.base, techniques.frozen_home)
         self._take_adapter(techniques, held)
-        self._workplace = self._take_workplace(techniques)
-        self._memory.require_kernel_room()
-        self._held = techniques
+        packs = self._measure_packs(techniques)
+        self._workplace = self._take_workplace(techniques, packs)
+        kernel_bytes = count_kernels(_there(self._base).shape, techniques, *count_sizes(packs))
+        # After a climb, many are there already.
+        self._memory.require_kernel_room(kernel_bytes if self._is_fresh else kernel_bytes // 2)
+        self._held, self._is_fresh = techniques, False
         keep_heap()
 
     def pack(self, rows: MicroBatch) -> Pack:
@@ -157,14 +161,16 @@ class Rig:
         elif held is not None and held.moments_home is not techniques.moments_home:
             _there(self._moments).offload(store_for)
 
-    def _take_workplace(self, techniques: Techniques) -> Workplace:
-        base, rank = _there(self._base), self._settings.rank
-        kind = DeviceKind(self.device.type)
-        packs = [
+    def _measure_packs(self, techniques: Techniques) -> list[PackSize]:
+        return [
             measure_pack(rows)
             for batch in (*self._batches.steps, self._batches.held_out)
             for rows in cut_rows(batch, techniques.micro_batch_rows)
         ]
+
+    def _take_workplace(self, techniques: Techniques, packs: Sequence[PackSize]) -> Workplace:
+        base, rank = _there(self._base), self._settings.rank
+        kind = DeviceKind(self.device.type)
         max_nodes = max(pack.nodes for pack in packs)
         widths = lay_out_tape(base.shape, rank, techniques.recompute)
         record_bytes = BF16 * max_nodes * sum(widths.record.values())
