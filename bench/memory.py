@@ -1,4 +1,4 @@
-"""Memory as predicted, simulated and measured on this CPU: `python -m bench.memory [--json] [--plot FILE.png] [--only WORD]`.
+"""Memory as predicted, simulated and measured on this machine: `python -m bench.memory [--json] [--plot FILE.png] [--only WORD]`.
 
 Each case is one short job of the worker as the service runs it, in a fresh process under a limit a tenth above the prediction, on
 the embedded base or one of random weights. Nothing is fitted to the run: predictions are those any plan is made of.
@@ -63,7 +63,8 @@ def _parse() -> argparse.Namespace:
 
 def _run_all(cases: list[Case], folder: Path) -> Iterator[Outcome]:
     embedded = find_base(EMBEDDED, default_cache_root())
-    runner = Runner(folder, LocalMachine(default_cache_root()).read_speed())
+    machine = LocalMachine(default_cache_root())
+    runner = Runner(folder, machine.read_speed(), machine.device)
     bases: dict[str, PreparedBase] = {EMBEDDED: embedded}
     progress = track(cases, description="Cases", console=Console(stderr=True), transient=True)
     for number, case in enumerate(progress):

@@ -4,7 +4,7 @@ import json
 import random
 import subprocess
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from adaptory.core.base_model import PreparedBase
@@ -19,7 +19,7 @@ from trainer_svc.memory.pricing import Pricing
 from trainer_svc.memory.request import PlanRequest
 from trainer_svc.memory.shape import ModelShape, read_config
 from trainer_svc.memory.speed import DeviceSpeed
-from trainer_svc.memory.techniques import DeviceKind, describe
+from trainer_svc.memory.techniques import DeviceKind, Home, away_from, describe
 from trainer_svc.memory.workload import find_largest
 
 _WORDS = ("river", "window", "copper", "seven", "lantern", "orchard", "quietly", "meadow", "parcel", "yellow")
@@ -66,12 +66,14 @@ class Outcome:
 class Runner:
     """Runs cases in folders below one, with what the machine's speed is known to be."""
 
-    def __init__(self, folder: Path, speed: DeviceSpeed | None) -> None:
+    def __init__(self, folder: Path, speed: DeviceSpeed | None, device: DeviceKind) -> None:
         self._folder = folder
         self._speed = speed
+        self._device = device
 
     def run(self, case: Case, base: PreparedBase, number: int) -> Outcome:
         """Return what became of a case: a worker that ran out of memory has measured what it took."""
+        case = _move(case, self._device)
         folder = self._folder / f"case-{number}"
         folder.mkdir()
         rows = _make_rows(case, base)
@@ -116,7 +118,24 @@ class Runner:
             held_out=sizes.held_out,
             shared_tokens=sizes.shared_tokens,
             speed=self._speed,
+            device=self._device,
         )
+
+
+def _move(case: Case, device: DeviceKind) -> Case:
+    """Return the case with what leaves the device where it goes from this one."""
+    techniques, away = case.techniques, away_from(device)
+
+    def place(home: Home) -> Home:
+        return home if home is Home.DEVICE else away
+
+    moved = replace(
+        techniques,
+        moments_home=place(techniques.moments_home),
+        activations_home=place(techniques.activations_home),
+        frozen_home=place(techniques.frozen_home),
+    )
+    return replace(case, techniques=moved)
 
 
 def _make_rows(case: Case, base: PreparedBase) -> list[Row]:
@@ -149,7 +168,7 @@ def _simulate(case: Case, request: PlanRequest, config: dict[str, object]) -> in
         "micro_batches": [list(find_largest(request, case.techniques.micro_batch_rows))],
         "rank": case.rank,
         "shared_tokens": request.shared_tokens,
-        "device": DeviceKind.CPU,
+        "device": request.device,
     }
     command = [sys.executable, "-m", "trainer_svc.worker.simulation"]
     answer = subprocess.run(command, input=json.dumps(question), check=True, capture_output=True, text=True)

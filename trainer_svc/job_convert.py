@@ -60,6 +60,7 @@ def write_plan(plan: JobPlan) -> training_job_pb2.MemoryPlan:
         accumulation=plan.accumulation,
         smallest_limit_bytes=plan.smallest_limit_bytes,
         summary=describe(techniques),
+        expected_seconds=plan.expected_seconds,
     )
 
 

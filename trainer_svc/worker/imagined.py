@@ -40,6 +40,33 @@ def open_nowhere(home: Home) -> OffloadStore | None:
     return None if home is Home.DEVICE else _Nowhere()
 
 
+def list_tensors(shape: ModelShape) -> dict[str, tuple[int, ...]]:
+    """Return the names and sizes of the tensors of a base of the Llama family, in the order of its layers."""
+    hidden, inner = shape.hidden_size, shape.intermediate_size
+    module_sizes: dict[str, tuple[int, ...]] = {
+        "self_attn.q_proj.weight": (shape.query_size, hidden),
+        "self_attn.k_proj.weight": (shape.kv_size, hidden),
+        "self_attn.v_proj.weight": (shape.kv_size, hidden),
+        "self_attn.o_proj.weight": (hidden, shape.query_size),
+        "mlp.gate_proj.weight": (inner, hidden),
+        "mlp.up_proj.weight": (inner, hidden),
+        "mlp.down_proj.weight": (hidden, inner),
+        "input_layernorm.weight": (hidden,),
+        "post_attention_layernorm.weight": (hidden,),
+    }
+    if shape.has_head_norms:
+        module_sizes |= {f"self_attn.{name}_norm.weight": (shape.head_dim,) for name in "qk"}
+    if shape.has_qkv_bias:
+        biases = {"q": shape.query_size, "k": shape.kv_size, "v": shape.kv_size}
+        module_sizes |= {f"self_attn.{name}_proj.bias": (size,) for name, size in biases.items()}
+    table = (shape.vocab_size, hidden)
+    head = {} if shape.has_tied_embeddings else {"lm_head.weight": table}
+    layers = {
+        f"model.layers.{layer}.{name}": size for layer in range(shape.num_layers) for name, size in module_sizes.items()
+    }
+    return {"model.embed_tokens.weight": table, **layers, "model.norm.weight": (hidden,), **head}
+
+
 class _Nowhere:
     """A store for tensors that have no values."""
 
@@ -56,33 +83,7 @@ class _ImaginedFiles:
 
     def __init__(self, shape: ModelShape, device: torch.device) -> None:
         self._device = device
-        hidden, inner = shape.hidden_size, shape.intermediate_size
-        sizes: dict[str, tuple[int, ...]] = {
-            "self_attn.q_proj": (shape.query_size, hidden),
-            "self_attn.k_proj": (shape.kv_size, hidden),
-            "self_attn.v_proj": (shape.kv_size, hidden),
-            "self_attn.o_proj": (hidden, shape.query_size),
-            "mlp.gate_proj": (inner, hidden),
-            "mlp.up_proj": (inner, hidden),
-            "mlp.down_proj": (hidden, inner),
-            "input_layernorm": (hidden,),
-            "post_attention_layernorm": (hidden,),
-        }
-        if shape.has_head_norms:
-            sizes |= {"self_attn.q_norm": (shape.head_dim,), "self_attn.k_norm": (shape.head_dim,)}
-        self._sizes = {
-            f"model.layers.{layer}.{module}.weight": size
-            for layer in range(shape.num_layers)
-            for module, size in sizes.items()
-        }
-        self._sizes |= {
-            f"model.layers.{layer}.{module}.bias": sizes[module][:1]
-            for layer in range(shape.num_layers)
-            for module in ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
-            if shape.has_qkv_bias
-        }
-        table = (shape.vocab_size, hidden)
-        self._sizes |= {"model.embed_tokens.weight": table, "lm_head.weight": table, "model.norm.weight": (hidden,)}
+        self._sizes = list_tensors(shape)
 
     def shape_of(self, name: str) -> tuple[int, ...]:
         return self._sizes[name]
