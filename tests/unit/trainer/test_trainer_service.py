@@ -1,5 +1,10 @@
 """What jobs are taken, planned and refused, through the trainer's own door."""
 
+import asyncio
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -7,8 +12,19 @@ import pytest
 
 from adaptory.trainer.v1 import trainer_service_pb2, training_job_pb2
 from tests.fakes.trainer import Trainer, faq_jsonl, fields_of, info_of, reason_of
+from trainer_svc.jobs.machine import LocalMachine
+from trainer_svc.memory.speed import SpeedFile, assume_speed
 
 SETTINGS = "training_job.settings"
+
+_FAKE_MEASUREMENT = """
+import sys
+from pathlib import Path
+from trainer_svc.jobs.machine import LocalMachine
+from trainer_svc.memory.speed import SpeedFile, assume_speed
+device = LocalMachine(Path(sys.argv[1]).parent).device
+SpeedFile(Path(sys.argv[1])).write(device, assume_speed(device))
+"""
 
 
 @pytest.fixture
@@ -208,3 +224,50 @@ async def test_an_ended_job_cannot_be_cancelled(trainer: Trainer, job: training_
         )
 
     assert reason_of(error.value) == "JOB_ENDED"
+
+
+async def test_a_limit_above_the_machine_is_refused(trainer: Trainer, job: training_job_pb2.TrainingJob) -> None:
+    """Nothing would keep it; the error has what the machine has."""
+    job.memory_limit_bytes = 1 << 60
+    error = await refused(trainer, job)
+
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert 0 < int(info_of(error).metadata["total_bytes"]) < job.memory_limit_bytes
+
+
+async def test_a_refused_job_is_told_each_change_that_would_do(
+    trainer: Trainer, job: training_job_pb2.TrainingJob
+) -> None:
+    """The last of them is the limit; with it a job is taken."""
+    job.memory_limit_bytes = 1
+    changes = json.loads(info_of(await refused(trainer, job)).metadata["changes"])
+
+    assert changes[-1]["what"] == "memory_limit_bytes"
+    job.memory_limit_bytes = changes[-1]["proposed"]
+    assert (await plan(trainer, job)).predicted_peak_bytes == job.memory_limit_bytes
+
+
+async def test_a_plan_tells_its_seconds_once_the_machine_was_measured(
+    trainer: Trainer, job: training_job_pb2.TrainingJob
+) -> None:
+    """Before, it tells none: an assumed speed orders plans, but promises nothing."""
+    machine = LocalMachine(trainer.folder / "cache")
+    before = (await plan(trainer, job)).expected_seconds
+    SpeedFile(machine.speed_file).write(machine.device, replace(assume_speed(machine.device), is_measured=True))
+
+    assert before == 0 < (await plan(trainer, job)).expected_seconds
+
+
+async def test_a_trainer_measures_its_machine_before_its_first_job(tmp_path: Path) -> None:
+    """Once: the second start finds the numbers and measures nothing."""
+    measure = (sys.executable, "-c", _FAKE_MEASUREMENT)
+    async with Trainer(tmp_path, speed_command=measure):
+        machine = LocalMachine(tmp_path / "cache")
+        async with asyncio.timeout(30):
+            while machine.read_speed() is None:  # noqa: ASYNC110 - another process writes the file
+                await asyncio.sleep(0.05)
+    written = machine.speed_file.stat().st_mtime_ns
+    async with Trainer(tmp_path, speed_command=measure):
+        await asyncio.sleep(0.2)
+
+    assert machine.speed_file.stat().st_mtime_ns == written
