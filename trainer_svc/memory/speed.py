@@ -4,6 +4,7 @@ Owns the numbers and the file; what a job's time is made of is `duration`'s, mea
 """
 
 import os
+import platform
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -45,7 +46,7 @@ def assume_speed(device: DeviceKind) -> DeviceSpeed:
 
 def name_machine(device: DeviceKind) -> str:
     """Return what tells this machine from another: a number measured on one must not be used on the other."""
-    return f"{device}, {_read_processor()}, {len(os.sched_getaffinity(0))} cores"
+    return f"{device}, {read_processor()}, {len(os.sched_getaffinity(0))} cores"
 
 
 class SpeedFile:
@@ -74,8 +75,9 @@ class SpeedFile:
             return {}
 
 
-def _read_processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return "unknown processor"
+def read_processor() -> str:
+    """Return the processor's name as Linux tells it, or the architecture where it does not."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())
