@@ -115,7 +115,7 @@ class Runner:
             rank=case.rank,
             batch_rows=case.batch_rows,
             batches=sizes.cut_batches(training),
-            held_out=sizes.held_out,
+            held_out=sizes.judged,
             shared_tokens=sizes.shared_tokens,
             speed=self._speed,
             device=self._device,

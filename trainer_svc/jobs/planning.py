@@ -60,7 +60,7 @@ class JobPlanner:
             rank=training.rank,
             batch_rows=training.batch_rows,
             batches=sizes.cut_batches(training),
-            held_out=sizes.held_out,
+            held_out=sizes.judged,
             shared_tokens=sizes.shared_tokens,
             device=self._machine.device,
             speed=self._machine.read_speed(),

@@ -1,5 +1,6 @@
 """The lengths of a job's rows, measured before anything is planned: rows too long are refused, never clipped."""
 
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -13,20 +14,30 @@ from trainer_svc.memory.batches import order_places
 
 @dataclass(frozen=True, slots=True)
 class RowSizes:
-    """The lengths in tokens of the rows that are trained on and of those held out, and how many first tokens all of them share."""
+    """The lengths in tokens of the rows that are trained on and of those held out, and how many first tokens all of them share.
+
+    Of each row, the last `tail_tokens` are no input of a step: the last one that is learned, and what the template puts behind it.
+    """
 
     trained: tuple[int, ...]
     held_out: tuple[int, ...]
     shared_tokens: int
+    tail_tokens: int = 0
 
     @property
     def tokens(self) -> tuple[int, ...]:
         """The length of every row."""
         return self.trained + self.held_out
 
+    @property
+    def judged(self) -> list[int]:
+        """The input tokens of each row held out."""
+        return [length - self.tail_tokens for length in self.held_out]
+
     def cut_batches(self, settings: TrainingSettings) -> list[list[int]]:
-        """Return the lengths in each batch of a job, as the worker will take them."""
-        return [[self.trained[place] for place in places] for places in order_places(len(self.trained), settings)]
+        """Return the input tokens of each row in each batch of a job, as the worker will take them."""
+        inputs = [length - self.tail_tokens for length in self.trained]
+        return [[inputs[place] for place in places] for places in order_places(len(inputs), settings)]
 
 
 def measure_rows(base: PreparedBase, rows: Iterable[Row]) -> RowSizes:
@@ -35,11 +46,14 @@ def measure_rows(base: PreparedBase, rows: Iterable[Row]) -> RowSizes:
     trained: list[int] = []
     held_out: list[int] = []
     shared: tuple[int, ...] | None = None
+    tail = sys.maxsize
     for row in rows:
-        ids = renderer.render_row(row.messages).ids
+        rendered = renderer.render_row(row.messages)
+        ids, last = rendered.ids, max((place for place, learned in enumerate(rendered.learned) if learned), default=0)
+        tail = min(tail, len(ids) - last)
         (held_out if row.is_held_out else trained).append(len(ids))
         shared = ids if shared is None else _common_start(shared, ids)
-    return RowSizes(tuple(trained), tuple(held_out), len(shared or ()))
+    return RowSizes(tuple(trained), tuple(held_out), len(shared or ()), tail)
 
 
 def _common_start(first: tuple[int, ...], second: tuple[int, ...]) -> tuple[int, ...]:

@@ -89,7 +89,7 @@ class Reading:
             rank=question.rank,
             batch_rows=question.batch_rows,
             batches=batches,
-            held_out=self.sizes.held_out,
+            held_out=self.sizes.judged,
             shared_tokens=self.sizes.shared_tokens,
             device=self.device,
             may_offload=question.may_offload,
