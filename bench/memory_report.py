@@ -125,6 +125,9 @@ def draw_scatter(outcomes: Sequence[Outcome], path: Path) -> None:
     axes.set(
         xscale="log", yscale="log", xlim=span, ylim=span, xlabel="predicted peak, MiB", ylabel="measured peak, MiB"
     )
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter("{x:,.0f}")
+        axis.set_minor_formatter("{x:,.0f}")
     axes.set_title(f"{len(outcomes)} jobs on {describe_machine()}", fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
