@@ -11,6 +11,7 @@ from adaptory.cli.dataset import describe, print_report, upload_file
 from adaptory.cli.failure import BAD_INPUT
 from adaptory.cli.kinds import Kind, format_of, kind_name
 from adaptory.cli.output import AsJson, note, print_json, print_message, say, to_dict
+from adaptory.cli.plan_view import format_seconds
 from adaptory.cli.sizes import format_bytes, parse_bytes
 from adaptory.cli.target import target_of
 from adaptory.cli.training_view import describe_peak, show_training
@@ -113,7 +114,7 @@ def _end(client: BlockingClient, job: TrainingJob, *, promote: bool, as_json: bo
 
 def _describe_plan(plan: MemoryPlan) -> str:
     limit = f" of {format_bytes(plan.limit_bytes)}" if plan.limit_bytes else ""
+    time = f", about {format_seconds(plan.expected_seconds)}" if plan.expected_seconds else ""
     return (
-        f"Plan: {format_bytes(plan.predicted_peak_bytes)}{limit}; base in {plan.base_precision}, {plan.micro_batch_rows} rows in a "
-        f"micro-batch, {plan.accumulation} for a step, checkpointing {'on' if plan.checkpointing else 'off'}"
+        f"Plan: {format_bytes(plan.predicted_peak_bytes)}{limit}{time}; {plan.summary}, {plan.accumulation} for a step"
     )
