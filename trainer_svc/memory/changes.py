@@ -14,12 +14,12 @@ MIN_ROW_TOKENS = 16
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One change of a request, from what was asked for to what would fit, and the smallest peak a plan for it has, in bytes."""
+    """One change of a request, from what was asked for to what would fit, and the smallest limit that would then do."""
 
     what: str
     present: int | str
     proposed: int | str
-    peak_bytes: int
+    needed_bytes: int
 
     def tell(self) -> str:
         """Return it as the end of a sentence that begins with `It would fit with`."""
@@ -37,14 +37,14 @@ class Change:
 def propose_changes(shape: ModelShape, request: PlanRequest) -> list[Change]:
     """Return the changes each of which makes a job fit that does not; the last is the limit itself."""
     found = [*_change_offload(shape, request), *_change_method(shape, request), *_change_numbers(shape, request)]
-    smallest = find_smallest_peak(shape, request)
+    smallest = find_smallest_limit(shape, request)
     return [*found, Change("memory_limit_bytes", request.limit_bytes, smallest, smallest)]
 
 
-def find_smallest_peak(shape: ModelShape, request: PlanRequest) -> int:
-    """Return the least memory any plan for the request takes, in bytes: rows one by one, all recomputed, offloaded what may be."""
+def find_smallest_limit(shape: ModelShape, request: PlanRequest) -> int:
+    """Return the smallest limit of any plan for the request: rows one by one, all recomputed, offloaded what may be."""
     pricing = Pricing(shape, request)
-    return min(pricing.estimate(techniques).peak_bytes for techniques in list_tightest(request))
+    return min(pricing.count_needed(techniques) for techniques in list_tightest(request))
 
 
 def _change_offload(shape: ModelShape, request: PlanRequest) -> Iterator[Change]:
@@ -80,21 +80,21 @@ def _change_numbers(shape: ModelShape, request: PlanRequest) -> Iterator[Change]
     lengths = list(range(longest - longest % MIN_ROW_TOKENS, 0, -MIN_ROW_TOKENS))
     length = _find_largest(lengths, lambda length: length < longest and _fits(shape, with_rows(length)))
     if rank is not None:
-        yield Change("rank", request.rank, rank, find_smallest_peak(shape, with_rank(rank)))
+        yield Change("rank", request.rank, rank, find_smallest_limit(shape, with_rank(rank)))
     if length is not None:
-        yield Change("max_row_tokens", longest, length, find_smallest_peak(shape, with_rows(length)))
+        yield Change("max_row_tokens", longest, length, find_smallest_limit(shape, with_rows(length)))
 
 
 def _try(
     what: str, present: str, proposed: str, shape: ModelShape, request: PlanRequest, changed: PlanRequest
 ) -> Iterator[Change]:
-    peak_bytes = find_smallest_peak(shape, changed)
-    if peak_bytes <= request.limit_bytes:
-        yield Change(what, present, proposed, peak_bytes)
+    needed_bytes = find_smallest_limit(shape, changed)
+    if needed_bytes <= request.limit_bytes:
+        yield Change(what, present, proposed, needed_bytes)
 
 
 def _fits(shape: ModelShape, request: PlanRequest) -> bool:
-    return find_smallest_peak(shape, request) <= request.limit_bytes
+    return find_smallest_limit(shape, request) <= request.limit_bytes
 
 
 def _find_largest(falling: Sequence[int], fits: Callable[[int], bool]) -> int | None:

@@ -47,6 +47,7 @@ class _Candidate:
     techniques: Techniques
     found: Estimate
     seconds: float
+    needed_bytes: int
 
     @property
     def rank(self) -> tuple[bool, bool, float, int]:
@@ -70,8 +71,8 @@ def rank_plans(shape: ModelShape, request: PlanRequest) -> list[MemoryPlan]:
         raise ValueError("a plan needs at least one row")
     pricing = Pricing(shape, request)
     candidates = sorted(_price_all(request, pricing), key=lambda candidate: candidate.rank)
-    smallest = min(candidate.found.peak_bytes for candidate in candidates)
-    fitting = [candidate for candidate in candidates if candidate.found.peak_bytes <= request.limit_bytes]
+    smallest = min(candidate.needed_bytes for candidate in candidates)
+    fitting = [candidate for candidate in candidates if candidate.needed_bytes <= request.limit_bytes]
     if not fitting:
         raise _does_not_fit(smallest, request, propose_changes(shape, request))
     return [
@@ -99,7 +100,12 @@ def _drop_beaten(ranked: list[_Candidate]) -> list[_Candidate]:
 
 def _price_all(request: PlanRequest, pricing: Pricing) -> Iterator[_Candidate]:
     for techniques in list_candidates(request):
-        yield _Candidate(techniques, pricing.estimate(techniques), pricing.predict_seconds(techniques))
+        yield _Candidate(
+            techniques,
+            pricing.estimate(techniques),
+            pricing.predict_seconds(techniques),
+            pricing.count_needed(techniques),
+        )
 
 
 def _does_not_fit(smallest: int, request: PlanRequest, changes: list[Change]) -> DoesNotFit:

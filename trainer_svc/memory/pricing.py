@@ -1,7 +1,7 @@
 """The price of techniques for one job: bytes and seconds, from the workload of their micro-batch size, which is found once."""
 
 from trainer_svc.memory.duration import predict_seconds
-from trainer_svc.memory.estimator import Estimate, estimate
+from trainer_svc.memory.estimator import Estimate, count_margin, estimate
 from trainer_svc.memory.request import PlanRequest
 from trainer_svc.memory.shape import ModelShape
 from trainer_svc.memory.techniques import Techniques
@@ -28,6 +28,11 @@ class Pricing:
             num_sizes=workload.num_sizes,
             residual_bytes=request.residual_bytes,
         )
+
+    def count_needed(self, techniques: Techniques) -> int:
+        """Return the smallest limit with which a plan is made of the techniques, in bytes."""
+        margin = count_margin(self._shape, techniques, self._request.device)
+        return self.estimate(techniques).peak_bytes + margin
 
     def predict_seconds(self, techniques: Techniques) -> float:
         """Return the seconds of all steps and of judging."""

@@ -244,7 +244,7 @@ async def test_a_refused_job_is_told_each_change_that_would_do(
 
     assert changes[-1]["what"] == "memory_limit_bytes"
     job.memory_limit_bytes = changes[-1]["proposed"]
-    assert (await plan(trainer, job)).predicted_peak_bytes == job.memory_limit_bytes
+    assert 0 < (await plan(trainer, job)).predicted_peak_bytes < job.memory_limit_bytes
 
 
 async def test_a_plan_tells_its_seconds_once_the_machine_was_measured(
