@@ -37,16 +37,21 @@ def main() -> int:
     try:
         with tempfile.TemporaryDirectory(prefix="adaptory-bench-") as folder:
             outcomes = list(_run_all(cases, Path(folder)))
+        _show(outcomes, as_json=arguments.json)
+        # Last: a picture that cannot be drawn must not cost half an hour of numbers.
         if arguments.plot:
             draw_scatter(outcomes, arguments.plot)
     except ServiceError as error:
         return report_failure(error, as_json=arguments.json)
-    if arguments.json:
-        print(json.dumps(build_document(outcomes)))
-    else:
-        console = Console() if sys.stdout.isatty() else Console(width=_LOG_WIDTH)
-        console.print(build_table(outcomes))
     return 0
+
+
+def _show(outcomes: list[Outcome], *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(build_document(outcomes)))
+        return
+    console = Console() if sys.stdout.isatty() else Console(width=_LOG_WIDTH)
+    console.print(build_table(outcomes))
 
 
 def _end(_signal: int, _frame: FrameType | None) -> None:

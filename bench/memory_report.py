@@ -9,6 +9,7 @@ from statistics import fmean
 
 from rich.table import Table
 
+from adaptory.cli.picture import open_figure, save_figure
 from bench.machine import describe_machine
 from bench.memory_run import Outcome
 from trainer_svc.jobs.workspace import ExitCode
@@ -101,10 +102,8 @@ def tell_briefly(techniques: Techniques) -> str:
 
 
 def draw_scatter(outcomes: Sequence[Outcome], path: Path) -> None:
-    """Draw each case's measured peak against what was predicted, with the goal as a band."""
-    from matplotlib.figure import Figure  # noqa: PLC0415 - seconds, and only drawing needs it
-
-    figure = Figure(figsize=(7, 6), layout="constrained")
+    """Draw each case's measured peak against what was predicted, with the goal as a band. Raises as `picture`."""
+    figure = open_figure(7, 6)
     axes = figure.add_subplot()
     highest = 1.1 * max(max(o.predicted_peak_bytes, o.measured_peak_bytes) for o in outcomes) / _MIB
     lowest = 0.9 * min(min(o.predicted_peak_bytes, o.measured_peak_bytes) for o in outcomes) / _MIB
@@ -131,7 +130,7 @@ def draw_scatter(outcomes: Sequence[Outcome], path: Path) -> None:
     axes.set_title(f"{len(outcomes)} jobs on {describe_machine()}", fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
-    figure.savefig(path, dpi=150, format="png")
+    save_figure(figure, path)
 
 
 def _write_case(outcome: Outcome) -> dict[str, object]:

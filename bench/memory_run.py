@@ -1,10 +1,9 @@
 """Runs one case of the memory measurement: predicts it, simulates it, and trains it in a fresh worker under a limit."""
 
-import json
 import random
 import subprocess
 import sys
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from adaptory.core.base_model import PreparedBase
@@ -20,7 +19,7 @@ from trainer_svc.memory.request import PlanRequest
 from trainer_svc.memory.shape import ModelShape, read_config
 from trainer_svc.memory.speed import DeviceSpeed
 from trainer_svc.memory.techniques import DeviceKind, Home, away_from, describe
-from trainer_svc.memory.workload import find_largest
+from trainer_svc.plan.second_opinion import simulate_techniques
 
 _WORDS = ("river", "window", "copper", "seven", "lantern", "orchard", "quietly", "meadow", "parcel", "yellow")
 _NUM_STEPS = 3
@@ -90,7 +89,7 @@ class Runner:
         limit_bytes = round(_HEADROOM * estimate.peak_bytes)
         memory = MemorySettings.of_one(limit_bytes, case.techniques)
         spec = WorkerSpec("bench", str(base.folder), str(train), str(held_out), training, memory)
-        simulated = _simulate(case, request, config)
+        simulated = int(str(simulate_techniques(config, case.techniques, request)["peak_bytes"]))
         result = _train(spec, folder / "workspace")
         return Outcome(
             case=case,
@@ -159,20 +158,6 @@ def _talk(renderer: Renderer, num_tokens: int, chance: random.Random) -> tuple[M
         messages = (Message("user", f"Tell me {chance.random()}"), Message("assistant", " ".join(words)))
         num_missing = target - len(renderer.render_row(messages).ids)
     return messages
-
-
-def _simulate(case: Case, request: PlanRequest, config: dict[str, object]) -> int:
-    question = {
-        "config": config,
-        "techniques": asdict(case.techniques),
-        "micro_batches": [list(find_largest(request, case.techniques.micro_batch_rows))],
-        "rank": case.rank,
-        "shared_tokens": request.shared_tokens,
-        "device": request.device,
-    }
-    command = [sys.executable, "-m", "trainer_svc.worker.simulation"]
-    answer = subprocess.run(command, input=json.dumps(question), check=True, capture_output=True, text=True)
-    return int(json.loads(answer.stdout.splitlines()[-1])["peak_bytes"])
 
 
 def _train(spec: WorkerSpec, folder: Path) -> WorkerResult:

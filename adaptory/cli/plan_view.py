@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from adaptory.cli.output import print_table, say
+from adaptory.cli.picture import open_figure, save_figure
 from adaptory.cli.sizes import format_bytes
-from adaptory.core.errors import FailedPrecondition, InvalidRequest
 
 _MINUTE_S, _HOUR_S = 60, 3600
 _GIB = 2**30
@@ -61,14 +61,9 @@ def format_seconds(seconds: float) -> str:
 
 
 def draw_plans(answer: Mapping[str, Any], path: Path) -> None:
-    """Draw each plan's terms as a stacked bar against the limit. Raises InvalidRequest when the file cannot be written."""
-    try:
-        from matplotlib.figure import Figure  # noqa: PLC0415 - seconds, and only drawing needs it
-    except ImportError as error:
-        message = f"Drawing needs matplotlib ({error}); run: pip install 'adaptory[plot]'"
-        raise FailedPrecondition(message, reason="PLOT_LIBRARY_MISSING") from error
+    """Draw each plan's terms as a stacked bar against the limit. Raises as `picture`."""
     plans, limit_gib = answer["plans"], answer["limit_bytes"] / _GIB
-    figure = Figure(figsize=(9, 1.9 + 0.62 * len(plans)), layout="constrained")
+    figure = open_figure(9, 1.9 + 0.62 * len(plans))
     axes = figure.add_subplot()
     names = [f"{place}. {format_seconds(plan['seconds'])}" for place, plan in enumerate(plans, start=1)]
     begins = [0.0] * len(plans)
@@ -83,10 +78,7 @@ def draw_plans(answer: Mapping[str, Any], path: Path) -> None:
     axes.set_title(f"{answer['base']}, {answer['method']} on {answer['device']}: plans that fit, best first")
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=8)
-    try:
-        figure.savefig(path, dpi=150, format="png")
-    except OSError as error:
-        raise InvalidRequest.of_field("--plot", f"{path} cannot be written: {error.strerror}") from error
+    save_figure(figure, path)
 
 
 def _list_terms(plan: Mapping[str, Any], limit_bytes: int) -> list[tuple[str, str, str, str]]:

@@ -8,6 +8,9 @@ import structlog
 
 from trainer_svc.jobs.machine import LocalMachine
 
+# Jobs wait for it.
+_TIMEOUT_S = 120.0
+
 log = structlog.get_logger()
 
 
@@ -18,12 +21,20 @@ async def measure_speed_once(machine: LocalMachine, command: Sequence[str], envi
     """
     if not command or machine.read_speed() is not None:
         return
-    child = await asyncio.create_subprocess_exec(
-        *command, str(machine.speed_file), env=dict(environment), stdout=DEVNULL, stderr=DEVNULL
-    )
     try:
-        exit_code = await child.wait()
+        exit_code = await _run((*command, str(machine.speed_file)), environment)
+    except (OSError, TimeoutError) as error:
+        log.warning("speed_not_measured", error=repr(error))
+        return
+    log.info("speed_measured", exit_code=exit_code, speed=machine.read_speed())
+
+
+async def _run(command: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Run a command and return its exit code; it ends with the wait for it, however that ends. Raises OSError, TimeoutError."""
+    child = await asyncio.create_subprocess_exec(*command, env=dict(environment), stdout=DEVNULL, stderr=DEVNULL)
+    try:
+        return await asyncio.wait_for(child.wait(), _TIMEOUT_S)
     finally:
         if child.returncode is None:
             child.kill()
-    log.info("speed_measured", exit_code=exit_code, speed=machine.read_speed())
+            await child.wait()

@@ -53,7 +53,9 @@ def measure_rows(base: PreparedBase, rows: Iterable[Row]) -> RowSizes:
         tail = min(tail, len(ids) - last)
         (held_out if row.is_held_out else trained).append(len(ids))
         shared = ids if shared is None else _common_start(shared, ids)
-    return RowSizes(tuple(trained), tuple(held_out), len(shared or ()), tail)
+    # Rows that are all alike share no more than their inputs.
+    shortest_input = min((*trained, *held_out), default=0) - tail
+    return RowSizes(tuple(trained), tuple(held_out), min(len(shared or ()), shortest_input), tail)
 
 
 def _common_start(first: tuple[int, ...], second: tuple[int, ...]) -> tuple[int, ...]:

@@ -44,7 +44,10 @@ def propose_changes(shape: ModelShape, request: PlanRequest) -> list[Change]:
 def find_smallest_limit(shape: ModelShape, request: PlanRequest) -> int:
     """Return the smallest limit of any plan for the request: rows one by one, all recomputed, offloaded what may be."""
     pricing = Pricing(shape, request)
-    return min(pricing.count_needed(techniques) for techniques in list_tightest(request))
+    return min(
+        pricing.estimate(techniques).peak_bytes + pricing.count_margin(techniques)
+        for techniques in list_tightest(request)
+    )
 
 
 def _change_offload(shape: ModelShape, request: PlanRequest) -> Iterator[Change]:

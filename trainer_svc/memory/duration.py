@@ -67,10 +67,11 @@ def _count_passes(shape: ModelShape, techniques: Techniques, request: PlanReques
     return 2.0 + own + recomputed + reference
 
 
-def _count_kernels_made(techniques: Techniques, workload: Workload) -> int:
-    """Return how often kernels are made: once for each size where all are kept, else, at worst, for every micro-batch."""
-    num_sizes = workload.num_sizes[0]
-    return num_sizes if num_sizes <= techniques.kernel_sizes else workload.trained.num_packs
+def _count_kernels_made(techniques: Techniques, workload: Workload) -> float:
+    """Return how often kernels are made: once for each size, and again for the share of later packs whose size is not kept."""
+    num_sizes, num_packs = max(1, workload.num_sizes[0]), workload.trained.num_packs
+    share_kept = min(1.0, techniques.kernel_sizes / num_sizes)
+    return num_sizes + max(0, num_packs - num_sizes) * (1 - share_kept)
 
 
 class _Clock:

@@ -100,12 +100,8 @@ def _drop_beaten(ranked: list[_Candidate]) -> list[_Candidate]:
 
 def _price_all(request: PlanRequest, pricing: Pricing) -> Iterator[_Candidate]:
     for techniques in list_candidates(request):
-        yield _Candidate(
-            techniques,
-            pricing.estimate(techniques),
-            pricing.predict_seconds(techniques),
-            pricing.count_needed(techniques),
-        )
+        found, seconds = pricing.estimate(techniques), pricing.predict_seconds(techniques)
+        yield _Candidate(techniques, found, seconds, found.peak_bytes + pricing.count_margin(techniques))
 
 
 def _does_not_fit(smallest: int, request: PlanRequest, changes: list[Change]) -> DoesNotFit:

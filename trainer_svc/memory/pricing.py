@@ -29,10 +29,9 @@ class Pricing:
             residual_bytes=request.residual_bytes,
         )
 
-    def count_needed(self, techniques: Techniques) -> int:
-        """Return the smallest limit with which a plan is made of the techniques, in bytes."""
-        margin = count_margin(self._shape, techniques, self._request.device)
-        return self.estimate(techniques).peak_bytes + margin
+    def count_margin(self, techniques: Techniques) -> int:
+        """Return what a limit must have beyond the estimate, in bytes."""
+        return count_margin(self._shape, techniques, self._request.device)
 
     def predict_seconds(self, techniques: Techniques) -> float:
         """Return the seconds of all steps and of judging."""

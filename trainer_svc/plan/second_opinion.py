@@ -3,12 +3,13 @@
 import json
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 
 from adaptory.core.errors import FailedPrecondition, InvalidRequest
 from trainer_svc.memory.planner import MemoryPlan
 from trainer_svc.memory.request import PlanRequest
-from trainer_svc.memory.techniques import Method, Objective
+from trainer_svc.memory.techniques import Method, Objective, Techniques
 from trainer_svc.memory.workload import find_largest
 from trainer_svc.plan.question import Reading
 
@@ -16,15 +17,22 @@ _TIMEOUT_S = 600
 
 
 def simulate(reading: Reading, request: PlanRequest, plan: MemoryPlan) -> dict[str, object]:
+    """Return what a plan's step takes. Raises as `simulate_techniques`, and InvalidRequest for what the worker does not train."""
+    _require_trainable(reading, request)
+    return simulate_techniques(reading.config, plan.techniques, request)
+
+
+def simulate_techniques(
+    config: Mapping[str, object], techniques: Techniques, request: PlanRequest
+) -> dict[str, object]:
     """Return what the worker's own step takes on the largest micro-batch: `peak_bytes`, and `parts` that add up to it.
 
-    Raises InvalidRequest for what the worker does not train, FailedPrecondition without its libraries or for a device it has not.
+    Raises FailedPrecondition without the worker's libraries, or for a device they were not built for.
     """
-    _require_trainable(reading, request)
     question = {
-        "config": dict(reading.config),
-        "techniques": asdict(plan.techniques),
-        "micro_batches": [list(find_largest(request, plan.techniques.micro_batch_rows))],
+        "config": dict(config),
+        "techniques": asdict(techniques),
+        "micro_batches": [list(find_largest(request, techniques.micro_batch_rows))],
         "rank": request.rank,
         "shared_tokens": request.shared_tokens,
         "device": request.device,

@@ -2,17 +2,19 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from adaptory.cli.__main__ import main
+from tests.fakes.base import NAME, write_base
 from trainer_svc.jobs.machine import LocalMachine
 from trainer_svc.memory.speed import SpeedFile, assume_speed
-from trainer_svc.memory.techniques import DeviceKind
 
 GIB = 1 << 30
+MEASURED_FLOPS = 3.21e11
 Plan = Callable[..., tuple[int, dict[str, Any]]]
 
 
@@ -20,7 +22,8 @@ Plan = Callable[..., tuple[int, dict[str, Any]]]
 def cache(tmp_path: Path) -> Path:
     """A cache in which this machine's speed was measured before."""
     machine = LocalMachine(tmp_path / "cache")
-    SpeedFile(machine.speed_file).write(machine.device, assume_speed(machine.device))
+    speed = replace(assume_speed(machine.device), is_measured=True, product_flops=MEASURED_FLOPS)
+    SpeedFile(machine.speed_file).write(machine.device, speed)
     return tmp_path / "cache"
 
 
@@ -206,11 +209,42 @@ def test_a_picture_that_cannot_be_written_is_told(cache: Path, capfd: pytest.Cap
     assert "cannot be written" in capfd.readouterr().err
 
 
-def test_the_machine_is_measured_where_it_is_not_known(tmp_path: Path, plan: Plan) -> None:
-    """What the fixture left is used for this machine; another device is assumed and says so."""
-    here = plan("--base", "llama-2-7b", "--limit", "8GiB")[1]["speed"]
-    there = plan("--base", "llama-2-7b", "--limit", "8GiB", "--device", "cuda")[1]["speed"]
+def test_seconds_are_those_of_this_machine_or_said_to_be_assumed(plan: Plan) -> None:
+    """What was measured here is used for this machine's device; another device is assumed and says so."""
+    asked = ("--base", "llama-2-7b", "--limit", "8GiB")
 
-    assert here == {**here, "is_measured": assume_speed(DeviceKind.CPU).is_measured}
+    here, there = (plan(*asked, *device)[1]["speed"] for device in ((), ("--device", "cuda")))
+
+    assert (here["is_measured"], here["product_flops"]) == (True, MEASURED_FLOPS)
     assert not there["is_measured"]
     assert "assumed" in there["device"]
+
+
+def test_rows_of_a_file_are_measured(plan: Plan, cache: Path, tmp_path: Path) -> None:
+    """Their lengths, not the longest allowed, make the plan; one that is too long is refused and told, never clipped."""
+    write_base(cache)
+    data = tmp_path / "faq.jsonl"
+    data.write_text("\n".join(json.dumps({"question": f"Where is {door}?", "answer": "Left."}) for door in range(20)))
+    asked = ("--base", NAME, "--limit", "2GiB", "--data", str(data))
+
+    code, measured = plan(*asked)
+    long_code, refused = plan(*asked, "--max-tokens", "20")
+
+    rows = measured["rows"]
+    assert (code, rows["trained"] + rows["held_out"], rows["steps"]) == (0, 20, 3)
+    assert 20 < rows["longest_tokens"] < 100
+    assert long_code == 2
+    assert "rows are never clipped" in refused["error"]["message"]
+
+
+def test_data_that_cannot_be_trained_on_is_refused_by_line(plan: Plan, cache: Path, tmp_path: Path) -> None:
+    """The line and what is wrong with it, never its content."""
+    write_base(cache)
+    data = tmp_path / "faq.jsonl"
+    data.write_text('{"question": "Where?", "answer": "Here."}\n{"question": "secret"}\n')
+
+    code, refused = plan("--base", NAME, "--limit", "2GiB", "--data", str(data))
+
+    assert code == 2
+    assert "line 2" in refused["error"]["message"]
+    assert "secret" not in refused["error"]["message"]

@@ -271,3 +271,16 @@ async def test_a_trainer_measures_its_machine_before_its_first_job(tmp_path: Pat
         await asyncio.sleep(0.2)
 
     assert machine.speed_file.stat().st_mtime_ns == written
+
+
+@pytest.mark.parametrize("command", [("/no/such/program",), (sys.executable, "-c", "raise SystemExit(1)")])
+async def test_a_measurement_that_fails_costs_no_job(tmp_path: Path, command: tuple[str, ...]) -> None:
+    """The service goes on without it: jobs run, and plans tell no seconds."""
+    async with Trainer(tmp_path, speed_command=command) as trainer:
+        await trainer.add_tenant("aurora")
+        bot, dataset = await trainer.add_bot("aurora"), await trainer.add_dataset("aurora")
+        job = training_job_pb2.TrainingJob(bot=bot, dataset=dataset, memory_limit_bytes=1 << 30)
+        events = [event async for event in trainer.watch((await create(trainer, job)).name)]
+
+        assert events[-1].state == training_job_pb2.TrainingJob.STATE_SUCCEEDED
+        assert (await plan(trainer, job)).expected_seconds == 0

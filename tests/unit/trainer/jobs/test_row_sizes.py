@@ -6,6 +6,8 @@ from adaptory.core.prompting import Message
 from tests.fakes.base import write_base
 from trainer_svc.bots.faq import Row
 from trainer_svc.jobs.row_sizes import measure_rows
+from trainer_svc.memory.layout import SIZE_MULTIPLE
+from trainer_svc.memory.workload import measure_lengths
 
 
 def row(*texts: str) -> Row:
@@ -24,3 +26,12 @@ def test_rows_share_the_tokens_they_all_begin_with(tmp_path: Path) -> None:
     shared = 1 + len("system\nBe brief.") + 1 + len("\n") + 1 + len("user\na")
     assert sizes.shared_tokens == shared
     assert [length - sizes.tokens[0] for length in sizes.tokens] == [0, 1, -1]
+
+
+def test_rows_that_are_all_alike_share_no_more_than_a_step_reads(tmp_path: Path) -> None:
+    """What is behind the last learned token is read by nothing, so nothing of it can be shared."""
+    sizes = measure_rows(write_base(tmp_path), [row("Be brief.", "abc", "x")] * 50)
+
+    pack = measure_lengths([length - sizes.tail_tokens for length in sizes.trained], sizes.shared_tokens)
+    assert sizes.shared_tokens == sizes.tokens[0] - sizes.tail_tokens
+    assert 0 <= pack.nodes - sizes.shared_tokens < SIZE_MULTIPLE

@@ -9,7 +9,15 @@ from trainer_svc.memory.planner import MemoryPlan, plan_memory
 from trainer_svc.memory.request import PlanRequest
 from trainer_svc.memory.shape import ModelShape
 from trainer_svc.memory.speed import assume_speed
-from trainer_svc.memory.techniques import BasePrecision, DeviceKind, MomentPrecision, Techniques, away_from
+from trainer_svc.memory.techniques import (
+    FEW_KERNEL_SIZES,
+    MANY_KERNEL_SIZES,
+    BasePrecision,
+    DeviceKind,
+    MomentPrecision,
+    Techniques,
+    away_from,
+)
 
 LLAMA_7B = ModelShape.from_config(
     {
@@ -94,6 +102,18 @@ def test_a_slow_disk_makes_streaming_dear() -> None:
     slow = replace(request, speed=replace(fast, moved_bytes=fast.moved_bytes / 100))
 
     assert plan_memory(LLAMA_7B, slow).seconds > 2 * plan_memory(LLAMA_7B, request).seconds
+
+
+def test_rows_of_many_lengths_take_more_for_kernels_and_keep_few_where_it_is_tight() -> None:
+    """A CPU's matrix library keeps kernels for each size it meets: of six sizes with room, of two under the smallest limit."""
+    alike = PlanRequest(80 * GIB, 16, 8, [[512] * 8] * 8)
+    various = replace(alike, batches=[[256 + 32 * step] * 8 for step in range(9)] * 4)
+    roomy = plan_memory(LLAMA_7B, various)
+
+    tight = plan_memory(LLAMA_7B, replace(various, limit_bytes=roomy.smallest_limit_bytes))
+
+    assert roomy.terms["context"] > 2 * plan_memory(LLAMA_7B, alike).terms["context"]
+    assert (roomy.techniques.kernel_sizes, tight.techniques.kernel_sizes) == (MANY_KERNEL_SIZES, FEW_KERNEL_SIZES)
 
 
 def test_what_earlier_jobs_took_beyond_the_prediction_is_planned_for() -> None:
