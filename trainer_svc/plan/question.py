@@ -67,6 +67,7 @@ class Reading:
         Raises InvalidRequest for a number out of bounds, an unknown architecture, or a row that is too long, NotFound for an unknown
         base, FailedPrecondition for one whose rows cannot be measured.
         """
+        _check_base(question)
         _check_numbers(question)
         is_here = question.device in (None, machine.device)
         if is_here:
@@ -97,6 +98,15 @@ class Reading:
             objective=question.objective,
             speed=speed,
         )
+
+
+def _check_base(question: Question) -> None:
+    if bool(question.base) == bool(question.config):
+        raise InvalidRequest.of_field(
+            "--base", "give a base model with --base, or its sizes with --config, and not both"
+        )
+    if question.data and question.config:
+        raise InvalidRequest.of_field("--data", "needs --base: rows are measured with that base's own tokenizer")
 
 
 def _check_numbers(question: Question) -> None:

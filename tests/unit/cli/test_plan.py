@@ -160,6 +160,22 @@ def test_bad_input_is_told_with_its_limit(
 
 
 @pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((), "and not both"),
+        (("--base", "llama-2-7b", "--config", "/some/folder"), "and not both"),
+        (("--config", "/some/folder", "--data", "faq.jsonl"), "needs --base"),
+    ],
+)
+def test_a_plan_is_for_one_base(plan: Plan, arguments: tuple[str, ...], words: str) -> None:
+    """Known by its name or by its config, and measured with its own tokenizer alone."""
+    code, answer = plan(*arguments, "--limit", "8GiB")
+
+    assert code == 2
+    assert words in answer["error"]["message"]
+
+
+@pytest.mark.parametrize(
     ("config", "words"),
     [
         ({"model_type": "mamba"}, "known are"),
