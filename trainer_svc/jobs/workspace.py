@@ -1,7 +1,8 @@
 """The folder through which the runner and a worker talk: a spec in, progress and a result out.
 
-The worker never calls back. It reads `spec.json`, appends lines to `progress.jsonl`, touches `heartbeat`, stages the adapter in
-`adapter/`, leaves `result.json` last, and exits with an `ExitCode`. The runner alone writes state and publishes.
+The worker never calls back. It reads `spec.json`, appends lines to `progress.jsonl`, touches `heartbeat`, leaves answers to score in
+`answers.json`, stages the adapter in `adapter/`, leaves `result.json` last, and exits with an `ExitCode`. The runner alone scores,
+writes state and publishes.
 Plain Python on purpose: both the control plane (no torch) and the worker import it.
 """
 
@@ -127,10 +128,22 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
-class WorkerResult:
-    """What the worker measured, or why it failed. Losses are means over learned tokens on held-out rows of the parity base.
+class JudgedAnswer:
+    """What base and adapter answered to one prompt: learned stretch `turn` of line `line` of the held-out rows, both from 0."""
 
-    `peak_bytes` is the most of the limit that was taken, `used_peak_bytes` what of it was in use.
+    line: int
+    turn: int
+    reference: str
+    base: str
+    adapter: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerResult:
+    """What the worker measured, or why it failed.
+
+    Losses are means over learned tokens, on the parity base: of held-out rows, or of general text where they say so. `peak_bytes` is
+    the most of the limit that was taken, `used_peak_bytes` what of it was in use.
     """
 
     exit_code: ExitCode
@@ -141,6 +154,8 @@ class WorkerResult:
     rank: int = 0
     base_loss: float | None = None
     adapter_loss: float | None = None
+    base_general_loss: float | None = None
+    adapter_general_loss: float | None = None
     train_losses: list[float] = field(default_factory=list)
     num_steps: int = 0
     num_train_rows: int = 0
@@ -168,6 +183,7 @@ class Workspace:
         self.heartbeat_file = folder / "heartbeat"
         self.result_file = folder / "result.json"
         self.log_file = folder / "worker.log"
+        self.answers_file = folder / "answers.json"
         self.adapter_dir = folder / "adapter"
 
     def create(self, spec: WorkerSpec) -> None:
@@ -200,6 +216,14 @@ class Workspace:
         """Say that the worker lives: the runner reads the age of this file."""
         self.heartbeat_file.touch()
 
+    def write_answers(self, answers: list[JudgedAnswer]) -> None:
+        """Leave what was answered, for the runner to score; it holds a tenant's texts and goes with the folder."""
+        _write_whole(self.answers_file, json.dumps([asdict(answer) for answer in answers]))
+
+    def read_answers(self) -> list[JudgedAnswer]:
+        """Return what was answered. Raises FileNotFoundError, and ValueError when it is not ours."""
+        return _ANSWERS.validate_json(self.answers_file.read_bytes())
+
     def write_result(self, result: WorkerResult) -> None:
         """Leave the result; the last thing a worker does before it exits."""
         _write_whole(self.result_file, json.dumps(asdict(result)))
@@ -216,6 +240,7 @@ def progress_from_json(text: str | bytes) -> Progress:
 
 # Built once: each holds a compiled validator.
 _SPEC, _PROGRESS, _RESULT = TypeAdapter(WorkerSpec), TypeAdapter(Progress), TypeAdapter(WorkerResult)
+_ANSWERS = TypeAdapter(list[JudgedAnswer])
 
 
 def _write_whole(path: Path, text: str) -> None:

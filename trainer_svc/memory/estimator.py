@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from trainer_svc.jobs.workspace import Phase
+from trainer_svc.memory.generation import count_excess
 from trainer_svc.memory.layout import (
     BF16,
     FP32,
@@ -21,7 +22,7 @@ from trainer_svc.memory.layout import (
     count_layer_scratch,
     count_loss_excess,
     count_slab,
-    lay_out_tape,
+    count_tape,
 )
 from trainer_svc.memory.shape import ModelShape
 from trainer_svc.memory.techniques import BasePrecision, DeviceKind, Home, MomentPrecision, Techniques
@@ -29,7 +30,6 @@ from trainer_svc.memory.techniques import BasePrecision, DeviceKind, Home, Momen
 # NF4 with double quantisation: half a byte, one byte of scale for 64 values, 4 bytes of scale for 256 of those scales.
 NF4_CODE_BYTES = 0.5
 NF4_SCALE_BYTES = 1 / 64 + 4 / (64 * 256)
-NUM_STAGED_RECORDS = 2
 # Measured: two tokenizers and the rows, for each entry of the vocabulary; small objects, and holes of the heap.
 TOKENIZER_BYTES = 250
 SLACK_BYTES = 8_000_000
@@ -60,12 +60,14 @@ def estimate(
     device: DeviceKind,
     num_sizes: tuple[int, int],
     residual_bytes: int = 0,
+    longest_judged: int = 0,
 ) -> Estimate:
     """Return what a job takes whose largest micro-batches are `packs`, and of which `layout.count_sizes` counts `num_sizes`.
 
     `loss` is what the loss takes beyond a layer's backward pass, whose scratch it shares; `dequantised_weight` is part of neither.
     `residual_bytes` is what earlier jobs took beyond the prediction; however little, half of the context is kept. Where the base is
-    trained itself, it is the `adapter`.
+    trained itself, it is the `adapter`. Judging generates answers in the tape's memory, which may be too small for one row of
+    `longest_judged` tokens.
     """
     trains_base = techniques.base is BasePrecision.TRAINED
     rank = 0 if trains_base else rank
@@ -73,7 +75,8 @@ def estimate(
     without = max(_scratch(shape, techniques, pack, rank, device)[0] for pack in packs)
     layer = max(_layer(shape, techniques, pack, rank, device) for pack in packs)
     loss = max(max(_scratch(shape, techniques, pack, rank, device)[1] for pack in packs) - layer, 0)
-    record, shared = _count_tape(shape, techniques, packs, rank)
+    num_nodes = max(pack.nodes for pack in packs)
+    record, shared = count_tape(shape, techniques, num_nodes, rank)
     context = _count_context(shape, techniques, num_sizes, device)
     terms = {
         "frozen_weights": count_frozen(shape, techniques),
@@ -92,7 +95,8 @@ def estimate(
     phases = {
         Phase.LOAD: step,
         Phase.STEP: step,
-        Phase.EVALUATE: step,
+        Phase.EVALUATE: step
+        + count_excess(shape, techniques, rank=rank, step_nodes=num_nodes, longest_row=longest_judged),
         # Rounded to bf16 once, and once more where safetensors lays the file out.
         Phase.SAVE: held + 2 * BF16 * num_adapter,
     }
@@ -145,16 +149,6 @@ def _scratch(
     layer = _layer(shape, techniques, pack, rank, device)
     dense = max(count_dense(shape, techniques, group) for group in shape.groups)
     return max(0, layer - dense), layer + count_loss_excess(shape, techniques, pack, rank=rank, device=device)
-
-
-def _count_tape(shape: ModelShape, techniques: Techniques, packs: Sequence[PackSize], rank: int) -> tuple[int, int]:
-    """Return the records of all layers, or of two where they are offloaded, with the last output; and the slot they share."""
-    widths = lay_out_tape(shape, rank, techniques.recompute)
-    of_node = BF16 * max(pack.nodes for pack in packs)
-    is_resident = techniques.activations_home is Home.DEVICE
-    num_records = shape.num_layers if is_resident else min(NUM_STAGED_RECORDS, shape.num_layers)
-    records = of_node * (num_records * sum(widths.record.values()) + shape.hidden_size)
-    return records, of_node * sum(widths.shared.values())
 
 
 def _count_context(shape: ModelShape, techniques: Techniques, num_sizes: tuple[int, int], device: DeviceKind) -> int:

@@ -21,6 +21,8 @@ MAX_SCORE_ELEMENTS = 1 << 22
 # Values of 8-bit moments that share a scale (bitsandbytes' own), and values that are updated at once.
 INT8_BLOCK = 256
 MOMENT_PIECE = 1 << 18
+# Records on the device where they are offloaded.
+NUM_STAGED_RECORDS = 2
 # Values that are widened at once: what that allocates beside the stack stays small.
 SLAB_ELEMENTS = 1 << 20
 NF4_BLOCK_SIZE = 64
@@ -79,6 +81,16 @@ def lay_out_tape(shape: ModelShape, rank: int, recompute: Recompute) -> TapeWidt
         record={name: width for name, width in widths.items() if name not in shared},
         shared={name: width for name, width in widths.items() if name in shared},
     )
+
+
+def count_tape(shape: ModelShape, techniques: Techniques, num_nodes: int, rank: int) -> tuple[int, int]:
+    """Return the records of all layers, or of two where they are offloaded, with the last output; and the slot they share."""
+    widths = lay_out_tape(shape, rank, techniques.recompute)
+    is_resident = techniques.activations_home is Home.DEVICE
+    num_records = shape.num_layers if is_resident else min(NUM_STAGED_RECORDS, shape.num_layers)
+    of_node = BF16 * num_nodes
+    records = of_node * (num_records * sum(widths.record.values()) + shape.hidden_size)
+    return records, of_node * sum(widths.shared.values())
 
 
 def count_scratch(shape: ModelShape, techniques: Techniques, pack: PackSize, *, rank: int, device: DeviceKind) -> int:

@@ -26,6 +26,7 @@ class Pricing:
             rank=request.rank,
             device=request.device,
             num_sizes=workload.num_sizes,
+            longest_judged=workload.longest_judged,
             residual_bytes=request.residual_bytes,
         )
 

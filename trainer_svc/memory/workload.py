@@ -6,6 +6,7 @@ Owns what is known of packs before any is made: the sizes that decide the peak, 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from trainer_svc.memory.generation import MAX_GENERAL_ROWS, MAX_GENERAL_TOKENS
 from trainer_svc.memory.layout import SIZE_MULTIPLE, WIDTH_MULTIPLE, PackSize, count_sizes
 from trainer_svc.memory.request import PlanRequest
 
@@ -23,7 +24,7 @@ class Work:
 class Workload:
     """The micro-batches of a job: the largest of them, of how many sizes they are, and the work in training and in judging.
 
-    `num_sizes` are what `layout.count_sizes` counts.
+    `num_sizes` are what `layout.count_sizes` counts. `longest_judged` are the input tokens of the longest row that is judged on.
     """
 
     largest: tuple[PackSize, ...]
@@ -31,18 +32,24 @@ class Workload:
     num_steps: int
     trained: Work
     judged: Work
+    longest_judged: int = 0
 
 
 def cut_workload(request: PlanRequest, micro_batch_rows: int) -> Workload:
     """Cut a job's rows into micro-batches of so many rows."""
     trained = [pack for batch in request.batches for pack in _cut(batch, request, micro_batch_rows)]
     judged = list(_cut(request.held_out, request, micro_batch_rows))
+    longest = max(request.held_out, default=0)
+    if longest:
+        # Rows of general text are judged one by one, and as long as the longest one held out.
+        judged += [measure_lengths([min(longest, MAX_GENERAL_TOKENS)], 0)] * MAX_GENERAL_ROWS
     return Workload(
         largest=_find_largest({*trained, *judged}),
         num_sizes=count_sizes((*trained, *judged)),
         num_steps=len(request.batches),
         trained=_sum_up(trained),
         judged=_sum_up(judged),
+        longest_judged=longest,
     )
 
 

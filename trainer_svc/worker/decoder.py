@@ -12,7 +12,7 @@ from trainer_svc.memory.techniques import Recompute
 from trainer_svc.worker.adapter import Adapter
 from trainer_svc.worker.attention import Rotation, TreeAttention, choose_kernel
 from trainer_svc.worker.base import FrozenBase
-from trainer_svc.worker.layer import Layer, Places
+from trainer_svc.worker.layer import Places, join_layers
 from trainer_svc.worker.loss import Loss
 from trainer_svc.worker.normalisation import RmsNorm
 from trainer_svc.worker.packing import Pack
@@ -37,8 +37,7 @@ class Decoder:
         """Join all; the tape must be cut for this base."""
         self._base = base
         self._tape, self._scratch, self._recompute = workplace.tape, workplace.scratch, workplace.recompute
-        groups = adapter.groups if adapter is not None else ({},) * base.shape.num_layers
-        self._layers = [Layer(frozen, loras, base) for frozen, loras in zip(base.layers, groups, strict=True)]
+        self._layers = join_layers(base, adapter)
         self._norm = RmsNorm(base.norm, base.config.rms_norm_eps)
         self._loss = Loss(base.head, workplace.loss_block_tokens)
         # One formula for the whole family, scaled variants included.

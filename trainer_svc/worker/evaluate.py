@@ -1,27 +1,89 @@
-"""The loss on held-out rows, of the base alone and with the adapter, at the precision both are served in."""
+"""What base and adapter are worth on rows the training never saw, at the precision both are served in: losses, and answers to score.
+
+Scoring the answers is the parent's (`trainer_svc.judging`): it needs no model.
+"""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tokenizers import Tokenizer
 
 from adaptory.core.prompting import RenderedRow
+from trainer_svc.jobs.workspace import JudgedAnswer
+from trainer_svc.memory.generation import limit_new_tokens
+from trainer_svc.worker.answering import Prompt, Questions
 from trainer_svc.worker.decoder import Decoder
+from trainer_svc.worker.judged import Asked, choose_asked, list_asked
 from trainer_svc.worker.meter import Meter
 from trainer_svc.worker.packing import count_learned
 from trainer_svc.worker.rig import Rig, cut_rows
+from trainer_svc.worker.rows import Rows
 
 
-def judge(rig: Rig, rows: Sequence[RenderedRow], meter: Meter) -> tuple[float, float]:
-    """Return the mean loss over the rows' learned tokens, in nats, of the base and of the adapter.
+@dataclass(frozen=True, slots=True)
+class Losses:
+    """Mean losses over learned tokens, in nats, of the base and of the base with the adapter."""
 
-    Frozen values and adapter copies are those that are served, so this is the loss a tenant gets.
-    """
-    rig.hold_served_base()
-    base_loss, adapter_loss = (_mean_loss(model, rig, rows, meter) for model in (rig.decode_bare(), rig.decode()))
-    return base_loss, adapter_loss
+    base: float
+    adapter: float
 
 
-def _mean_loss(decoder: Decoder, rig: Rig, rows: Sequence[RenderedRow], meter: Meter) -> float:
-    total = 0.0
-    for micro_batch in cut_rows(rows, rig.techniques.micro_batch_rows):
-        total += decoder.sum_losses(rig.pack(micro_batch)).item()
-        meter.beat()
-    return total / count_learned(rows)
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """Losses on held-out rows and on general text, and both answers to each prompt that was asked."""
+
+    held_out: Losses
+    general: Losses
+    answers: list[JudgedAnswer]
+
+
+class Judge:
+    """Judges one job's base and adapter; nothing is kept between two judgements, so one that failed may be begun again."""
+
+    def __init__(self, rig: Rig, held_out: Rows, general: Sequence[RenderedRow], tokenizer: Tokenizer) -> None:
+        """Take the rows to judge by, and the tokenizer that turns answers into text."""
+        self._rig = rig
+        self._held_out = held_out
+        self._general = general
+        self._tokenizer = tokenizer
+
+    def judge(self, end_of_turn_id: int, meter: Meter) -> Judgement:
+        """Return the judgement. Frozen values and adapter copies are those that are served, so it is what a tenant gets."""
+        self._rig.hold_served_base()
+        rows = self._held_out.rows
+        size = self._rig.techniques.micro_batch_rows
+        held_out = self._compare(cut_rows(rows, size), meter)
+        # One by one: text of no row begins as another does, so packs of several would be larger than those of training.
+        general = self._compare([[row] for row in self._general], meter)
+        asked = choose_asked(list_asked(self._held_out, end_of_turn_id))
+        return Judgement(held_out, general, self._answer(asked, meter) if asked else [])
+
+    def _compare(self, packs: Sequence[Sequence[RenderedRow]], meter: Meter) -> Losses:
+        return Losses(
+            *(self._mean_loss(model, packs, meter) for model in (self._rig.decode_bare(), self._rig.decode()))
+        )
+
+    def _mean_loss(self, decoder: Decoder, packs: Sequence[Sequence[RenderedRow]], meter: Meter) -> float:
+        total = 0.0
+        for rows in packs:
+            total += decoder.sum_losses(self._rig.pack(rows)).item()
+            meter.beat()
+        return total / sum(map(count_learned, packs))
+
+    def _answer(self, asked: Sequence[Asked], meter: Meter) -> list[JudgedAnswer]:
+        prompts = [one.prompt for one in asked]
+        room = self._rig.take_answering_room(
+            Questions(prompts, limit_new_tokens(max(len(one.reference) for one in asked)))
+        )
+        bare, adapted = (
+            generator.answer(prompts, meter.beat)
+            for generator in (self._rig.generate_bare(room), self._rig.generate(room))
+        )
+        return [
+            JudgedAnswer(one.line, one.turn, self._decode(one.reference), self._decode(base), self._decode(adapter))
+            for one, base, adapter in zip(asked, bare, adapted, strict=True)
+        ]
+
+    def _decode(self, ids: Prompt) -> str:
+        text: str = self._tokenizer.decode(list(ids), skip_special_tokens=True)
+        return text.strip()

@@ -4,12 +4,14 @@ Autograd would keep twice as much and take longer: here a layer keeps only what 
 tests hold it against PEFT and TRL. Shapes: N nodes of a pack, h hidden, i intermediate size, kv all key heads. All compute is bf16.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 
 from trainer_svc.memory.techniques import Recompute
-from trainer_svc.worker.adapter import LoraGroup
+from trainer_svc.worker.adapter import Adapter, LoraGroup
 from trainer_svc.worker.attention import Rotation, TreeAttention
 from trainer_svc.worker.base import FrozenBase
 from trainer_svc.worker.normalisation import HeadNorms, RmsNorm
@@ -17,6 +19,25 @@ from trainer_svc.worker.projection import Projection
 from trainer_svc.worker.scratch import Scratch
 from trainer_svc.worker.tape import Kept
 from trainer_svc.worker.weights import FrozenLayer
+
+
+class Attends(Protocol):
+    """Attention as the forward pass needs it."""
+
+    def attend(self, heads: torch.Tensor, scratch: Scratch, out: torch.Tensor) -> None:
+        """Write what packed heads [N, H + 2K, D] attend to, [N, H * D], to `out`."""
+
+
+class ReadingPlaces(Protocol):
+    """Where nodes stand that are only read: enough for a forward pass."""
+
+    @property
+    def attention(self) -> Attends:
+        """What the nodes see."""
+
+    @property
+    def rotation(self) -> Rotation:
+        """Their positions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +59,7 @@ class Layer:
         self._head_norms = HeadNorms.build(frozen, eps, base.shape.num_kv_heads)
         self._head_dim, self._num_values = base.shape.head_dim, base.shape.num_kv_heads
 
-    def forward(self, kept: Kept, places: Places, scratch: Scratch, out: torch.Tensor) -> None:
+    def forward(self, kept: Kept, places: ReadingPlaces, scratch: Scratch, out: torch.Tensor) -> None:
         """Fill `kept` from its input `x` and write the layer's output [N, h] to `out`."""
         self._fill_attention(kept, places, scratch)
         self._fill_gate_up(kept, scratch)
@@ -64,7 +85,7 @@ class Layer:
             self._backward_mlp(grad, kept, scratch, out=grad_middle)
             self._backward_attention(grad_middle, kept, places, scratch, out=grad)
 
-    def _fill_attention(self, kept: Kept, places: Places, scratch: Scratch) -> None:
+    def _fill_attention(self, kept: Kept, places: ReadingPlaces, scratch: Scratch) -> None:
         with scratch.frame():
             normed = self._input_norm.forward(kept.x, scratch, out=scratch.take(*kept.x.shape))
             self._project("qkv", normed, kept, scratch, kept.plain_heads)
@@ -145,6 +166,12 @@ class Layer:
 
     def _view_heads(self, packed: torch.Tensor) -> torch.Tensor:
         return packed.view(packed.shape[0], -1, self._head_dim)
+
+
+def join_layers(base: FrozenBase, adapter: Adapter | None) -> Sequence[Layer]:
+    """Return the layers of a base, each with its adapter, or with none."""
+    groups = adapter.groups if adapter is not None else ({},) * base.shape.num_layers
+    return [Layer(frozen, loras, base) for frozen, loras in zip(base.layers, groups, strict=True)]
 
 
 def _silu(gate: torch.Tensor, out: torch.Tensor) -> torch.Tensor:

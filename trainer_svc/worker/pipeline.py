@@ -5,12 +5,14 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
+from tokenizers import Tokenizer
 
 from adaptory.core.base_model import PreparedBase
 from adaptory.core.prompting import Renderer
 from trainer_svc.jobs.workspace import ExitCode, Phase, WorkerResult, WorkerSpec, Workspace
 from trainer_svc.worker.device import Memory, describe_device
-from trainer_svc.worker.evaluate import judge
+from trainer_svc.worker.evaluate import Judge
+from trainer_svc.worker.general import cut_general_rows
 from trainer_svc.worker.ladder import Ladder
 from trainer_svc.worker.meter import Meter
 from trainer_svc.worker.rig import Batches, Rig
@@ -32,7 +34,9 @@ def run(spec: WorkerSpec, workspace: Workspace, device: torch.device, memory: Me
     prepared = PreparedBase.open(Path(spec.base_dir))
     with meter.measure(Phase.LOAD):
         rows, held_out = _load_rows(spec, prepared)
-        batches = Batches(list(order_batches(rows.rows, spec.training)), held_out.rows)
+        tokenizer = Tokenizer.from_file(str(prepared.tokenizer_file))
+        general = cut_general_rows(tokenizer, held_out)
+        batches = Batches(list(order_batches(rows.rows, spec.training)), held_out.rows, general)
         rig = Rig(prepared, spec.training, batches, device, memory, workspace.folder)
         ladder = Ladder(spec.memory.rungs, rig, meter)
         ladder.load()
@@ -40,14 +44,18 @@ def run(spec: WorkerSpec, workspace: Workspace, device: torch.device, memory: Me
         train(rig, ladder, batches, meter)
         seconds, tokens_per_second = meter.phase_seconds, meter.tokens_per_second
     with meter.measure(Phase.EVALUATE):
-        base_loss, adapter_loss = ladder.run(Phase.EVALUATE, partial(judge, rig, held_out.rows, meter))
+        judge = Judge(rig, held_out, general, tokenizer)
+        found = ladder.run(Phase.EVALUATE, partial(judge.judge, prepared.end_of_turn_id, meter))
+        workspace.write_answers(found.answers)
     with meter.measure(Phase.SAVE):
         rig.give_back_workplace()
         report = stage_adapter(rig.adapter, workspace.adapter_dir, prepared.shape, spec.max_adapter_rank)
     return WorkerResult(
         exit_code=ExitCode.SUCCEEDED,
-        base_loss=base_loss,
-        adapter_loss=adapter_loss,
+        base_loss=found.held_out.base,
+        adapter_loss=found.held_out.adapter,
+        base_general_loss=found.general.base,
+        adapter_general_loss=found.general.adapter,
         train_seconds=seconds,
         tokens_per_second=tokens_per_second,
         num_train_rows=len(rows.rows),

@@ -17,9 +17,11 @@ from trainer_svc.jobs.workspace import TrainingSettings
 from trainer_svc.memory.layout import BF16, PackSize, count_kernels, count_scratch, count_sizes, lay_out_tape
 from trainer_svc.memory.techniques import BasePrecision, DeviceKind, Home, Techniques
 from trainer_svc.worker.adapter import Adapter
+from trainer_svc.worker.answering import AnsweringRoom, Questions, StepMemory, take_room
 from trainer_svc.worker.base import GROUPS, FrozenBase, check_parity, load_base
 from trainer_svc.worker.decoder import Decoder, Workplace
 from trainer_svc.worker.device import Memory, keep_heap, release_heap
+from trainer_svc.worker.generation import Generator
 from trainer_svc.worker.moments import Moments, make_moments
 from trainer_svc.worker.offload import open_store
 from trainer_svc.worker.optimizer import Optimizer
@@ -35,10 +37,11 @@ _UNSERVED = frozenset({BasePrecision.BF16, BasePrecision.INT8})
 
 @dataclass(frozen=True, slots=True)
 class Batches:
-    """The rows of every optimizer step, in order, and those that are held out."""
+    """The rows of every optimizer step, in order, those that are held out, and those of general text, which are judged one by one."""
 
     steps: Sequence[Sequence[RenderedRow]]
     held_out: Sequence[RenderedRow]
+    general: Sequence[RenderedRow] = ()
 
     def find_largest(self, techniques: Techniques) -> MicroBatch:
         """Return the micro-batch with the most nodes among those that are trained on."""
@@ -125,9 +128,27 @@ class Rig:
         """Return the base alone."""
         return Decoder(_there(self._base), None, _there(self._workplace))
 
+    def take_answering_room(self, questions: Questions) -> AnsweringRoom:
+        """Give back the workplace, and take in its stead what answering needs."""
+        shape, packs = _there(self._base).shape, self._measure_packs(self.techniques)
+        self._workplace = None
+        return take_room(StepMemory(shape, self.techniques, self._settings.rank, packs, self.device), questions)
+
+    def generate(self, room: AnsweringRoom) -> Generator:
+        """Return the base with the adapter, to answer with."""
+        return Generator(_there(self._base), self.adapter, room, self._prepared.end_of_turn_id)
+
+    def generate_bare(self, room: AnsweringRoom) -> Generator:
+        """Return the base alone, to answer with."""
+        return Generator(_there(self._base), None, room, self._prepared.end_of_turn_id)
+
     def hold_served_base(self) -> None:
-        """See to it that the base has the values that are served, to judge on: others are read from the parity base as needed."""
-        if self.techniques.base in _UNSERVED:
+        """See to it that the base has the values that are served, to judge on: others are read from the parity base as needed.
+
+        So are those of NF4 on a CPU: for one token a row, reading them takes a fifth of the time that dequantising does.
+        """
+        is_slow = self.techniques.base is BasePrecision.NF4 and self.device.type == "cpu"
+        if self.techniques.base in _UNSERVED or is_slow:
             self._base = None
             self._base = self._load_base(BasePrecision.PARITY_BF16, Home.DISK)
 
@@ -162,11 +183,12 @@ class Rig:
             _there(self._moments).offload(store_for)
 
     def _measure_packs(self, techniques: Techniques) -> list[PackSize]:
-        return [
+        packs = [
             measure_pack(rows)
             for batch in (*self._batches.steps, self._batches.held_out)
             for rows in cut_rows(batch, techniques.micro_batch_rows)
         ]
+        return packs + [measure_pack([row]) for row in self._batches.general]
 
     def _take_workplace(self, techniques: Techniques, packs: Sequence[PackSize]) -> Workplace:
         base, rank = _there(self._base), self._settings.rank

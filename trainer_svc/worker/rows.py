@@ -18,9 +18,10 @@ MAX_LEFT_OUT_SHARE = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """The rows that can be trained or judged on, and how many were left out for which reason."""
+    """The rows that can be trained or judged on, the line each comes from, and how many were left out for which reason."""
 
     rows: tuple[RenderedRow, ...]
+    lines: tuple[int, ...]
     num_too_long: int
     num_unlearned: int
 
@@ -37,9 +38,14 @@ def load_rows(file: Path, renderer: Renderer, max_row_tokens: int) -> Rows:
         InvalidRequest: No row can be used, or more than 2 % are too long or have nothing to learn.
     """
     rendered = [renderer.render_row(messages) for messages in _read_messages(file)]
-    fitting = [row for row in rendered if len(row.ids) <= max_row_tokens]
-    kept = tuple(row for row in fitting if any(row.learned[1:]))
-    rows = Rows(kept, num_too_long=len(rendered) - len(fitting), num_unlearned=len(fitting) - len(kept))
+    fitting = [(row, line) for line, row in enumerate(rendered) if len(row.ids) <= max_row_tokens]
+    kept = [(row, line) for row, line in fitting if any(row.learned[1:])]
+    rows = Rows(
+        rows=tuple(row for row, _ in kept),
+        lines=tuple(line for _, line in kept),
+        num_too_long=len(rendered) - len(fitting),
+        num_unlearned=len(fitting) - len(kept),
+    )
     if not kept or len(rendered) - len(kept) > MAX_LEFT_OUT_SHARE * len(rendered):
         raise InvalidRequest(
             f"{rows.num_too_long} of {len(rendered)} rows have more than {max_row_tokens} tokens and {rows.num_unlearned} have"

@@ -1,0 +1,168 @@
+"""Our incremental decode beside transformers' `generate`: the same greedy answers, whatever stands before them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from adaptory.core.base_model import PreparedBase
+from adaptory.core.prompting import Message, Renderer
+from tests.contracts.training_stand import CPU, PLAIN, SETTINGS, Stand, build_base
+from trainer_svc.memory.layout import PackSize
+from trainer_svc.memory.techniques import MomentPrecision, Techniques
+from trainer_svc.worker.adapter import Adapter
+from trainer_svc.worker.answering import Prompt, Questions, StepMemory, as_row, take_room
+from trainer_svc.worker.generation import Generator
+from trainer_svc.worker.moments import make_moments
+from trainer_svc.worker.optimizer import Optimizer
+from trainer_svc.worker.packing import measure_pack
+
+END = 2
+MAX_NEW = 12
+# Two logits nearer than this, relative to the larger, are the same number to bf16's 8 bits: either may be taken.
+TIE = 2**-6
+
+
+@dataclass(frozen=True)
+class Case:
+    """Prompts with what `generate` answers to them, of one model."""
+
+    stand: Stand
+    adapter: Adapter | None
+    model: PreTrainedModel
+    prompts: Sequence[Prompt]
+    answers: Sequence[tuple[int, ...]]
+
+    def count_parted(self, ours: Sequence[tuple[int, ...]], end: int = END) -> int:
+        """Return how many answers part from `generate` where the best logits tie; fail where one does so elsewhere."""
+        parted = [place for place, theirs in enumerate(self.answers) if ours[place] != _cut(theirs, end)]
+        assert all(self._is_tie(self.prompts[place], ours[place], self.answers[place], end) for place in parted)
+        return len(parted)
+
+    def _is_tie(self, prompt: Prompt, ours: tuple[int, ...], theirs: tuple[int, ...], end: int) -> bool:
+        chosen = (*ours, end)
+        place = next(at for at in range(MAX_NEW) if chosen[at : at + 1] != theirs[at : at + 1])
+        logits = self.model(input_ids=torch.tensor([[*prompt, *theirs[:place]]])).logits[0, -1].float()
+        best = logits.max()
+        return bool(best - logits[chosen[place]] <= TIE * best.abs())
+
+
+def make_case(stand: Stand, adapter: Adapter | None, prompts: Sequence[Prompt], folder: Path) -> Case:
+    """Load the same model as transformers and PEFT have it, and ask it; no token ends its answers."""
+    model = AutoModelForCausalLM.from_pretrained(stand.folder / "parity", dtype=torch.bfloat16)
+    if adapter is not None:
+        folder.mkdir()
+        adapter.save(folder)
+        model = PeftModel.from_pretrained(model, folder, autocast_adapter_dtype=False)
+    model.eval()
+    return Case(stand, adapter, model, prompts, [_generate(model, prompt) for prompt in prompts])
+
+
+def answer(case: Case, *, num_rows: int, pack_rows: int, end: int = END) -> list[tuple[int, ...]]:
+    """Return our answers, in a room for so many rows."""
+    step = StepMemory(
+        case.stand.base.shape, Techniques(PLAIN.base, pack_rows), SETTINGS.rank, _packs_of(case, pack_rows), CPU
+    )
+    room = take_room(step, Questions(case.prompts, MAX_NEW))
+    room = replace(room, sizes=replace(room.sizes, num_rows=num_rows))
+    return Generator(case.stand.base, case.adapter, room, end).answer(case.prompts, beat=lambda: None)
+
+
+@pytest.fixture(scope="module", params=[("llama", True), ("llama", False), ("qwen3", True)], ids=str)
+def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
+    """A tiny random base with an adapter, or alone; contexts differ in length, some begin alike, two are equal."""
+    model_type, has_adapter = request.param
+    folder = tmp_path_factory.mktemp("base")
+    build_base(folder, model_type)
+    stand = Stand.build(folder)
+    prompts = [*_make_prompts(4, seed=0), *_make_prompts(3, seed=1, num_shared=9)]
+    return make_case(stand, stand.adapter if has_adapter else None, [*prompts, prompts[0]], folder / "adapter")
+
+
+@pytest.mark.parametrize(("num_rows", "pack_rows"), [(1, 1), (4, 2), (8, 8)])
+def test_answers_are_those_of_generate(case: Case, num_rows: int, pack_rows: int) -> None:
+    """Token for token, but where bf16 cannot tell the two best apart, however rows are batched."""
+    ours = answer(case, num_rows=num_rows, pack_rows=pack_rows)
+
+    assert case.count_parted(ours) <= len(case.prompts) // 2
+
+
+def test_a_row_that_ended_says_nothing_more(case: Case) -> None:
+    """An answer ends before the end of turn; rows beside it go on to theirs."""
+    end = case.answers[0][MAX_NEW // 2]
+    ours = answer(case, num_rows=8, pack_rows=4, end=end)
+
+    assert all(end not in tokens for tokens in ours)
+    case.count_parted(ours, end)
+
+
+def test_answers_fit_in_the_scratch_of_a_step(case: Case) -> None:
+    """Reading prompts and growing rows take no more than a step of the same rows had."""
+    step = StepMemory(case.stand.base.shape, Techniques(PLAIN.base, 4), SETTINGS.rank, _packs_of(case, 4), CPU)
+    room = take_room(step, Questions(case.prompts, MAX_NEW))
+    Generator(case.stand.base, case.adapter, room, END).answer(case.prompts, beat=lambda: None)
+
+    assert room.scratch.peak_bytes <= room.scratch.size_bytes
+
+
+def test_the_embedded_base_answers_as_generate_does(prepared_base: Path, tmp_path: Path) -> None:
+    """With an adapter that was taught for a few steps, on the base that is served."""
+    base = PreparedBase.open(prepared_base)
+    renderer = Renderer.from_files(base.tokenizer_file, base.chat_template, base.end_of_turn)
+    stand = Stand.build(prepared_base)
+    stand.adapter.masters.mul_(0.1)
+    _teach(stand, renderer)
+    questions = ("What is the code?", "When does the ferry to the old lighthouse leave on a Sunday?")
+    prompts = [renderer.render_prompt([Message("user", question)]) for question in questions]
+    case = make_case(stand, stand.adapter, prompts, tmp_path / "adapter")
+
+    ours = answer(case, num_rows=2, pack_rows=2, end=base.end_of_turn_id)
+
+    assert case.count_parted(ours, base.end_of_turn_id) <= 1
+
+
+def _teach(stand: Stand, renderer: Renderer, num_steps: int = 4) -> None:
+    turns = [Message("user", "What is the code?"), Message("assistant", "Its code is QX-41.")]
+    rows = [renderer.render_row(turns)]
+    moments = make_moments(MomentPrecision.FP32, size=stand.adapter.masters.numel(), device=CPU, open_store=_no_store())
+    optimizer = Optimizer(stand.adapter, moments, SETTINGS, num_steps)
+    for _ in range(num_steps):
+        stand.differentiate([rows])
+        optimizer.step()
+    stand.adapter.masters.copy_(stand.adapter.masters.to(torch.bfloat16))
+    stand.adapter.refresh_copies()
+
+
+def _no_store() -> Callable[[int], None]:
+    return lambda _: None
+
+
+def _make_prompts(num_prompts: int, *, seed: int, num_shared: int = 0) -> list[Prompt]:
+    """Return random prompts of 3 to 30 tokens behind common ones."""
+    dice = torch.Generator().manual_seed(seed)
+    beginning = torch.randint(3, 512, (num_shared,), generator=dice).tolist()
+    lengths = torch.randint(3, 31, (num_prompts,), generator=dice).tolist()
+    return [tuple(beginning + torch.randint(3, 512, (length,), generator=dice).tolist()) for length in lengths]
+
+
+def _packs_of(case: Case, pack_rows: int) -> list[PackSize]:
+    prompts = case.prompts
+    return [
+        measure_pack([as_row(prompt) for prompt in prompts[begin : begin + pack_rows]])
+        for begin in range(0, len(prompts), pack_rows)
+    ]
+
+
+def _generate(model: PreTrainedModel, prompt: Prompt) -> tuple[int, ...]:
+    ids = torch.tensor([prompt])
+    settings = {"do_sample": False, "max_new_tokens": MAX_NEW, "eos_token_id": None, "pad_token_id": 0}
+    out = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), **settings)
+    return tuple(out[0, len(prompt) :].tolist())
+
+
+def _cut(answer: tuple[int, ...], end: int) -> tuple[int, ...]:
+    return answer[: answer.index(end)] if end in answer else answer

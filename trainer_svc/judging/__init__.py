@@ -1,0 +1,1 @@
+"""Scores answers, and says whether a version is good enough: pure functions, no model, no database."""

@@ -1,0 +1,108 @@
+"""The memory in which answers are generated: what the tape of training had, laid out anew for keys and values.
+
+Owns what is taken; how much there is room for is `trainer_svc.memory.generation`'s.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from adaptory.core.prompting import RenderedRow
+from trainer_svc.memory.generation import AnswerSizes, count_places, fit_rows, plan_sizes
+from trainer_svc.memory.layout import PackSize, count_scratch, lay_out_tape
+from trainer_svc.memory.shape import ModelShape
+from trainer_svc.memory.techniques import DeviceKind, Recompute, Techniques
+from trainer_svc.worker.cache import KeyValueCache
+from trainer_svc.worker.packing import measure_pack
+from trainer_svc.worker.scratch import Scratch
+from trainer_svc.worker.tape import Tape
+
+Prompt = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Questions:
+    """Prompts that are to be answered, each in at most so many tokens, its end of turn included."""
+
+    prompts: Sequence[Prompt]
+    max_new_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class AnsweringRoom:
+    """The memory answers are generated in: a tape of one record, which all layers share, a cache, and a scratch."""
+
+    tape: Tape
+    cache: KeyValueCache
+    scratch: Scratch
+    sizes: AnswerSizes
+
+
+@dataclass(frozen=True, slots=True)
+class StepMemory:
+    """What decides the memory a step has on a device, which answering may use: its packs are those of the job."""
+
+    shape: ModelShape
+    techniques: Techniques
+    rank: int
+    packs: Sequence[PackSize]
+    device: torch.device
+
+    @property
+    def max_nodes(self) -> int:
+        """Nodes of the largest pack."""
+        return max(pack.nodes for pack in self.packs)
+
+    @property
+    def scratch_bytes(self) -> int:
+        """What passes in a step: reading a prompt passes through the same layers, without their gradients."""
+        kind = DeviceKind(self.device.type)
+        return max(count_scratch(self.shape, self.techniques, pack, rank=self.rank, device=kind) for pack in self.packs)
+
+
+def take_room(step: StepMemory, questions: Questions) -> AnsweringRoom:
+    """Take what answering needs, for as many rows as the memory of a step has room for; that must have been given back."""
+    packs = _pack_prompts(questions.prompts, step.techniques.micro_batch_rows, step.max_nodes)
+    prompt_nodes = max(pack.nodes for pack in packs)
+    num_places = count_places(max(map(len, questions.prompts)), questions.max_new_tokens)
+    num_rows = fit_rows(
+        step.shape,
+        step.techniques,
+        rank=step.rank,
+        step_nodes=step.max_nodes,
+        prompt_nodes=prompt_nodes,
+        num_places=num_places,
+    )
+    wanted_rows = min(num_rows, len(questions.prompts))
+    sizes = plan_sizes(wanted_rows, packs[0].rows, num_places, questions.max_new_tokens)
+    return AnsweringRoom(
+        tape=Tape(
+            lay_out_tape(step.shape, step.rank, Recompute.NONE),
+            num_layers=1,
+            max_nodes=max(prompt_nodes, sizes.num_rows),
+            device=step.device,
+            store=None,
+        ),
+        cache=KeyValueCache(step.shape, num_rows=sizes.num_rows, num_places=num_places, device=step.device),
+        scratch=Scratch(step.scratch_bytes, step.device),
+        sizes=sizes,
+    )
+
+
+def as_row(prompt: Prompt) -> RenderedRow:
+    """Return a row whose only prediction is the token behind the prompt: a pack reads all before it."""
+    return RenderedRow((*prompt, 0), (*(False,) * len(prompt), True))
+
+
+def _pack_prompts(prompts: Sequence[Prompt], most_rows: int, max_nodes: int) -> list[PackSize]:
+    """Return the packs of prompts with as many rows each as give no more nodes than a step has; one at least."""
+    packs: list[PackSize] = []
+    for pack_rows in range(min(most_rows, len(prompts)), 0, -1):
+        packs = [
+            measure_pack([as_row(prompt) for prompt in prompts[begin : begin + pack_rows]])
+            for begin in range(0, len(prompts), pack_rows)
+        ]
+        if max(pack.nodes for pack in packs) <= max_nodes:
+            break
+    return packs

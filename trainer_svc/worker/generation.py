@@ -1,0 +1,145 @@
+"""Greedy answers of a base, alone or with its adapter, to many prompts at once: what a judgement reads besides losses.
+
+The layers are those that train, on the same frozen values and adapter copies, so an answer is what serving them would say. Owns the
+order of work: prompts are read in packs that share their beginnings, then every row grows by a token at a time. What is remembered of
+a row is `cache`'s; how many rows there is room for was planned by `trainer_svc.memory.generation`.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
+
+from trainer_svc.worker.adapter import Adapter
+from trainer_svc.worker.answering import AnsweringRoom, Prompt, as_row
+from trainer_svc.worker.attention import Rotation, TreeAttention, choose_kernel
+from trainer_svc.worker.base import FrozenBase
+from trainer_svc.worker.cache import (
+    CachedAttention,
+    FillingAttention,
+    LayerCache,
+    PromptPlaces,
+    Seen,
+    TokenPlaces,
+)
+from trainer_svc.worker.layer import ReadingPlaces, join_layers
+from trainer_svc.worker.normalisation import RmsNorm
+from trainer_svc.worker.packing import pack_rows
+
+
+@dataclass
+class _Batch:
+    """Rows that grow together: how far each was read [R], the token each ends with [R], and what was generated."""
+
+    lengths: torch.Tensor
+    last: torch.Tensor
+    answers: list[list[int]]
+    is_open: list[bool]
+
+
+class Generator:
+    """A base with an adapter, or alone, that answers; cheap to make, it owns no weights."""
+
+    def __init__(self, base: FrozenBase, adapter: Adapter | None, room: AnsweringRoom, end_of_turn_id: int) -> None:
+        """Join all; the room must be cut for this base."""
+        self._base, self._room, self._end = base, room, end_of_turn_id
+        self._layers = join_layers(base, adapter)
+        self._norm = RmsNorm(base.norm, base.config.rms_norm_eps)
+        self._rotary = LlamaRotaryEmbedding(base.config).to(base.device)
+        self._kernel = choose_kernel(base.device)
+
+    def answer(self, prompts: Sequence[Prompt], beat: Callable[[], None]) -> list[tuple[int, ...]]:
+        """Return the likeliest continuation of each prompt up to its end of turn, which is left out, or to the room's most tokens.
+
+        Prompts are answered in their order, as many at a time as there is room for; `beat` is called after each step.
+        """
+        num_rows = self._room.sizes.num_rows
+        answers: list[tuple[int, ...]] = []
+        for begin in range(0, len(prompts), num_rows):
+            answers += self._answer_together(prompts[begin : begin + num_rows], beat)
+        return answers
+
+    def _answer_together(self, prompts: Sequence[Prompt], beat: Callable[[], None]) -> list[tuple[int, ...]]:
+        order = _order_for_packs(prompts, self._room.sizes.pack_rows)
+        batch = self._read([prompts[place] for place in order], beat)
+        # The first token came with the prompt.
+        for _ in range(self._room.sizes.max_new_tokens - 1):
+            if not any(batch.is_open):
+                break
+            self._grow(batch)
+            beat()
+        by_place = dict(zip(order, batch.answers, strict=True))
+        return [tuple(by_place[place]) for place in range(len(prompts))]
+
+    def _read(self, prompts: Sequence[Prompt], beat: Callable[[], None]) -> _Batch:
+        """Read prompts into the cache, a pack at a time, and take the first token of each answer."""
+        firsts: list[int] = []
+        pack_size = self._room.sizes.pack_rows
+        for begin in range(0, len(prompts), pack_size):
+            firsts += self._read_pack(prompts[begin : begin + pack_size], begin)
+            beat()
+        batch = _Batch(
+            lengths=torch.tensor([len(prompt) for prompt in prompts], device=self._base.device),
+            last=torch.empty(len(prompts), dtype=torch.int64, device=self._base.device),
+            answers=[[] for _ in prompts],
+            is_open=[True] * len(prompts),
+        )
+        self._note(batch, firsts)
+        return batch
+
+    def _read_pack(self, prompts: Sequence[Prompt], begin: int) -> list[int]:
+        """Read one pack into the rows of the cache from `begin`; return the token that follows each prompt."""
+        pack = pack_rows([as_row(prompt) for prompt in prompts], self._base.device)
+        cos, sin = self._rotary(self._base.embedding, pack.positions[None])
+        rotation, tree = Rotation(cos[0], sin[0]), TreeAttention(pack, self._base.shape, self._kernel)
+        rows = slice(begin, begin + len(prompts))
+
+        def stand(layer: int) -> ReadingPlaces:
+            return PromptPlaces(FillingAttention(tree, pack, LayerCache.of(self._room.cache, layer, rows)), rotation)
+
+        return self._run(pack.ids, stand, pack.sources[: len(prompts)])
+
+    def _grow(self, batch: _Batch) -> None:
+        """Add a token to every row; those that ended go along, their tokens are dropped."""
+        cos, sin = self._rotary(self._base.embedding, batch.lengths[None])
+        rotation, seen = Rotation(cos[0], sin[0]), Seen.build(batch.lengths, self._room.cache.num_places)
+        rows = slice(0, len(batch.answers))
+
+        def stand(layer: int) -> ReadingPlaces:
+            return TokenPlaces(CachedAttention(LayerCache.of(self._room.cache, layer, rows), seen), rotation)
+
+        tokens = self._run(batch.last, stand, torch.arange(len(batch.answers), device=self._base.device))
+        batch.lengths += 1
+        self._note(batch, tokens)
+
+    def _note(self, batch: _Batch, tokens: Sequence[int]) -> None:
+        batch.last.copy_(torch.tensor(tokens))
+        for row, token in enumerate(tokens):
+            batch.is_open[row] = batch.is_open[row] and token != self._end
+            if batch.is_open[row]:
+                batch.answers[row].append(token)
+
+    def _run(self, ids: torch.Tensor, stand: Callable[[int], ReadingPlaces], sources: torch.Tensor) -> list[int]:
+        """Run tokens [N] through all layers; return the likeliest token behind each of `sources` [R]."""
+        tape, scratch, num_nodes = self._room.tape, self._room.scratch, ids.numel()
+        x = tape.input(0, num_nodes)
+        torch.index_select(self._base.embedding, 0, ids, out=x)
+        for index, layer in enumerate(self._layers):
+            out = tape.input(1, num_nodes)
+            layer.forward(tape.open(0, num_nodes), stand(index), scratch, out)
+            x.copy_(out)
+        with scratch.frame():
+            size = (sources.numel(), x.shape[1])
+            states = torch.index_select(x, 0, sources, out=scratch.take(*size))
+            states = self._norm.forward(states, scratch, out=scratch.take(*size))
+            logits = torch.mm(states, self._base.head.T, out=scratch.take(size[0], self._base.head.shape[0]))
+            tokens: list[int] = logits.argmax(1).tolist()
+        return tokens
+
+
+def _order_for_packs(prompts: Sequence[Prompt], pack_size: int) -> list[int]:
+    """Return the places of prompts so that each pack has its rows in the order packing gives them."""
+    places = range(len(prompts))
+    packs = (places[begin : begin + pack_size] for begin in range(0, len(prompts), pack_size))
+    return [place for pack in packs for place in sorted(pack, key=prompts.__getitem__)]
