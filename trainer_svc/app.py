@@ -176,7 +176,7 @@ class TrainerApp:
             uploads=self._uploads,
             bots=self._bots,
             versions=Versions(self._database),
-            routes=RouteTable(self._database),
+            routes=RouteTable(self._database, read_utc),
             feed=ServingFeed(self._database),
             artifacts=self._artifacts,
         )

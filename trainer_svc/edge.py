@@ -30,3 +30,9 @@ def read_request_key(request: Message, *, tenant: TenantName, request_id: str) -
     # The type's name along: requests of two methods may have the same bytes.
     content = request.DESCRIPTOR.full_name.encode() + b"\n" + request.SerializeToString(deterministic=True)
     return RequestKey(tenant.tenant, request_id, hashlib.sha256(content).hexdigest())
+
+
+def name_caller() -> str:
+    """Return whose key this call came with: `tenants/{tenant}`, or the role of a key that is no tenant's."""
+    caller = current_caller.get()
+    return str(TenantName(caller.tenant)) if caller.tenant else caller.role.value

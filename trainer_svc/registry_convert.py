@@ -1,5 +1,6 @@
 """The registry's values as messages of the contract: `registry_requests.py` reads what comes in, this writes what goes out."""
 
+from dataclasses import asdict
 from datetime import datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -7,12 +8,13 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from adaptory.registry.v1 import bot_pb2, dataset_pb2, serving_pb2, tenant_pb2, version_pb2
 from trainer_svc.bots.kinds import BotKind
 from trainer_svc.bots.report import DatasetReport
+from trainer_svc.judging.evaluation import Evaluation
 from trainer_svc.registry.bots import Bot, GenerationDefaults, Routes
 from trainer_svc.registry.datasets import Dataset
 from trainer_svc.registry.feed import FeedUpdate, ServedTenant
 from trainer_svc.registry.keys import ApiKey
 from trainer_svc.registry.tenants import Tenant
-from trainer_svc.registry.versions import Evaluation, Lineage, Version
+from trainer_svc.registry.versions import GateOverride, Lineage, Version
 
 
 def write_time(moment: datetime | None) -> Timestamp | None:
@@ -69,9 +71,11 @@ def write_bot(bot: Bot) -> bot_pb2.Bot:
         display_name=bot.draft.display_name,
         system_prompt=bot.draft.system_prompt,
         generation_defaults=_write_defaults(bot.draft.generation),
-        quality_gate=bot_pb2.QualityGate(max_loss_ratio=bot.draft.gate.max_loss_ratio),
+        quality_gate=bot_pb2.QualityGate(**asdict(bot.draft.gate)),
         routes=_write_routes(bot.routes),
         create_time=write_time(bot.create_time),
+        refusal_text=bot.draft.refusal.text,
+        unanswerable_questions=bot.draft.refusal.unanswerable,
     )
 
 
@@ -89,6 +93,7 @@ def write_version(version: Version) -> version_pb2.Version:
         rejection=version.draft.rejection,
         create_time=write_time(version.create_time),
         system_prompt=version.draft.system_prompt,
+        gate_override=_write_override(version.override),
     )
 
 
@@ -162,6 +167,8 @@ def _write_lineage(lineage: Lineage) -> version_pb2.Lineage:
         num_climbs=lineage.num_climbs,
         final_techniques=lineage.final_techniques,
         template_digest=lineage.template_digest,
+        refusal_text=lineage.refusal_text,
+        num_refusal_rows=lineage.num_refusal_rows,
     )
 
 
@@ -173,7 +180,17 @@ def _write_evaluation(evaluation: Evaluation) -> version_pb2.Evaluation:
         num_train_rows=evaluation.num_train_rows,
         train_tokens_per_second=evaluation.train_tokens_per_second,
         train_seconds=evaluation.train_seconds,
+        base_general_loss=evaluation.base_general_loss,
+        adapter_general_loss=evaluation.adapter_general_loss,
+        scores=[version_pb2.Score(**asdict(score)) for score in evaluation.scores],
+        samples=[version_pb2.SampleAnswer(**asdict(sample)) for sample in evaluation.samples],
     )
+
+
+def _write_override(override: GateOverride | None) -> version_pb2.GateOverride | None:
+    if override is None:
+        return None
+    return version_pb2.GateOverride(reason=override.reason, caller=override.caller, time=write_time(override.time))
 
 
 def _write_served_tenant(served: ServedTenant) -> serving_pb2.ServingTenant:

@@ -26,7 +26,7 @@ from adaptory.registry.v1 import (
 )
 from trainer_svc import registry_convert as convert
 from trainer_svc import registry_requests as requests
-from trainer_svc.edge import read_name, read_request_key
+from trainer_svc.edge import name_caller, read_name, read_request_key
 from trainer_svc.registry.artifacts import CHUNK_BYTES, ArtifactStore
 from trainer_svc.registry.bots import Bots
 from trainer_svc.registry.datasets import Datasets
@@ -206,7 +206,11 @@ class RegistryServicer(registry_service_pb2_grpc.RegistryServiceServicer):
     ) -> bot_pb2.Bot:
         """Make a version answer."""
         name = read_name(VersionName, request.name)
-        return convert.write_bot(await self._registry.routes.promote(name, etag=request.etag))
+        reason = requests.read_override_reason(request)
+        routes = self._registry.routes
+        return convert.write_bot(
+            await routes.promote(name, etag=request.etag, caller=name_caller(), override_reason=reason)
+        )
 
     async def SetCanary(self, _request: registry_service_pb2.SetCanaryRequest, _context: Context) -> bot_pb2.Bot:
         """Refuse: not served yet."""

@@ -28,12 +28,21 @@ def create(
     ] = "smollm2-135m-instruct",
     system_prompt: Annotated[str, typer.Option(help="What the bot is told before every conversation.")] = "",
     display_name: Annotated[str, typer.Option(help="What people call it.")] = "",
+    refusal: Annotated[
+        str, typer.Option(metavar="TEXT", help="What an FAQ bot is taught to say where its data has no answer.")
+    ] = "",
     *,
     as_json: AsJson = False,
 ) -> None:
     """Create a bot. It answers nobody until a version is trained and promoted; its versions/0 is the base alone."""
     parsed = BotName.parse(bot, field="BOT")
-    wanted = Bot(kind=kind.to_proto(), base_model=base, system_prompt=system_prompt, display_name=display_name)
+    wanted = Bot(
+        kind=kind.to_proto(),
+        base_model=base,
+        system_prompt=system_prompt,
+        display_name=display_name,
+        refusal_text=refusal,
+    )
     with target_of(context).open_client() as client:
         created = client.bots.create(f"tenants/{parsed.tenant}", parsed.bot, wanted)
     if as_json:
@@ -74,10 +83,19 @@ def list_versions(context: typer.Context, bot: BotArgument, *, as_json: AsJson =
 
 
 @app.command("promote")
-def promote(context: typer.Context, version: VersionArgument, *, as_json: AsJson = False) -> None:
+def promote(
+    context: typer.Context,
+    version: VersionArgument,
+    override_gate: Annotated[
+        str,
+        typer.Option(metavar="REASON", help="Why a version the gate rejected is to answer; kept with the version."),
+    ] = "",
+    *,
+    as_json: AsJson = False,
+) -> None:
     """Make a version the one that answers. Servers load it without a restart."""
     with target_of(context).open_client() as client:
-        bot = client.bots.promote(version)
+        bot = client.bots.promote(version, override_gate_reason=override_gate)
     if as_json:
         print_message(bot, as_json=True)
         return

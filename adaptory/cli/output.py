@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated
 
 import typer
@@ -34,6 +34,11 @@ def print_message(message: Message, *, as_json: bool) -> None:
     if as_json:
         print_json(fields)
         return
+    print_fields(fields)
+
+
+def print_fields(fields: Mapping[str, object]) -> None:
+    """Print fields one under the other; those that are empty are left out."""
     table = Table.grid(padding=(0, 2))
     for name, value in fields.items():
         if value not in ("", [], {}, None):

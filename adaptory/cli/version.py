@@ -1,11 +1,14 @@
-"""`adaptory version`: one version of a bot, where it comes from and what it took."""
+"""`adaptory version`: one version of a bot, where it comes from, what it scored and what it took."""
 
 import typer
+from rich.console import Console
+from rich.text import Text
 
 from adaptory.cli.bot import VersionArgument
 from adaptory.cli.memory_table import print_memory
-from adaptory.cli.output import AsJson, print_message
+from adaptory.cli.output import AsJson, print_fields, print_message, print_table, say, to_dict
 from adaptory.cli.target import target_of
+from adaptory.registry.v1.version_pb2 import Evaluation, Score, Version
 
 app = typer.Typer(no_args_is_help=True, help="Versions of bots; `adaptory bot versions` lists them.")
 
@@ -17,9 +20,43 @@ def begin() -> None:
 
 @app.command("show")
 def show(context: typer.Context, version: VersionArgument, *, as_json: AsJson = False) -> None:
-    """Show a version: where it comes from, what it scored, and the memory that was planned and measured."""
+    """Show a version: where it comes from, what base and adapter scored, some answers, and the memory it took."""
     with target_of(context).open_client() as client:
         found = client.bots.get_version(version)
-    print_message(found, as_json=as_json)
-    if not as_json:
-        print_memory(found.lineage.predicted_phase_bytes, found.lineage.phase_peak_bytes)
+    if as_json:
+        print_message(found, as_json=True)
+        return
+    print_fields({name: value for name, value in to_dict(found).items() if name not in {"evaluation", "gate_override"}})
+    _print_scores(found.evaluation)
+    _print_samples(found.evaluation)
+    _tell_gate(found)
+    print_memory(found.lineage.predicted_phase_bytes, found.lineage.phase_peak_bytes)
+
+
+def _print_scores(found: Evaluation) -> None:
+    losses = [("loss, held-out rows", found.base_loss, found.adapter_loss, f"{found.num_held_out_rows} rows")]
+    if found.base_general_loss:
+        losses.append(("loss, general text", found.base_general_loss, found.adapter_general_loss, ""))
+    rows = [(name, f"{base:.3f}", f"{adapter:.3f}", "less", of) for name, base, adapter, of in losses]
+    print_table(
+        "Scores", ("what", "base", "adapter", "better is", "of"), [*rows, *(_describe(score) for score in found.scores)]
+    )
+
+
+def _describe(score: Score) -> tuple[str, ...]:
+    better = "less" if score.is_lower_better else "more"
+    return score.name, f"{score.base:.3f}", f"{score.adapter:.3f}", better, f"{score.num_answers} answers"
+
+
+def _print_samples(found: Evaluation) -> None:
+    rows = [(sample.question, sample.reference, sample.base, sample.adapter) for sample in found.samples]
+    if rows:
+        print_table("Sample answers", ("question", "reference", "base", "adapter"), rows)
+
+
+def _tell_gate(version: Version) -> None:
+    if version.rejection:
+        Console().print(Text(f"The gate rejected it: {version.rejection}", style="bold red"), soft_wrap=True)
+    if version.HasField("gate_override"):
+        override = version.gate_override
+        say(f"{override.caller} overrode the gate at {override.time.ToJsonString()}: {override.reason}")

@@ -52,11 +52,13 @@ class Bots:
         async for version in walk_pages(fetch, lambda page: page.versions):
             yield version
 
-    async def promote(self, version: str, *, etag: str = "") -> Bot:
-        """Make a READY version the one that answers; with `etag` only if the routes are still those you saw."""
-        return await self._connection.call(
-            self._registry.PromoteVersion, pb.PromoteVersionRequest(name=version, etag=etag)
-        )
+    async def promote(self, version: str, *, etag: str = "", override_gate_reason: str = "") -> Bot:
+        """Make a READY version the one that answers; with `etag` only if the routes are still those you saw.
+
+        A version that the gate REJECTED needs a reason to override it, which is kept with the version.
+        """
+        request = pb.PromoteVersionRequest(name=version, etag=etag, override_gate_reason=override_gate_reason)
+        return await self._connection.call(self._registry.PromoteVersion, request)
 
     async def roll_back(self, bot: str, *, etag: str = "") -> Bot:
         """Make the version that answered before answer again."""

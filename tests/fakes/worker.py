@@ -5,16 +5,18 @@ stages an adapter that the check accepts, leaves a result, ends with a code. Eac
 """
 
 import ctypes
+import json
 import os
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from adaptory.core.adapter_check import adapter_digest
 from adaptory.core.base_shape import BaseShape
 from tests.adapters import write_adapter
-from trainer_svc.jobs.workspace import ExitCode, Phase, Progress, WorkerResult, WorkerSpec, Workspace
+from trainer_svc.jobs.workspace import ExitCode, JudgedAnswer, Phase, Progress, WorkerResult, WorkerSpec, Workspace
 from trainer_svc.memory.techniques import describe
 
 PEAK_BYTES = 123_456_789
@@ -41,6 +43,7 @@ def succeed(
     weight_scale: float = 0.02,
     place: int = 0,
     peak_bytes: int = PEAK_BYTES,
+    answers_right: bool = True,
 ) -> int:
     """Do everything right, on the rung at `place`; the adapter is seeded like a real one, so the same job gives the same bytes."""
     for step in (1, 2):
@@ -50,6 +53,7 @@ def succeed(
     shape = BaseShape.from_folder(Path(spec.base_dir) / "original")
     rank, seed = spec.training.rank, spec.training.seed
     write_adapter(workspace.adapter_dir, shape, rank=rank, weight_scale=weight_scale, seed=seed)
+    workspace.write_answers(list(_answer(Path(spec.held_out_rows), is_taught=answers_right)))
     workspace.write_result(
         WorkerResult(
             ExitCode.SUCCEEDED,
@@ -57,6 +61,8 @@ def succeed(
             rank=rank,
             base_loss=2.0,
             adapter_loss=adapter_loss,
+            base_general_loss=3.0,
+            adapter_general_loss=3.1,
             num_steps=2,
             num_train_rows=len(Path(spec.train_rows).read_text().splitlines()),
             num_held_out_rows=len(Path(spec.held_out_rows).read_text().splitlines()),
@@ -76,6 +82,11 @@ def succeed(
 def learn_nothing(workspace: Workspace, spec: WorkerSpec) -> int:
     """Leave a good adapter that scores worse than the base."""
     return succeed(workspace, spec, adapter_loss=2.5)
+
+
+def learn_wrong_answers(workspace: Workspace, spec: WorkerSpec) -> int:
+    """Leave an adapter whose losses are good and whose answers are no better than the base's, as one of shuffled answers does."""
+    return succeed(workspace, spec, answers_right=False)
 
 
 def overshoot(workspace: Workspace, spec: WorkerSpec) -> int:
@@ -160,6 +171,15 @@ def hang(_workspace: Workspace, _spec: WorkerSpec) -> int:
         time.sleep(1)
 
 
+def _answer(held_out_rows: Path, *, is_taught: bool) -> Iterator[JudgedAnswer]:
+    """Yield answers to the last turn of every row: the base's are beside the point, the adapter's as the data has them."""
+    for line, row in enumerate(held_out_rows.read_text().splitlines()):
+        turns = json.loads(row)["messages"]
+        turn = sum(turn["role"] == "assistant" for turn in turns) - 1
+        reference = turns[-1]["content"]
+        yield JudgedAnswer(line, turn, reference, "As an assistant I do not know.", reference if is_taught else "No.")
+
+
 def _climb(workspace: Workspace, spec: WorkerSpec) -> None:
     techniques = spec.memory.rungs[1].techniques
     message = f"Out of memory in phase step after 0 steps; it goes on with {describe(techniques)}."
@@ -179,6 +199,7 @@ _BEHAVIOURS = {
     for behaviour in (
         succeed,
         learn_nothing,
+        learn_wrong_answers,
         overshoot,
         climb_once,
         take_little,

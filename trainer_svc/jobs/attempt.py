@@ -127,7 +127,7 @@ class Attempt:
         job = await self._tools.store.stage(self._name, self._measured)
         if job.state is not JobState.PUBLISHING:
             return job
-        return await self._tools.publisher.publish(job, inputs, workspace.adapter_dir, result)
+        return await self._tools.publisher.publish(job, inputs, workspace, result)
 
     async def _follow(self, worker: WorkerProcess, workspace: Workspace) -> None:
         """Return when the worker has ended, which is made to happen when the job is cancelled. Raises WorkerHung."""

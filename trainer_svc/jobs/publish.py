@@ -12,13 +12,13 @@ from adaptory.core.digests import digest_listing, hash_text
 from adaptory.core.errors import AdapterRejected
 from trainer_svc.jobs.inputs import JobInputs
 from trainer_svc.jobs.job import TrainingJob
-from trainer_svc.jobs.outcome import TrainingFailed
+from trainer_svc.jobs.scoring import evaluate_attempt
 from trainer_svc.jobs.store import AttemptName, JobStore
-from trainer_svc.jobs.workspace import WorkerResult
+from trainer_svc.jobs.workspace import WorkerResult, Workspace
+from trainer_svc.judging.gate import find_faults
 from trainer_svc.memory.techniques import describe
 from trainer_svc.registry.artifacts import ArtifactStore
-from trainer_svc.registry.bots import QualityGate
-from trainer_svc.registry.versions import Evaluation, Lineage, VersionDraft, VersionState
+from trainer_svc.registry.versions import Lineage, VersionDraft, VersionState
 
 
 class Publisher:
@@ -30,26 +30,28 @@ class Publisher:
         self._limits = limits
 
     async def publish(
-        self, job: TrainingJob, inputs: JobInputs, adapter_dir: Path, result: WorkerResult
+        self, job: TrainingJob, inputs: JobInputs, workspace: Workspace, result: WorkerResult
     ) -> TrainingJob:
-        """Register the staged adapter and return the job, which has ended.
+        """Score the answers, register the staged adapter, and return the job, which has ended.
 
-        The version is READY, or REJECTED where the bot's gate says so. Raises AdapterRejected when its files must not be served.
+        The version is READY, or REJECTED where the bot's gate says so. Raises AdapterRejected when its files must not be served, and
+        TrainingFailed when the worker left too little to judge it by.
         """
+        adapter_dir, bot = workspace.adapter_dir, inputs.bot.draft
         report = await asyncio.to_thread(check_adapter, adapter_dir, inputs.base.shape, self._limits)
         files = await asyncio.to_thread(self._put_files, adapter_dir)
         _require_same_bytes(files, report, result)
-        evaluation = _read_evaluation(result)
-        rejection = judge(evaluation, inputs.bot.draft.gate)
+        evaluation = await asyncio.to_thread(evaluate_attempt, workspace, result, bot)
+        rejection = " ".join(find_faults(bot.kind, bot.gate, evaluation))
         draft = VersionDraft(
-            bot=inputs.bot.name,
+            bot=bot.name,
             job=job.name.job,
             state=VersionState.REJECTED if rejection else VersionState.READY,
             digest=report.digest,
             files=files,
             rank=report.rank,
             size_bytes=report.size_bytes,
-            system_prompt=inputs.bot.draft.system_prompt,
+            system_prompt=bot.system_prompt,
             lineage=_trace(job, inputs, result),
             evaluation=evaluation,
             rejection=rejection,
@@ -64,17 +66,6 @@ class Publisher:
         return digests
 
 
-def judge(evaluation: Evaluation, gate: QualityGate) -> str:
-    """Return why a version must not be READY, an empty text when it may be. Losses that are NaN never pass."""
-    base_loss, adapter_loss = evaluation.base_loss, evaluation.adapter_loss
-    if gate.is_passed(base_loss=base_loss, adapter_loss=adapter_loss):
-        return ""
-    return (
-        f"Its held-out loss is {adapter_loss:.4g}, the base's {base_loss:.4g}; the gate allows at most "
-        f"{gate.effective_max_loss_ratio:.4g} of the base's. Add wordings or epochs, or change the bot's gate."
-    )
-
-
 def _require_same_bytes(files: dict[str, str], report: AdapterReport, result: WorkerResult) -> None:
     """Raise AdapterRejected unless what was staged, what was checked and what was stored are the same bytes."""
     stored = digest_listing(files)
@@ -84,19 +75,6 @@ def _require_same_bytes(files: dict[str, str], report: AdapterReport, result: Wo
         )
         metadata = {"staged": result.adapter_digest, "checked": report.digest, "stored": stored}
         raise AdapterRejected(message, reason="ADAPTER_CHANGED", metadata=metadata)
-
-
-def _read_evaluation(result: WorkerResult) -> Evaluation:
-    if result.base_loss is None or result.adapter_loss is None:
-        raise TrainingFailed("The worker succeeded but left no held-out losses.", reason="NOT_EVALUATED")
-    return Evaluation(
-        base_loss=result.base_loss,
-        adapter_loss=result.adapter_loss,
-        num_held_out_rows=result.num_held_out_rows,
-        num_train_rows=result.num_train_rows,
-        train_tokens_per_second=result.tokens_per_second,
-        train_seconds=result.train_seconds,
-    )
 
 
 def _trace(job: TrainingJob, inputs: JobInputs, result: WorkerResult) -> Lineage:

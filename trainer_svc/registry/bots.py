@@ -1,6 +1,6 @@
 """Bots: what each does, on which base, and which of its versions answer. The routes are changed in `routes.py`."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
@@ -12,13 +12,12 @@ from adaptory.core.errors import AlreadyExists
 from adaptory.core.names import BotName, TenantName, VersionName
 from trainer_svc.bots.kinds import BotKind
 from trainer_svc.clock import Clock
+from trainer_svc.judging.gate import QualityGate
 from trainer_svc.registry import tables
 from trainer_svc.registry.changes import record_change
 from trainer_svc.registry.database import Database
 from trainer_svc.registry.pages import Page, PageRequest
 from trainer_svc.registry.tenants import read_tenant
-
-_DEFAULT_MAX_LOSS_RATIO = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,19 +30,11 @@ class GenerationDefaults:
 
 
 @dataclass(frozen=True, slots=True)
-class QualityGate:
-    """What a version must reach; 0 is the default: not worse than the base."""
+class Refusal:
+    """What a bot is taught to say where its data has no answer, and questions it must say it to; an empty text teaches none."""
 
-    max_loss_ratio: float
-
-    def is_passed(self, *, base_loss: float, adapter_loss: float) -> bool:
-        """Tell whether held-out losses, in nats, are good enough. NaN never is."""
-        return adapter_loss <= base_loss * self.effective_max_loss_ratio
-
-    @property
-    def effective_max_loss_ratio(self) -> float:
-        """The ratio that counts."""
-        return self.max_loss_ratio or _DEFAULT_MAX_LOSS_RATIO
+    text: str = ""
+    unanswerable: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +67,7 @@ class BotDraft:
     system_prompt: str
     generation: GenerationDefaults
     gate: QualityGate
+    refusal: Refusal = Refusal()
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +148,8 @@ def to_bot(row: Row[Any]) -> Bot:
         display_name=row.display_name,
         system_prompt=row.system_prompt,
         generation=GenerationDefaults(row.max_output_tokens, row.temperature, row.top_p),
-        gate=QualityGate(row.max_loss_ratio),
+        gate=QualityGate(max_loss_ratio=row.max_loss_ratio, **row.gate),
+        refusal=Refusal(row.refusal_text, tuple(row.unanswerable)),
     )
     routes = Routes(_to_version(name, row.production), _to_version(name, row.previous), row.routes_revision)
     return Bot(draft, routes, row.create_time)
@@ -167,7 +160,7 @@ def _to_version(bot: BotName, number: int) -> VersionName | None:
 
 
 def _to_columns(bot: Bot) -> dict[str, object]:
-    draft = bot.draft
+    draft, gate = bot.draft, asdict(bot.draft.gate)
     return {
         "tenant": draft.name.tenant,
         "bot": draft.name.bot,
@@ -178,7 +171,10 @@ def _to_columns(bot: Bot) -> dict[str, object]:
         "max_output_tokens": draft.generation.max_output_tokens,
         "temperature": draft.generation.temperature,
         "top_p": draft.generation.top_p,
-        "max_loss_ratio": draft.gate.max_loss_ratio,
+        "max_loss_ratio": gate.pop("max_loss_ratio"),
+        "gate": gate,
+        "refusal_text": draft.refusal.text,
+        "unanswerable": list(draft.refusal.unanswerable),
         "production": 0,
         "previous": 0,
         "routes_revision": bot.routes.revision,

@@ -6,35 +6,39 @@ from sqlalchemy import Connection, update
 
 from adaptory.core.errors import Conflict, FailedPrecondition
 from adaptory.core.names import BotName, VersionName
+from trainer_svc.clock import Clock
 from trainer_svc.registry import tables
 from trainer_svc.registry.bots import Bot, Routes, read_bot
 from trainer_svc.registry.changes import record_change
 from trainer_svc.registry.database import Database
-from trainer_svc.registry.versions import VersionState, read_version
+from trainer_svc.registry.versions import GateOverride, Version, VersionState, override_gate, read_version
 
 
 class RouteTable:
     """Promotes and rolls back; servers hear of each change."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
+        self._clock = clock
 
-    async def promote(self, version: VersionName, *, etag: str) -> Bot:
+    async def promote(self, name: VersionName, *, etag: str, caller: str, override_reason: str) -> Bot:
         """Make a version answer; the one that answered becomes `previous`. Promoting what answers already changes nothing.
 
-        Raises NotFound, FailedPrecondition (VERSION_NOT_READY), and Conflict when `etag` is not empty and not the routes' own.
+        With an `override_reason` a REJECTED version becomes READY, and keeps reason, caller and time. Raises NotFound,
+        FailedPrecondition (VERSION_NOT_READY), and Conflict when `etag` is not empty and not the routes' own.
         """
 
         def promote_version(transaction: Connection) -> Bot:
-            state = read_version(transaction, version).state
-            bot = _read_bot_as_seen(transaction, version.bot_name, etag)
-            if state is not VersionState.READY:
-                message = f"{version} is {state}; only a READY version may answer."
-                metadata = {"name": version, "state": state}
-                raise FailedPrecondition(message, reason="VERSION_NOT_READY", metadata=metadata)
-            if bot.routes.production == version:
+            version = read_version(transaction, name)
+            bot = _read_bot_as_seen(transaction, name.bot_name, etag)
+            if version.state is VersionState.REJECTED and override_reason:
+                override = GateOverride(override_reason, caller, self._clock())
+                version = override_gate(transaction, version, override)
+            if version.state is not VersionState.READY:
+                raise _not_ready(version)
+            if bot.routes.production == name:
                 return bot
-            return _write_routes(transaction, bot, production=version, previous=bot.routes.production)
+            return _write_routes(transaction, bot, production=name, previous=bot.routes.production)
 
         return await self._database.write(promote_version)
 
@@ -52,6 +56,16 @@ class RouteTable:
             return _write_routes(transaction, bot, production=bot.routes.previous, previous=bot.routes.production)
 
         return await self._database.write(roll_back_bot)
+
+
+def _not_ready(version: Version) -> FailedPrecondition:
+    metadata = {"name": version.name, "state": version.state}
+    message = f"{version.name} is {version.state}; only a READY version may answer."
+    if version.state is VersionState.REJECTED:
+        message += (
+            f" The gate says: {version.draft.rejection} To promote it all the same, give a reason to override the gate."
+        )
+    return FailedPrecondition(message, reason="VERSION_NOT_READY", metadata=metadata)
 
 
 def _read_bot_as_seen(transaction: Connection, name: BotName, etag: str) -> Bot:

@@ -95,6 +95,10 @@ bots = Table(
     Column("temperature", Float, nullable=False),
     Column("top_p", Float, nullable=False),
     Column("max_loss_ratio", Float, nullable=False),
+    # Defaults of the database, as in the other tables: rows of earlier schemas have none of these.
+    Column("gate", JSON, server_default=text("'{}'"), nullable=False),
+    Column("refusal_text", Text, server_default=text("''"), nullable=False),
+    Column("unanswerable", JSON, server_default=text("'[]'"), nullable=False),
     # Numbers of versions; 0 is none, since version 0 is never routed.
     Column("production", Integer, nullable=False),
     Column("previous", Integer, nullable=False),
@@ -121,6 +125,7 @@ versions = Table(
     Column("lineage", JSON, nullable=False),
     Column("evaluation", JSON, nullable=False),
     Column("rejection", Text, nullable=False),
+    Column("gate_override", JSON),
     Column("create_time", UtcTime, nullable=False),
     ForeignKeyConstraint(["tenant", "bot"], ["bots.tenant", "bots.bot"]),
     UniqueConstraint("tenant", "bot", "number"),

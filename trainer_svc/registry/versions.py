@@ -6,11 +6,13 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
+from pydantic import TypeAdapter
 from sqlalchemy import Connection, Row, func, insert, select, update
 
 from adaptory.core.auth import not_found
 from adaptory.core.errors import FailedPrecondition, InvalidRequest
 from adaptory.core.names import BotName, VersionName
+from trainer_svc.judging.evaluation import Evaluation
 from trainer_svc.registry import tables
 from trainer_svc.registry.bots import read_bot
 from trainer_svc.registry.changes import record_change
@@ -50,18 +52,17 @@ class Lineage:
     predicted_phase_bytes: Mapping[str, int] = field(default_factory=dict)
     num_climbs: int = 0
     final_techniques: str = ""
+    refusal_text: str = ""
+    num_refusal_rows: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Evaluation:
-    """Losses on rows held out, means over learned tokens in nats, and what the training was like."""
+class GateOverride:
+    """Who let a version answer that the gate rejected, and why; `caller` is `tenants/{tenant}` or the role of another key."""
 
-    base_loss: float
-    adapter_loss: float
-    num_held_out_rows: int
-    num_train_rows: int
-    train_tokens_per_second: float
-    train_seconds: float
+    reason: str
+    caller: str
+    time: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +90,16 @@ class Version:
     engine_id: int
     draft: VersionDraft
     create_time: datetime
+    override: GateOverride | None = None
 
     @property
     def state(self) -> VersionState:
         """Whether it may answer."""
         return self.draft.state
+
+
+# Built once: each holds a compiled validator.
+_EVALUATION, _OVERRIDE = TypeAdapter(Evaluation), TypeAdapter(GateOverride)
 
 
 class Versions:
@@ -181,10 +187,21 @@ def to_version(row: Row[Any]) -> Version:
         size_bytes=row.size_bytes,
         system_prompt=row.system_prompt,
         lineage=Lineage(**row.lineage),
-        evaluation=Evaluation(**row.evaluation),
+        evaluation=_EVALUATION.validate_python(row.evaluation),
         rejection=row.rejection,
     )
-    return Version(VersionName(row.tenant, row.bot, row.number), row.engine_id, draft, row.create_time)
+    override = None if row.gate_override is None else _OVERRIDE.validate_python(row.gate_override)
+    return Version(VersionName(row.tenant, row.bot, row.number), row.engine_id, draft, row.create_time, override)
+
+
+def override_gate(transaction: Connection, version: Version, override: GateOverride) -> Version:
+    """Make a REJECTED version READY, keep who did it and why, and tell servers, within a transaction."""
+    table = tables.versions
+    kept = _OVERRIDE.dump_python(override, mode="json")
+    values = {"state": VersionState.READY, "gate_override": kept}
+    transaction.execute(update(table).where(table.c.engine_id == version.engine_id).values(values))
+    record_change(transaction, str(version.name))
+    return replace(version, draft=replace(version.draft, state=VersionState.READY), override=override)
 
 
 def _retire(transaction: Connection, name: VersionName) -> Version:

@@ -26,7 +26,7 @@ from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior_
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x61\x64\x61ptory/registry/v1/bot.proto\x12\x14\x61\x64\x61ptory.registry.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x99\x03\n\x03\x42ot\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x32\n\x04kind\x18\x02 \x01(\x0e\x32\x1d.adaptory.registry.v1.BotKindB\x05\xe2\x41\x02\x02\x05\x12\x19\n\nbase_model\x18\x03 \x01(\tB\x05\xe2\x41\x02\x02\x05\x12\x1a\n\x0c\x64isplay_name\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1c\n\rsystem_prompt\x18\x05 \x01(\tB\x05\xe2\x41\x02\x01\x05\x12K\n\x13generation_defaults\x18\x06 \x01(\x0b\x32(.adaptory.registry.v1.GenerationDefaultsB\x04\xe2\x41\x01\x01\x12=\n\x0cquality_gate\x18\x07 \x01(\x0b\x32!.adaptory.registry.v1.QualityGateB\x04\xe2\x41\x01\x01\x12\x32\n\x06routes\x18\x08 \x01(\x0b\x32\x1c.adaptory.registry.v1.RoutesB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\"e\n\x12GenerationDefaults\x12\x1f\n\x11max_output_tokens\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x19\n\x0btemperature\x18\x02 \x01(\x02\x42\x04\xe2\x41\x01\x01\x12\x13\n\x05top_p\x18\x03 \x01(\x02\x42\x04\xe2\x41\x01\x01\"+\n\x0bQualityGate\x12\x1c\n\x0emax_loss_ratio\x18\x01 \x01(\x01\x42\x04\xe2\x41\x01\x01\"\x98\x01\n\x06Routes\x12\x18\n\nproduction\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x16\n\x08previous\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06\x63\x61nary\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1c\n\x0e\x63\x61nary_percent\x18\x04 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x14\n\x06shadow\x18\x05 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04\x65tag\x18\x06 \x01(\tB\x04\xe2\x41\x01\x03*i\n\x07\x42otKind\x12\x18\n\x14\x42OT_KIND_UNSPECIFIED\x10\x00\x12\x10\n\x0c\x42OT_KIND_FAQ\x10\x01\x12\x14\n\x10\x42OT_KIND_SUPPORT\x10\x02\x12\x1c\n\x18\x42OT_KIND_CODE_COMPLETION\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x61\x64\x61ptory/registry/v1/bot.proto\x12\x14\x61\x64\x61ptory.registry.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xdd\x03\n\x03\x42ot\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x32\n\x04kind\x18\x02 \x01(\x0e\x32\x1d.adaptory.registry.v1.BotKindB\x05\xe2\x41\x02\x02\x05\x12\x19\n\nbase_model\x18\x03 \x01(\tB\x05\xe2\x41\x02\x02\x05\x12\x1a\n\x0c\x64isplay_name\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1c\n\rsystem_prompt\x18\x05 \x01(\tB\x05\xe2\x41\x02\x01\x05\x12K\n\x13generation_defaults\x18\x06 \x01(\x0b\x32(.adaptory.registry.v1.GenerationDefaultsB\x04\xe2\x41\x01\x01\x12=\n\x0cquality_gate\x18\x07 \x01(\x0b\x32!.adaptory.registry.v1.QualityGateB\x04\xe2\x41\x01\x01\x12\x32\n\x06routes\x18\x08 \x01(\x0b\x32\x1c.adaptory.registry.v1.RoutesB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x1b\n\x0crefusal_text\x18\n \x01(\tB\x05\xe2\x41\x02\x01\x05\x12%\n\x16unanswerable_questions\x18\x0b \x03(\tB\x05\xe2\x41\x02\x01\x05\"e\n\x12GenerationDefaults\x12\x1f\n\x11max_output_tokens\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x19\n\x0btemperature\x18\x02 \x01(\x02\x42\x04\xe2\x41\x01\x01\x12\x13\n\x05top_p\x18\x03 \x01(\x02\x42\x04\xe2\x41\x01\x01\"\x8a\x01\n\x0bQualityGate\x12\x1c\n\x0emax_loss_ratio\x18\x01 \x01(\x01\x42\x04\xe2\x41\x01\x01\x12\x16\n\x08min_gain\x18\x02 \x01(\x01\x42\x04\xe2\x41\x01\x01\x12#\n\x15max_general_loss_rise\x18\x03 \x01(\x01\x42\x04\xe2\x41\x01\x01\x12 \n\x12max_false_refusals\x18\x04 \x01(\x01\x42\x04\xe2\x41\x01\x01\"\x98\x01\n\x06Routes\x12\x18\n\nproduction\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x16\n\x08previous\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06\x63\x61nary\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1c\n\x0e\x63\x61nary_percent\x18\x04 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x14\n\x06shadow\x18\x05 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04\x65tag\x18\x06 \x01(\tB\x04\xe2\x41\x01\x03*i\n\x07\x42otKind\x12\x18\n\x14\x42OT_KIND_UNSPECIFIED\x10\x00\x12\x10\n\x0c\x42OT_KIND_FAQ\x10\x01\x12\x14\n\x10\x42OT_KIND_SUPPORT\x10\x02\x12\x1c\n\x18\x42OT_KIND_CODE_COMPLETION\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -51,6 +51,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_BOT'].fields_by_name['routes']._serialized_options = b'\342A\001\003'
   _globals['_BOT'].fields_by_name['create_time']._loaded_options = None
   _globals['_BOT'].fields_by_name['create_time']._serialized_options = b'\342A\001\003'
+  _globals['_BOT'].fields_by_name['refusal_text']._loaded_options = None
+  _globals['_BOT'].fields_by_name['refusal_text']._serialized_options = b'\342A\002\001\005'
+  _globals['_BOT'].fields_by_name['unanswerable_questions']._loaded_options = None
+  _globals['_BOT'].fields_by_name['unanswerable_questions']._serialized_options = b'\342A\002\001\005'
   _globals['_GENERATIONDEFAULTS'].fields_by_name['max_output_tokens']._loaded_options = None
   _globals['_GENERATIONDEFAULTS'].fields_by_name['max_output_tokens']._serialized_options = b'\342A\001\001'
   _globals['_GENERATIONDEFAULTS'].fields_by_name['temperature']._loaded_options = None
@@ -59,6 +63,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GENERATIONDEFAULTS'].fields_by_name['top_p']._serialized_options = b'\342A\001\001'
   _globals['_QUALITYGATE'].fields_by_name['max_loss_ratio']._loaded_options = None
   _globals['_QUALITYGATE'].fields_by_name['max_loss_ratio']._serialized_options = b'\342A\001\001'
+  _globals['_QUALITYGATE'].fields_by_name['min_gain']._loaded_options = None
+  _globals['_QUALITYGATE'].fields_by_name['min_gain']._serialized_options = b'\342A\001\001'
+  _globals['_QUALITYGATE'].fields_by_name['max_general_loss_rise']._loaded_options = None
+  _globals['_QUALITYGATE'].fields_by_name['max_general_loss_rise']._serialized_options = b'\342A\001\001'
+  _globals['_QUALITYGATE'].fields_by_name['max_false_refusals']._loaded_options = None
+  _globals['_QUALITYGATE'].fields_by_name['max_false_refusals']._serialized_options = b'\342A\001\001'
   _globals['_ROUTES'].fields_by_name['production']._loaded_options = None
   _globals['_ROUTES'].fields_by_name['production']._serialized_options = b'\342A\001\003'
   _globals['_ROUTES'].fields_by_name['previous']._loaded_options = None
@@ -71,14 +81,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ROUTES'].fields_by_name['shadow']._serialized_options = b'\342A\001\003'
   _globals['_ROUTES'].fields_by_name['etag']._loaded_options = None
   _globals['_ROUTES'].fields_by_name['etag']._serialized_options = b'\342A\001\003'
-  _globals['_BOTKIND']._serialized_start=837
-  _globals['_BOTKIND']._serialized_end=942
+  _globals['_BOTKIND']._serialized_start=1001
+  _globals['_BOTKIND']._serialized_end=1106
   _globals['_BOT']._serialized_start=123
-  _globals['_BOT']._serialized_end=532
-  _globals['_GENERATIONDEFAULTS']._serialized_start=534
-  _globals['_GENERATIONDEFAULTS']._serialized_end=635
-  _globals['_QUALITYGATE']._serialized_start=637
-  _globals['_QUALITYGATE']._serialized_end=680
-  _globals['_ROUTES']._serialized_start=683
-  _globals['_ROUTES']._serialized_end=835
+  _globals['_BOT']._serialized_end=600
+  _globals['_GENERATIONDEFAULTS']._serialized_start=602
+  _globals['_GENERATIONDEFAULTS']._serialized_end=703
+  _globals['_QUALITYGATE']._serialized_start=706
+  _globals['_QUALITYGATE']._serialized_end=844
+  _globals['_ROUTES']._serialized_start=847
+  _globals['_ROUTES']._serialized_end=999
 # @@protoc_insertion_point(module_scope)

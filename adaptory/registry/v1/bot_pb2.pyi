@@ -2,10 +2,11 @@ import datetime
 
 from google.api import field_behavior_pb2 as _field_behavior_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from collections.abc import Mapping as _Mapping
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
@@ -22,7 +23,7 @@ BOT_KIND_SUPPORT: BotKind
 BOT_KIND_CODE_COMPLETION: BotKind
 
 class Bot(_message.Message):
-    __slots__ = ("name", "kind", "base_model", "display_name", "system_prompt", "generation_defaults", "quality_gate", "routes", "create_time")
+    __slots__ = ("name", "kind", "base_model", "display_name", "system_prompt", "generation_defaults", "quality_gate", "routes", "create_time", "refusal_text", "unanswerable_questions")
     NAME_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     BASE_MODEL_FIELD_NUMBER: _ClassVar[int]
@@ -32,6 +33,8 @@ class Bot(_message.Message):
     QUALITY_GATE_FIELD_NUMBER: _ClassVar[int]
     ROUTES_FIELD_NUMBER: _ClassVar[int]
     CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    REFUSAL_TEXT_FIELD_NUMBER: _ClassVar[int]
+    UNANSWERABLE_QUESTIONS_FIELD_NUMBER: _ClassVar[int]
     name: str
     kind: BotKind
     base_model: str
@@ -41,7 +44,9 @@ class Bot(_message.Message):
     quality_gate: QualityGate
     routes: Routes
     create_time: _timestamp_pb2.Timestamp
-    def __init__(self, name: _Optional[str] = ..., kind: _Optional[_Union[BotKind, str]] = ..., base_model: _Optional[str] = ..., display_name: _Optional[str] = ..., system_prompt: _Optional[str] = ..., generation_defaults: _Optional[_Union[GenerationDefaults, _Mapping]] = ..., quality_gate: _Optional[_Union[QualityGate, _Mapping]] = ..., routes: _Optional[_Union[Routes, _Mapping]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    refusal_text: str
+    unanswerable_questions: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, name: _Optional[str] = ..., kind: _Optional[_Union[BotKind, str]] = ..., base_model: _Optional[str] = ..., display_name: _Optional[str] = ..., system_prompt: _Optional[str] = ..., generation_defaults: _Optional[_Union[GenerationDefaults, _Mapping]] = ..., quality_gate: _Optional[_Union[QualityGate, _Mapping]] = ..., routes: _Optional[_Union[Routes, _Mapping]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., refusal_text: _Optional[str] = ..., unanswerable_questions: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class GenerationDefaults(_message.Message):
     __slots__ = ("max_output_tokens", "temperature", "top_p")
@@ -54,10 +59,16 @@ class GenerationDefaults(_message.Message):
     def __init__(self, max_output_tokens: _Optional[int] = ..., temperature: _Optional[float] = ..., top_p: _Optional[float] = ...) -> None: ...
 
 class QualityGate(_message.Message):
-    __slots__ = ("max_loss_ratio",)
+    __slots__ = ("max_loss_ratio", "min_gain", "max_general_loss_rise", "max_false_refusals")
     MAX_LOSS_RATIO_FIELD_NUMBER: _ClassVar[int]
+    MIN_GAIN_FIELD_NUMBER: _ClassVar[int]
+    MAX_GENERAL_LOSS_RISE_FIELD_NUMBER: _ClassVar[int]
+    MAX_FALSE_REFUSALS_FIELD_NUMBER: _ClassVar[int]
     max_loss_ratio: float
-    def __init__(self, max_loss_ratio: _Optional[float] = ...) -> None: ...
+    min_gain: float
+    max_general_loss_rise: float
+    max_false_refusals: float
+    def __init__(self, max_loss_ratio: _Optional[float] = ..., min_gain: _Optional[float] = ..., max_general_loss_rise: _Optional[float] = ..., max_false_refusals: _Optional[float] = ...) -> None: ...
 
 class Routes(_message.Message):
     __slots__ = ("production", "previous", "canary", "canary_percent", "shadow", "etag")

@@ -185,12 +185,14 @@ class ListVersionsResponse(_message.Message):
     def __init__(self, versions: _Optional[_Iterable[_Union[_version_pb2.Version, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class PromoteVersionRequest(_message.Message):
-    __slots__ = ("name", "etag")
+    __slots__ = ("name", "etag", "override_gate_reason")
     NAME_FIELD_NUMBER: _ClassVar[int]
     ETAG_FIELD_NUMBER: _ClassVar[int]
+    OVERRIDE_GATE_REASON_FIELD_NUMBER: _ClassVar[int]
     name: str
     etag: str
-    def __init__(self, name: _Optional[str] = ..., etag: _Optional[str] = ...) -> None: ...
+    override_gate_reason: str
+    def __init__(self, name: _Optional[str] = ..., etag: _Optional[str] = ..., override_gate_reason: _Optional[str] = ...) -> None: ...
 
 class SetCanaryRequest(_message.Message):
     __slots__ = ("name", "percent", "etag")

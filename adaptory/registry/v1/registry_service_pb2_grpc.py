@@ -284,7 +284,8 @@ class RegistryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def PromoteVersion(self, request, context):
-        """Makes a READY version the one that answers. Tenant. Servers hear of it a moment after the call has returned; ServeService.ListBots
+        """Makes a READY version the one that answers, or a REJECTED one where `override_gate_reason` says why: FAILED_PRECONDITION
+        (VERSION_NOT_READY) otherwise, with the gate's reasons. Tenant. Servers hear of it a moment after the call has returned; ServeService.ListBots
         tells when. Streams that run end on the version they began with. ABORTED (CONFLICT) when `etag` is not the routes' own.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

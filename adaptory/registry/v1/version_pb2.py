@@ -26,7 +26,7 @@ from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior_
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"adaptory/registry/v1/version.proto\x12\x14\x61\x64\x61ptory.registry.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xeb\x03\n\x07Version\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x38\n\x05state\x18\x02 \x01(\x0e\x32#.adaptory.registry.v1.Version.StateB\x04\xe2\x41\x01\x03\x12\x14\n\x06\x64igest\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x17\n\tengine_id\x18\x04 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x12\n\x04rank\x18\x05 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x18\n\nsize_bytes\x18\x06 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x34\n\x07lineage\x18\x07 \x01(\x0b\x32\x1d.adaptory.registry.v1.LineageB\x04\xe2\x41\x01\x03\x12:\n\nevaluation\x18\x08 \x01(\x0b\x32 .adaptory.registry.v1.EvaluationB\x04\xe2\x41\x01\x03\x12\x17\n\trejection\x18\t \x01(\tB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x1b\n\rsystem_prompt\x18\x0b \x01(\tB\x04\xe2\x41\x01\x03\"V\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bSTATE_READY\x10\x01\x12\x12\n\x0eSTATE_REJECTED\x10\x02\x12\x11\n\rSTATE_RETIRED\x10\x03\"\xa0\x07\n\x07Lineage\x12\x1a\n\x0ctraining_job\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x15\n\x07\x64\x61taset\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1c\n\x0e\x64\x61taset_digest\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x18\n\nbase_model\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x12\x19\n\x0b\x62\x61se_digest\x18\x05 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1b\n\rparity_digest\x18\x06 \x01(\tB\x04\xe2\x41\x01\x03\x12L\n\rcode_versions\x18\x07 \x03(\x0b\x32/.adaptory.registry.v1.Lineage.CodeVersionsEntryB\x04\xe2\x41\x01\x03\x12\x43\n\x08settings\x18\x08 \x03(\x0b\x32+.adaptory.registry.v1.Lineage.SettingsEntryB\x04\xe2\x41\x01\x03\x12\x14\n\x06\x64\x65vice\x18\t \x01(\tB\x04\xe2\x41\x01\x03\x12 \n\x12memory_limit_bytes\x18\n \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\"\n\x14predicted_peak_bytes\x18\x0b \x01(\x03\x42\x04\xe2\x41\x01\x03\x12!\n\x13measured_peak_bytes\x18\x0c \x01(\x03\x42\x04\xe2\x41\x01\x03\x12Q\n\x10phase_peak_bytes\x18\r \x03(\x0b\x32\x31.adaptory.registry.v1.Lineage.PhasePeakBytesEntryB\x04\xe2\x41\x01\x03\x12\x1d\n\x0ftemplate_digest\x18\x0e \x01(\tB\x04\xe2\x41\x01\x03\x12[\n\x15predicted_phase_bytes\x18\x0f \x03(\x0b\x32\x36.adaptory.registry.v1.Lineage.PredictedPhaseBytesEntryB\x04\xe2\x41\x01\x03\x12\x18\n\nnum_climbs\x18\x10 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x1e\n\x10\x66inal_techniques\x18\x11 \x01(\tB\x04\xe2\x41\x01\x03\x1a\x33\n\x11\x43odeVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a/\n\rSettingsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x35\n\x13PhasePeakBytesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x1a:\n\x18PredictedPhaseBytesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"\xc4\x01\n\nEvaluation\x12\x17\n\tbase_loss\x18\x01 \x01(\x01\x42\x04\xe2\x41\x01\x03\x12\x1a\n\x0c\x61\x64\x61pter_loss\x18\x02 \x01(\x01\x42\x04\xe2\x41\x01\x03\x12\x1f\n\x11num_held_out_rows\x18\x03 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x1c\n\x0enum_train_rows\x18\x04 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12%\n\x17train_tokens_per_second\x18\x05 \x01(\x01\x42\x04\xe2\x41\x01\x03\x12\x1b\n\rtrain_seconds\x18\x06 \x01(\x01\x42\x04\xe2\x41\x01\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"adaptory/registry/v1/version.proto\x12\x14\x61\x64\x61ptory.registry.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xac\x04\n\x07Version\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x38\n\x05state\x18\x02 \x01(\x0e\x32#.adaptory.registry.v1.Version.StateB\x04\xe2\x41\x01\x03\x12\x14\n\x06\x64igest\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x17\n\tengine_id\x18\x04 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x12\n\x04rank\x18\x05 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x18\n\nsize_bytes\x18\x06 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x34\n\x07lineage\x18\x07 \x01(\x0b\x32\x1d.adaptory.registry.v1.LineageB\x04\xe2\x41\x01\x03\x12:\n\nevaluation\x18\x08 \x01(\x0b\x32 .adaptory.registry.v1.EvaluationB\x04\xe2\x41\x01\x03\x12\x17\n\trejection\x18\t \x01(\tB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x1b\n\rsystem_prompt\x18\x0b \x01(\tB\x04\xe2\x41\x01\x03\x12?\n\rgate_override\x18\x0c \x01(\x0b\x32\".adaptory.registry.v1.GateOverrideB\x04\xe2\x41\x01\x03\"V\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bSTATE_READY\x10\x01\x12\x12\n\x0eSTATE_REJECTED\x10\x02\x12\x11\n\rSTATE_RETIRED\x10\x03\"j\n\x0cGateOverride\x12\x14\n\x06reason\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06\x63\x61ller\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12.\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\"\xdc\x07\n\x07Lineage\x12\x1a\n\x0ctraining_job\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x15\n\x07\x64\x61taset\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1c\n\x0e\x64\x61taset_digest\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x18\n\nbase_model\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x12\x19\n\x0b\x62\x61se_digest\x18\x05 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1b\n\rparity_digest\x18\x06 \x01(\tB\x04\xe2\x41\x01\x03\x12L\n\rcode_versions\x18\x07 \x03(\x0b\x32/.adaptory.registry.v1.Lineage.CodeVersionsEntryB\x04\xe2\x41\x01\x03\x12\x43\n\x08settings\x18\x08 \x03(\x0b\x32+.adaptory.registry.v1.Lineage.SettingsEntryB\x04\xe2\x41\x01\x03\x12\x14\n\x06\x64\x65vice\x18\t \x01(\tB\x04\xe2\x41\x01\x03\x12 \n\x12memory_limit_bytes\x18\n \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\"\n\x14predicted_peak_bytes\x18\x0b \x01(\x03\x42\x04\xe2\x41\x01\x03\x12!\n\x13measured_peak_bytes\x18\x0c \x01(\x03\x42\x04\xe2\x41\x01\x03\x12Q\n\x10phase_peak_bytes\x18\r \x03(\x0b\x32\x31.adaptory.registry.v1.Lineage.PhasePeakBytesEntryB\x04\xe2\x41\x01\x03\x12\x1d\n\x0ftemplate_digest\x18\x0e \x01(\tB\x04\xe2\x41\x01\x03\x12[\n\x15predicted_phase_bytes\x18\x0f \x03(\x0b\x32\x36.adaptory.registry.v1.Lineage.PredictedPhaseBytesEntryB\x04\xe2\x41\x01\x03\x12\x18\n\nnum_climbs\x18\x10 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x1e\n\x10\x66inal_techniques\x18\x11 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1a\n\x0crefusal_text\x18\x12 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1e\n\x10num_refusal_rows\x18\x13 \x01(\x03\x42\x04\xe2\x41\x01\x03\x1a\x33\n\x11\x43odeVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a/\n\rSettingsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x35\n\x13PhasePeakBytesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x1a:\n\x18PredictedPhaseBytesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"\xf7\x02\n\nEvaluation\x12\x17\n\tbase_loss\x18\x01 \x01(\x01\x42\x04\xe2\x41\x01\x03\x12\x1a\n\x0c\x61\x64\x61pter_loss\x18\x02 \x01(\x01\x42\x04\xe2\x41\x01\x03\x12\x1f\n\x11num_held_out_rows\x18\x03 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x1c\n\x0enum_train_rows\x18\x04 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12%\n\x17train_tokens_per_second\x18\x05 \x01(\x01\x42\x04\xe2\x41\x01\x03\x12\x1b\n\rtrain_seconds\x18\x06 \x01(\x01\x42\x04\xe2\x41\x01\x03\x12\x1f\n\x11\x62\x61se_general_loss\x18\x07 \x01(\x01\x42\x04\xe2\x41\x01\x03\x12\"\n\x14\x61\x64\x61pter_general_loss\x18\x08 \x01(\x01\x42\x04\xe2\x41\x01\x03\x12\x31\n\x06scores\x18\t \x03(\x0b\x32\x1b.adaptory.registry.v1.ScoreB\x04\xe2\x41\x01\x03\x12\x39\n\x07samples\x18\n \x03(\x0b\x32\".adaptory.registry.v1.SampleAnswerB\x04\xe2\x41\x01\x03\"\x80\x01\n\x05Score\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04\x62\x61se\x18\x02 \x01(\x01\x42\x04\xe2\x41\x01\x03\x12\x15\n\x07\x61\x64\x61pter\x18\x03 \x01(\x01\x42\x04\xe2\x41\x01\x03\x12\x19\n\x0bnum_answers\x18\x04 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x1d\n\x0fis_lower_better\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x03\"j\n\x0cSampleAnswer\x12\x16\n\x08question\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x17\n\treference\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04\x62\x61se\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x15\n\x07\x61\x64\x61pter\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -55,6 +55,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_VERSION'].fields_by_name['create_time']._serialized_options = b'\342A\001\003'
   _globals['_VERSION'].fields_by_name['system_prompt']._loaded_options = None
   _globals['_VERSION'].fields_by_name['system_prompt']._serialized_options = b'\342A\001\003'
+  _globals['_VERSION'].fields_by_name['gate_override']._loaded_options = None
+  _globals['_VERSION'].fields_by_name['gate_override']._serialized_options = b'\342A\001\003'
+  _globals['_GATEOVERRIDE'].fields_by_name['reason']._loaded_options = None
+  _globals['_GATEOVERRIDE'].fields_by_name['reason']._serialized_options = b'\342A\001\003'
+  _globals['_GATEOVERRIDE'].fields_by_name['caller']._loaded_options = None
+  _globals['_GATEOVERRIDE'].fields_by_name['caller']._serialized_options = b'\342A\001\003'
+  _globals['_GATEOVERRIDE'].fields_by_name['time']._loaded_options = None
+  _globals['_GATEOVERRIDE'].fields_by_name['time']._serialized_options = b'\342A\001\003'
   _globals['_LINEAGE_CODEVERSIONSENTRY']._loaded_options = None
   _globals['_LINEAGE_CODEVERSIONSENTRY']._serialized_options = b'8\001'
   _globals['_LINEAGE_SETTINGSENTRY']._loaded_options = None
@@ -97,6 +105,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LINEAGE'].fields_by_name['num_climbs']._serialized_options = b'\342A\001\003'
   _globals['_LINEAGE'].fields_by_name['final_techniques']._loaded_options = None
   _globals['_LINEAGE'].fields_by_name['final_techniques']._serialized_options = b'\342A\001\003'
+  _globals['_LINEAGE'].fields_by_name['refusal_text']._loaded_options = None
+  _globals['_LINEAGE'].fields_by_name['refusal_text']._serialized_options = b'\342A\001\003'
+  _globals['_LINEAGE'].fields_by_name['num_refusal_rows']._loaded_options = None
+  _globals['_LINEAGE'].fields_by_name['num_refusal_rows']._serialized_options = b'\342A\001\003'
   _globals['_EVALUATION'].fields_by_name['base_loss']._loaded_options = None
   _globals['_EVALUATION'].fields_by_name['base_loss']._serialized_options = b'\342A\001\003'
   _globals['_EVALUATION'].fields_by_name['adapter_loss']._loaded_options = None
@@ -109,20 +121,52 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EVALUATION'].fields_by_name['train_tokens_per_second']._serialized_options = b'\342A\001\003'
   _globals['_EVALUATION'].fields_by_name['train_seconds']._loaded_options = None
   _globals['_EVALUATION'].fields_by_name['train_seconds']._serialized_options = b'\342A\001\003'
+  _globals['_EVALUATION'].fields_by_name['base_general_loss']._loaded_options = None
+  _globals['_EVALUATION'].fields_by_name['base_general_loss']._serialized_options = b'\342A\001\003'
+  _globals['_EVALUATION'].fields_by_name['adapter_general_loss']._loaded_options = None
+  _globals['_EVALUATION'].fields_by_name['adapter_general_loss']._serialized_options = b'\342A\001\003'
+  _globals['_EVALUATION'].fields_by_name['scores']._loaded_options = None
+  _globals['_EVALUATION'].fields_by_name['scores']._serialized_options = b'\342A\001\003'
+  _globals['_EVALUATION'].fields_by_name['samples']._loaded_options = None
+  _globals['_EVALUATION'].fields_by_name['samples']._serialized_options = b'\342A\001\003'
+  _globals['_SCORE'].fields_by_name['name']._loaded_options = None
+  _globals['_SCORE'].fields_by_name['name']._serialized_options = b'\342A\001\003'
+  _globals['_SCORE'].fields_by_name['base']._loaded_options = None
+  _globals['_SCORE'].fields_by_name['base']._serialized_options = b'\342A\001\003'
+  _globals['_SCORE'].fields_by_name['adapter']._loaded_options = None
+  _globals['_SCORE'].fields_by_name['adapter']._serialized_options = b'\342A\001\003'
+  _globals['_SCORE'].fields_by_name['num_answers']._loaded_options = None
+  _globals['_SCORE'].fields_by_name['num_answers']._serialized_options = b'\342A\001\003'
+  _globals['_SCORE'].fields_by_name['is_lower_better']._loaded_options = None
+  _globals['_SCORE'].fields_by_name['is_lower_better']._serialized_options = b'\342A\001\003'
+  _globals['_SAMPLEANSWER'].fields_by_name['question']._loaded_options = None
+  _globals['_SAMPLEANSWER'].fields_by_name['question']._serialized_options = b'\342A\001\003'
+  _globals['_SAMPLEANSWER'].fields_by_name['reference']._loaded_options = None
+  _globals['_SAMPLEANSWER'].fields_by_name['reference']._serialized_options = b'\342A\001\003'
+  _globals['_SAMPLEANSWER'].fields_by_name['base']._loaded_options = None
+  _globals['_SAMPLEANSWER'].fields_by_name['base']._serialized_options = b'\342A\001\003'
+  _globals['_SAMPLEANSWER'].fields_by_name['adapter']._loaded_options = None
+  _globals['_SAMPLEANSWER'].fields_by_name['adapter']._serialized_options = b'\342A\001\003'
   _globals['_VERSION']._serialized_start=127
-  _globals['_VERSION']._serialized_end=618
-  _globals['_VERSION_STATE']._serialized_start=532
-  _globals['_VERSION_STATE']._serialized_end=618
-  _globals['_LINEAGE']._serialized_start=621
-  _globals['_LINEAGE']._serialized_end=1549
-  _globals['_LINEAGE_CODEVERSIONSENTRY']._serialized_start=1334
-  _globals['_LINEAGE_CODEVERSIONSENTRY']._serialized_end=1385
-  _globals['_LINEAGE_SETTINGSENTRY']._serialized_start=1387
-  _globals['_LINEAGE_SETTINGSENTRY']._serialized_end=1434
-  _globals['_LINEAGE_PHASEPEAKBYTESENTRY']._serialized_start=1436
-  _globals['_LINEAGE_PHASEPEAKBYTESENTRY']._serialized_end=1489
-  _globals['_LINEAGE_PREDICTEDPHASEBYTESENTRY']._serialized_start=1491
-  _globals['_LINEAGE_PREDICTEDPHASEBYTESENTRY']._serialized_end=1549
-  _globals['_EVALUATION']._serialized_start=1552
-  _globals['_EVALUATION']._serialized_end=1748
+  _globals['_VERSION']._serialized_end=683
+  _globals['_VERSION_STATE']._serialized_start=597
+  _globals['_VERSION_STATE']._serialized_end=683
+  _globals['_GATEOVERRIDE']._serialized_start=685
+  _globals['_GATEOVERRIDE']._serialized_end=791
+  _globals['_LINEAGE']._serialized_start=794
+  _globals['_LINEAGE']._serialized_end=1782
+  _globals['_LINEAGE_CODEVERSIONSENTRY']._serialized_start=1567
+  _globals['_LINEAGE_CODEVERSIONSENTRY']._serialized_end=1618
+  _globals['_LINEAGE_SETTINGSENTRY']._serialized_start=1620
+  _globals['_LINEAGE_SETTINGSENTRY']._serialized_end=1667
+  _globals['_LINEAGE_PHASEPEAKBYTESENTRY']._serialized_start=1669
+  _globals['_LINEAGE_PHASEPEAKBYTESENTRY']._serialized_end=1722
+  _globals['_LINEAGE_PREDICTEDPHASEBYTESENTRY']._serialized_start=1724
+  _globals['_LINEAGE_PREDICTEDPHASEBYTESENTRY']._serialized_end=1782
+  _globals['_EVALUATION']._serialized_start=1785
+  _globals['_EVALUATION']._serialized_end=2160
+  _globals['_SCORE']._serialized_start=2163
+  _globals['_SCORE']._serialized_end=2291
+  _globals['_SAMPLEANSWER']._serialized_start=2293
+  _globals['_SAMPLEANSWER']._serialized_end=2399
 # @@protoc_insertion_point(module_scope)

@@ -12,8 +12,15 @@ _BACK_TO_0001 = """
     DROP TABLE memory_residuals;
     ALTER TABLE training_jobs DROP COLUMN measured_phase_bytes;
     ALTER TABLE training_jobs DROP COLUMN num_climbs;
+    ALTER TABLE bots DROP COLUMN gate;
+    ALTER TABLE bots DROP COLUMN refusal_text;
+    ALTER TABLE bots DROP COLUMN unanswerable;
+    ALTER TABLE versions DROP COLUMN gate_override;
     UPDATE versions SET lineage =
-        json_remove(lineage, '$.predicted_phase_bytes', '$.num_climbs', '$.final_techniques');
+        json_remove(lineage, '$.predicted_phase_bytes', '$.num_climbs', '$.final_techniques', '$.refusal_text',
+        '$.num_refusal_rows');
+    UPDATE versions SET evaluation =
+        json_remove(evaluation, '$.base_general_loss', '$.adapter_general_loss', '$.scores', '$.samples');
     UPDATE training_jobs SET plan = json_remove(plan, '$.device', '$.residual_bytes');
     UPDATE alembic_version SET version_num = '0001';
 """
@@ -42,7 +49,10 @@ async def test_jobs_and_versions_of_the_first_schema_are_kept(trained: Trainer) 
     assert [(len(job.measured_phase_bytes), job.num_climbs) for job in jobs] == [(0, 0)] * 2
 
     version = registry_service_pb2.GetVersionRequest(name=jobs[0].version)
-    lineage = (await trained.registry.GetVersion(version, metadata=trained.admin)).lineage
+    found = await trained.registry.GetVersion(version, metadata=trained.admin)
+    lineage = found.lineage
+    assert (len(found.evaluation.scores), found.evaluation.base_general_loss) == (0, 0)
+    assert not found.HasField("gate_override")
     assert (lineage.measured_peak_bytes, len(lineage.predicted_phase_bytes), lineage.final_techniques) == (
         PEAK_BYTES,
         0,

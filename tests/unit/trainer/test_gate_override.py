@@ -1,0 +1,94 @@
+"""A version the gate rejected: looked at, refused, and let through by somebody who says why."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import grpc
+import pytest
+import pytest_asyncio
+
+from adaptory.registry.v1 import bot_pb2, registry_service_pb2, version_pb2
+from tests.fakes.trainer import Trainer, fields_of, reason_of
+
+REASON = "The held-out questions are out of date."
+
+
+@pytest_asyncio.fixture
+async def trainer(tmp_path: Path) -> AsyncIterator[Trainer]:
+    """A trainer whose adapters answer no better than the base."""
+    async with Trainer(tmp_path, behaviour="learn_wrong_answers") as running:
+        yield running
+
+
+async def promote(trainer: Trainer, version: str, reason: str = "") -> bot_pb2.Bot:
+    """Promote a version, with a reason to override the gate."""
+    request = registry_service_pb2.PromoteVersionRequest(name=version, override_gate_reason=reason)
+    return await trainer.registry.PromoteVersion(request, metadata=trainer.admin)
+
+
+async def test_wrong_answers_are_rejected_with_their_scores(trainer: Trainer) -> None:
+    """Good losses do not hide that no fact is known; scores and samples are there to look at."""
+    await trainer.add_tenant("aurora")
+    version = await trainer.train("aurora")
+
+    assert version.state == version_pb2.Version.STATE_REJECTED
+    assert "the gate wants 0.05 more than the base" in version.rejection
+    assert [(score.base, score.adapter) for score in version.evaluation.scores[:1]] == [(0, 0)]
+    assert [sample.adapter for sample in version.evaluation.samples] == ["No."]
+
+
+async def test_a_rejected_version_is_not_promoted_without_a_reason(trainer: Trainer) -> None:
+    """The error says what the gate found, and the version stays rejected."""
+    await trainer.add_tenant("aurora")
+    version = await trainer.train("aurora")
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await promote(trainer, version.name, "  ")
+
+    assert reason_of(refused.value) == "VERSION_NOT_READY"
+    assert version.rejection in str(refused.value.details())
+
+
+async def test_an_override_is_kept_with_who_when_and_why(trainer: Trainer) -> None:
+    """The version answers, is READY, and still says why it was rejected."""
+    await trainer.add_tenant("aurora")
+    rejected = await trainer.train("aurora")
+    bot = await promote(trainer, rejected.name, REASON)
+    request = registry_service_pb2.GetVersionRequest(name=rejected.name)
+    version = await trainer.registry.GetVersion(request, metadata=trainer.admin)
+
+    assert (bot.routes.production, version.state) == (version.name, version_pb2.Version.STATE_READY)
+    assert (version.gate_override.reason, version.gate_override.caller) == (REASON, "admin")
+    assert version.gate_override.time.ToDatetime() >= version.create_time.ToDatetime()
+    assert version.rejection == rejected.rejection
+
+
+async def test_an_override_of_a_tenant_names_the_tenant(trainer: Trainer) -> None:
+    """A tenant may decide for its own bots, and its name is kept."""
+    key = await trainer.add_tenant("aurora")
+    rejected = await trainer.train("aurora")
+    request = registry_service_pb2.PromoteVersionRequest(name=rejected.name, override_gate_reason=REASON)
+    await trainer.registry.PromoteVersion(request, metadata=key)
+    version = await trainer.registry.GetVersion(
+        registry_service_pb2.GetVersionRequest(name=rejected.name), metadata=key
+    )
+
+    assert version.gate_override.caller == "tenants/aurora"
+
+
+async def test_a_bots_own_gate_decides(trainer: Trainer) -> None:
+    """Asked for no gain, the same answers pass."""
+    await trainer.add_tenant("aurora")
+    await trainer.add_bot("aurora", quality_gate=bot_pb2.QualityGate(min_gain=-1))
+
+    assert (await trainer.train("aurora")).state == version_pb2.Version.STATE_READY
+
+
+async def test_a_gate_out_of_range_is_refused_whole(trainer: Trainer) -> None:
+    """Every threshold that cannot be is named at once."""
+    await trainer.add_tenant("aurora")
+    gate = bot_pb2.QualityGate(max_loss_ratio=-1, min_gain=2, max_general_loss_rise=-1, max_false_refusals=1.5)
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await trainer.add_bot("aurora", quality_gate=gate)
+
+    names = ("max_loss_ratio", "min_gain", "max_general_loss_rise", "max_false_refusals")
+    assert fields_of(refused.value) == [f"bot.quality_gate.{name}" for name in names]

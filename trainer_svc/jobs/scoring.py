@@ -1,0 +1,71 @@
+"""Scores what a worker's base and adapter answered: joins each answer with the row it belongs to, and asks `trainer_svc.judging`.
+
+Answers hold a tenant's texts: they lie in the attempt's folder until they are scored, and go with it; samples stay with the version.
+"""
+
+import json
+from pathlib import Path
+
+from trainer_svc.jobs.outcome import TrainingFailed
+from trainer_svc.jobs.workspace import JudgedAnswer, WorkerResult, Workspace
+from trainer_svc.judging.answers import Criteria, pick_samples, score_answers
+from trainer_svc.judging.evaluation import Evaluation
+from trainer_svc.judging.scores import Judged
+from trainer_svc.registry.bots import BotDraft
+
+
+def evaluate_attempt(workspace: Workspace, result: WorkerResult, bot: BotDraft) -> Evaluation:
+    """Return what a version is judged by. Blocks. Raises TrainingFailed (NOT_EVALUATED) when the worker left too little for it."""
+    losses = (result.base_loss, result.adapter_loss, result.base_general_loss, result.adapter_general_loss)
+    base_loss, adapter_loss, base_general_loss, adapter_general_loss = (_require(loss) for loss in losses)
+    judged = _read_judged(workspace)
+    return Evaluation(
+        base_loss=base_loss,
+        adapter_loss=adapter_loss,
+        num_held_out_rows=result.num_held_out_rows,
+        num_train_rows=result.num_train_rows,
+        train_tokens_per_second=result.tokens_per_second,
+        train_seconds=result.train_seconds,
+        base_general_loss=base_general_loss,
+        adapter_general_loss=adapter_general_loss,
+        scores=score_answers(judged, Criteria(bot.kind, bot.refusal.text)),
+        samples=pick_samples(judged),
+    )
+
+
+def _require(loss: float | None) -> float:
+    if loss is None:
+        raise TrainingFailed(
+            "The worker succeeded but left no losses of held-out rows and general text.", reason="NOT_EVALUATED"
+        )
+    return loss
+
+
+def _read_judged(workspace: Workspace) -> list[Judged]:
+    try:
+        answers = workspace.read_answers()
+    except (OSError, ValueError) as error:
+        raise TrainingFailed(
+            "The worker succeeded but left no answers that can be read.", reason="NOT_EVALUATED"
+        ) from error
+    rows = _read_turns(Path(workspace.read_spec().held_out_rows), {answer.line for answer in answers})
+    return [_join(answer, rows[answer.line]) for answer in answers]
+
+
+def _read_turns(file: Path, wanted: set[int]) -> dict[int, list[dict[str, str]]]:
+    """Return the turns of the rows in these lines."""
+    with file.open(encoding="utf-8") as lines:
+        return {number: json.loads(line)["messages"] for number, line in enumerate(lines) if number in wanted}
+
+
+def _join(answer: JudgedAnswer, turns: list[dict[str, str]]) -> Judged:
+    """Join an answer with what stood before it in its row: the bot's turns are the learned stretches, in order."""
+    places = [place for place, turn in enumerate(turns) if turn["role"] == "assistant"]
+    before = turns[: places[answer.turn]]
+    return Judged(
+        prompt="\n".join(turn["content"] for turn in before),
+        question=before[-1]["content"] if before else "",
+        reference=answer.reference,
+        base=answer.base,
+        adapter=answer.adapter,
+    )
