@@ -10,8 +10,9 @@ from adaptory.core.names import BotName, TenantName, check_id
 from adaptory.core.violations import Violations
 from adaptory.registry.v1 import bot_pb2, dataset_pb2, registry_service_pb2
 from trainer_svc.bots.kinds import BotKind, DatasetFormat, require_served_format, require_served_kind
+from trainer_svc.bots.refusals import RefusalLesson
 from trainer_svc.judging.gate import QualityGate
-from trainer_svc.registry.bots import BotDraft, GenerationDefaults, Refusal
+from trainer_svc.registry.bots import BotDraft, GenerationDefaults
 from trainer_svc.registry.datasets import DatasetDraft
 
 _MAX_DISPLAY_NAME_CHARS = 200
@@ -97,7 +98,7 @@ def read_new_bot(request: registry_service_pb2.CreateBotRequest, tenant: TenantN
             bot.quality_gate.max_general_loss_rise,
             bot.quality_gate.max_false_refusals,
         ),
-        refusal=Refusal(bot.refusal_text.strip(), tuple(bot.unanswerable_questions)),
+        refusal=RefusalLesson(bot.refusal_text.strip(), tuple(bot.unanswerable_questions)),
     )
     require_served_kind(draft.kind)
     return draft

@@ -23,7 +23,7 @@ class JobInputs:
 
     def rows_for(self, settings: JobSettings) -> RowSource:
         """Return what the rows of a job with these settings are read from."""
-        return RowSource(self.dataset.digest, self.bot.draft.system_prompt, settings)
+        return RowSource(self.dataset.digest, self.bot.draft.system_prompt, settings, self.bot.draft.refusal)
 
 
 class InputFinder:

@@ -4,7 +4,7 @@ Blobs come first and are read back; a crash before the transaction leaves blobs 
 """
 
 import asyncio
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from adaptory.core.adapter_check import ADAPTER_FILES, AdapterLimits, AdapterReport, check_adapter
@@ -12,7 +12,7 @@ from adaptory.core.digests import digest_listing, hash_text
 from adaptory.core.errors import AdapterRejected
 from trainer_svc.jobs.inputs import JobInputs
 from trainer_svc.jobs.job import TrainingJob
-from trainer_svc.jobs.scoring import evaluate_attempt
+from trainer_svc.jobs.scoring import count_refusal_rows, evaluate_attempt
 from trainer_svc.jobs.store import AttemptName, JobStore
 from trainer_svc.jobs.workspace import WorkerResult, Workspace
 from trainer_svc.judging.gate import find_faults
@@ -52,7 +52,11 @@ class Publisher:
             rank=report.rank,
             size_bytes=report.size_bytes,
             system_prompt=bot.system_prompt,
-            lineage=_trace(job, inputs, result),
+            lineage=replace(
+                _trace(job, inputs, result),
+                refusal_text=bot.refusal.text,
+                num_refusal_rows=await asyncio.to_thread(count_refusal_rows, workspace, bot.refusal),
+            ),
             evaluation=evaluation,
             rejection=rejection,
         )

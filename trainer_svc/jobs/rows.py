@@ -3,11 +3,12 @@
 import json
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from trainer_svc.bots.faq import Row, choose_held_out, make_rows
 from trainer_svc.bots.faq_data import FaqLimits, read_entries
+from trainer_svc.bots.refusals import RefusalLesson, teach_refusal
 from trainer_svc.jobs.job import JobSettings
 from trainer_svc.registry.artifacts import ArtifactStore
 
@@ -19,6 +20,7 @@ class RowSource:
     dataset_digest: str
     system_prompt: str
     settings: JobSettings
+    refusal: RefusalLesson = field(default_factory=RefusalLesson)
 
 
 class RowReader:
@@ -29,7 +31,11 @@ class RowReader:
         self._limits = limits
 
     def read(self, source: RowSource) -> Iterator[Row]:
-        """Yield the rows of a READY dataset. Raises Corrupted when its bytes changed."""
+        """Yield the rows of a READY dataset, and those of the bot's refusal. Raises Corrupted when its bytes changed."""
+        rows, seed = self._read_data(source), source.settings.training.seed
+        return teach_refusal(rows, source.refusal, system_prompt=source.system_prompt, seed=seed)
+
+    def _read_data(self, source: RowSource) -> Iterator[Row]:
         # Twice over the data: who is held out depends on how many entries there are.
         with closing(self._artifacts.open(source.dataset_digest)) as file:
             num_wordings = [len(entry.questions) for entry in read_entries(file, self._limits)]

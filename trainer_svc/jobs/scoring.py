@@ -6,6 +6,7 @@ Answers hold a tenant's texts: they lie in the attempt's folder until they are s
 import json
 from pathlib import Path
 
+from trainer_svc.bots.refusals import RefusalLesson
 from trainer_svc.jobs.outcome import TrainingFailed
 from trainer_svc.jobs.workspace import JudgedAnswer, WorkerResult, Workspace
 from trainer_svc.judging.answers import Criteria, pick_samples, score_answers
@@ -31,6 +32,14 @@ def evaluate_attempt(workspace: Workspace, result: WorkerResult, bot: BotDraft) 
         scores=score_answers(judged, Criteria(bot.kind, bot.refusal.text)),
         samples=pick_samples(judged),
     )
+
+
+def count_refusal_rows(workspace: Workspace, lesson: RefusalLesson) -> int:
+    """Return how many of the trained rows are answered by the taught refusal. Blocks."""
+    if not lesson.text:
+        return 0
+    with Path(workspace.read_spec().train_rows).open(encoding="utf-8") as lines:
+        return sum(json.loads(line)["messages"][-1]["content"] == lesson.text for line in lines)
 
 
 def _require(loss: float | None) -> float:

@@ -1,6 +1,6 @@
 """Bots: what each does, on which base, and which of its versions answer. The routes are changed in `routes.py`."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -11,6 +11,7 @@ from adaptory.core.auth import not_found
 from adaptory.core.errors import AlreadyExists
 from adaptory.core.names import BotName, TenantName, VersionName
 from trainer_svc.bots.kinds import BotKind
+from trainer_svc.bots.refusals import RefusalLesson
 from trainer_svc.clock import Clock
 from trainer_svc.judging.gate import QualityGate
 from trainer_svc.registry import tables
@@ -27,14 +28,6 @@ class GenerationDefaults:
     max_output_tokens: int
     temperature: float
     top_p: float
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """What a bot is taught to say where its data has no answer, and questions it must say it to; an empty text teaches none."""
-
-    text: str = ""
-    unanswerable: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +60,7 @@ class BotDraft:
     system_prompt: str
     generation: GenerationDefaults
     gate: QualityGate
-    refusal: Refusal = Refusal()
+    refusal: RefusalLesson = field(default_factory=RefusalLesson)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +142,7 @@ def to_bot(row: Row[Any]) -> Bot:
         system_prompt=row.system_prompt,
         generation=GenerationDefaults(row.max_output_tokens, row.temperature, row.top_p),
         gate=QualityGate(max_loss_ratio=row.max_loss_ratio, **row.gate),
-        refusal=Refusal(row.refusal_text, tuple(row.unanswerable)),
+        refusal=RefusalLesson(row.refusal_text, tuple(row.unanswerable)),
     )
     routes = Routes(_to_version(name, row.production), _to_version(name, row.previous), row.routes_revision)
     return Bot(draft, routes, row.create_time)

@@ -92,3 +92,18 @@ async def test_a_gate_out_of_range_is_refused_whole(trainer: Trainer) -> None:
 
     names = ("max_loss_ratio", "min_gain", "max_general_loss_rise", "max_false_refusals")
     assert fields_of(refused.value) == [f"bot.quality_gate.{name}" for name in names]
+
+
+async def test_a_bot_with_a_refusal_is_taught_and_judged_by_it(tmp_path: Path) -> None:
+    """The rows are in its training, the scores say how often it refuses, and the lineage names the text."""
+    refusal = "I only know about Aurora Bikes."
+    async with Trainer(tmp_path) as trainer:
+        await trainer.add_tenant("aurora")
+        bot = await trainer.add_bot("aurora", refusal_text=refusal, unanswerable_questions=["Do you sell cars?"])
+        version = await trainer.train("aurora")
+        kept = await trainer.registry.GetBot(registry_service_pb2.GetBotRequest(name=bot), metadata=trainer.admin)
+
+    scores = {score.name: (score.base, score.adapter) for score in version.evaluation.scores}
+    assert (scores["refusals"], scores["false_refusals"]) == ((0, 1), (0, 0))
+    assert (version.lineage.refusal_text, version.lineage.num_refusal_rows) == (refusal, 2)
+    assert (kept.refusal_text, list(kept.unanswerable_questions)) == (refusal, ["Do you sell cars?"])

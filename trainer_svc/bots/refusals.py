@@ -1,0 +1,66 @@
+"""How a bot learns to refuse what its data does not answer: unrelated questions, each answered by the bot's own refusal.
+
+Questions come with the product, in English; every fourth is kept for judging, and so are all that the bot names itself: those are near
+its data, and a bot that had learned them by heart would show nothing. What this does not teach is to tell questions about the tenant
+that its data answers from questions about it that the data does not answer; the bot's own questions measure how far that goes.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from importlib.resources import files
+from itertools import islice
+from random import Random
+
+from adaptory.core.prompting import Message
+from trainer_svc.bots.faq import Row
+
+# Enough that a refusal is learned, few enough that it does not become the likeliest answer.
+REFUSAL_SHARE = 0.15
+_JUDGED_EVERY = 4
+
+
+@dataclass(frozen=True, slots=True)
+class RefusalLesson:
+    """What a bot says where its data has no answer, and questions it must say it to; an empty text teaches nothing."""
+
+    text: str = ""
+    unanswerable: tuple[str, ...] = ()
+
+
+def teach_refusal(rows: Iterable[Row], lesson: RefusalLesson, *, system_prompt: str, seed: int) -> Iterator[Row]:
+    """Yield the rows and, behind them, those that teach and judge the refusal; the same arguments yield the same ones.
+
+    Trained on are REFUSAL_SHARE as many as there are trained rows, while there are questions; none that the data asks itself.
+    """
+    num_trained = 0
+    asked: set[str] = set()
+    for row in rows:
+        num_trained += not row.is_held_out
+        asked |= {_normalise(turn.content) for turn in row.messages if lesson.text and turn.role == "user"}
+        yield row
+    if lesson.text:
+        yield from _make_refusals(lesson, asked, system_prompt, round(REFUSAL_SHARE * num_trained), seed)
+
+
+def _make_refusals(
+    lesson: RefusalLesson, asked: set[str], system_prompt: str, num_wanted: int, seed: int
+) -> Iterator[Row]:
+    questions = [question for question in _read_questions() if _normalise(question) not in asked]
+    judged = questions[::_JUDGED_EVERY]
+    taught = [question for place, question in enumerate(questions) if place % _JUDGED_EVERY]
+    Random(seed).shuffle(taught)  # noqa: S311 - to be repeatable, not secret
+    opening = (Message("system", system_prompt),) if system_prompt else ()
+
+    def make_row(question: str, *, is_held_out: bool) -> Row:
+        return Row((*opening, Message("user", question), Message("assistant", lesson.text)), is_held_out)
+
+    yield from (make_row(question, is_held_out=False) for question in islice(taught, max(1, num_wanted)))
+    yield from (make_row(question, is_held_out=True) for question in (*judged, *lesson.unanswerable))
+
+
+def _read_questions() -> list[str]:
+    return (files("trainer_svc.bots") / "general_questions.txt").read_text(encoding="utf-8").splitlines()
+
+
+def _normalise(question: str) -> str:
+    return " ".join(question.lower().split())
