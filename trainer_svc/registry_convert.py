@@ -76,6 +76,7 @@ def write_bot(bot: Bot) -> bot_pb2.Bot:
         create_time=write_time(bot.create_time),
         refusal_text=bot.draft.refusal.text,
         unanswerable_questions=bot.draft.refusal.unanswerable,
+        style_rules=bot_pb2.StyleRules(**asdict(bot.draft.style)),
     )
 
 

@@ -3,15 +3,12 @@
 What returns from here is good; nothing behind it checks a field again.
 """
 
-import math
-
 from adaptory.core.errors import InvalidRequest
 from adaptory.core.names import BotName, TenantName, check_id
 from adaptory.core.violations import Violations
 from adaptory.registry.v1 import bot_pb2, dataset_pb2, registry_service_pb2
+from trainer_svc.bot_requests import check_judgement, read_gate, read_refusal, read_style
 from trainer_svc.bots.kinds import BotKind, DatasetFormat, require_served_format, require_served_kind
-from trainer_svc.bots.refusals import RefusalLesson
-from trainer_svc.judging.gate import QualityGate
 from trainer_svc.registry.bots import BotDraft, GenerationDefaults
 from trainer_svc.registry.datasets import DatasetDraft
 
@@ -22,8 +19,6 @@ _MAX_OUTPUT_TOKENS = 32_768
 _MAX_TEMPERATURE = 2.0
 _MAX_IN_FLIGHT = 10_000
 _MAX_REASON_CHARS = 1_000
-_MAX_REFUSAL_CHARS = 1_000
-_MAX_UNANSWERABLE = 200
 
 
 def read_new_tenant(request: registry_service_pb2.CreateTenantRequest) -> TenantName:
@@ -78,8 +73,7 @@ def read_new_bot(request: registry_service_pb2.CreateBotRequest, tenant: TenantN
     violations.check_length(bot.display_name, field="bot.display_name", limit=_MAX_DISPLAY_NAME_CHARS)
     violations.check_length(bot.system_prompt, field="bot.system_prompt", limit=_MAX_SYSTEM_PROMPT_CHARS)
     _check_defaults(bot.generation_defaults, violations)
-    _check_gate(bot.quality_gate, violations)
-    _check_refusal(bot, violations)
+    check_judgement(bot, violations)
     violations.raise_if_any()
     draft = BotDraft(
         name=BotName(tenant.tenant, request.bot_id),
@@ -92,13 +86,9 @@ def read_new_bot(request: registry_service_pb2.CreateBotRequest, tenant: TenantN
             bot.generation_defaults.temperature,
             bot.generation_defaults.top_p,
         ),
-        gate=QualityGate(
-            bot.quality_gate.max_loss_ratio,
-            bot.quality_gate.min_gain,
-            bot.quality_gate.max_general_loss_rise,
-            bot.quality_gate.max_false_refusals,
-        ),
-        refusal=RefusalLesson(bot.refusal_text.strip(), tuple(bot.unanswerable_questions)),
+        gate=read_gate(bot.quality_gate),
+        refusal=read_refusal(bot),
+        style=read_style(bot.style_rules),
     )
     require_served_kind(draft.kind)
     return draft
@@ -153,56 +143,3 @@ def _check_defaults(defaults: bot_pb2.GenerationDefaults, violations: Violations
         is_good=0 <= defaults.top_p <= 1,
         sentence=f"is {defaults.top_p}; it must be above 0 and up to 1, or 0 for the default, 1",
     )
-
-
-def _check_gate(gate: bot_pb2.QualityGate, violations: Violations) -> None:
-    ratio, gain, rise, refusals = (
-        gate.max_loss_ratio,
-        gate.min_gain,
-        gate.max_general_loss_rise,
-        gate.max_false_refusals,
-    )
-    violations.check(
-        field="bot.quality_gate.max_loss_ratio",
-        is_good=0 <= ratio < math.inf,
-        sentence=f"is {ratio}; it must be above 0, or 0 for the default, 1",
-    )
-    violations.check(
-        field="bot.quality_gate.min_gain",
-        is_good=-1 <= gain <= 1,
-        sentence=f"is {gain}; it must be -1 to 1, or 0 for the default, 0.05",
-    )
-    violations.check(
-        field="bot.quality_gate.max_general_loss_rise",
-        is_good=0 <= rise < math.inf,
-        sentence=f"is {rise}; it must be above 0, in nats, or 0 for the default, 1.5",
-    )
-    violations.check(
-        field="bot.quality_gate.max_false_refusals",
-        is_good=0 <= refusals <= 1,
-        sentence=f"is {refusals}; it must be above 0 and up to 1, or 0 for the default, 0.1",
-    )
-
-
-def _check_refusal(bot: bot_pb2.Bot, violations: Violations) -> None:
-    questions, is_faq = bot.unanswerable_questions, bot.kind == bot_pb2.BOT_KIND_FAQ
-    violations.check_length(bot.refusal_text, field="bot.refusal_text", limit=_MAX_REFUSAL_CHARS)
-    violations.check(
-        field="bot.refusal_text",
-        is_good=is_faq or not bot.refusal_text,
-        sentence="is for bots of kind BOT_KIND_FAQ; leave it empty",
-    )
-    violations.check(
-        field="bot.unanswerable_questions",
-        is_good=not questions or bool(bot.refusal_text.strip()),
-        sentence="needs a refusal_text to answer them with",
-    )
-    violations.check(
-        field="bot.unanswerable_questions",
-        is_good=len(questions) <= _MAX_UNANSWERABLE,
-        sentence=f"has {len(questions)} questions; at most {_MAX_UNANSWERABLE} are taken",
-    )
-    for place, question in enumerate(questions):
-        field = f"bot.unanswerable_questions[{place}]"
-        violations.check(field=field, is_good=bool(question.strip()), sentence="is empty; give it a text")
-        violations.check_length(question, field=field, limit=_MAX_REFUSAL_CHARS)

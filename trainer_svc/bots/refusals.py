@@ -1,6 +1,6 @@
 """How a bot learns to refuse what its data does not answer: unrelated questions, each answered by the bot's own refusal.
 
-Questions come with the product, in English; every fourth is kept for judging, and so are all that the bot names itself: those are near
+Questions come with the product, in English; every fourth is kept for judging, and so are all that the bot names itself: they are near
 its data, and a bot that had learned them by heart would show nothing. What this does not teach is to tell questions about the tenant
 that its data answers from questions about it that the data does not answer; the bot's own questions measure how far that goes.
 """

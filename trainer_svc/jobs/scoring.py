@@ -29,7 +29,7 @@ def evaluate_attempt(workspace: Workspace, result: WorkerResult, bot: BotDraft) 
         train_seconds=result.train_seconds,
         base_general_loss=base_general_loss,
         adapter_general_loss=adapter_general_loss,
-        scores=score_answers(judged, Criteria(bot.kind, bot.refusal.text)),
+        scores=score_answers(judged, Criteria(bot.kind, bot.refusal.text, bot.style)),
         samples=pick_samples(judged),
     )
 
@@ -77,4 +77,5 @@ def _join(answer: JudgedAnswer, turns: list[dict[str, str]]) -> Judged:
         reference=answer.reference,
         base=answer.base,
         adapter=answer.adapter,
+        turn=answer.turn,
     )

@@ -1,12 +1,14 @@
 """Scores the answers of one job by the bot's kind, and picks those that are shown."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from trainer_svc.bots.kinds import BotKind
 from trainer_svc.judging.evaluation import SampleAnswer
 from trainer_svc.judging.faq import score_faq
 from trainer_svc.judging.scores import Judged, Score
+from trainer_svc.judging.style import StyleRules
+from trainer_svc.judging.support import score_support
 
 MAX_SAMPLES = 10
 
@@ -17,6 +19,7 @@ class Criteria:
 
     kind: BotKind
     refusal_text: str = ""
+    style: StyleRules = field(default_factory=StyleRules)
 
 
 def score_answers(judged: Sequence[Judged], criteria: Criteria) -> tuple[Score, ...]:
@@ -24,6 +27,8 @@ def score_answers(judged: Sequence[Judged], criteria: Criteria) -> tuple[Score, 
     match criteria.kind:
         case BotKind.FAQ:
             return tuple(score_faq(judged, criteria.refusal_text))
+        case BotKind.SUPPORT:
+            return tuple(score_support(judged, criteria.style))
         case _:
             return ()
 

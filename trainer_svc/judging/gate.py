@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from trainer_svc.bots.kinds import BotKind
 from trainer_svc.judging.evaluation import Evaluation
 from trainer_svc.judging.faq import FACT_RECALL, FALSE_REFUSALS, TOKEN_F1
+from trainer_svc.judging.support import CHRF
 
 _DEFAULT_MAX_LOSS_RATIO = 1.0
 # What a few answers more than the base's are, and more than an adapter of shuffled answers hits by chance.
@@ -22,7 +23,7 @@ _DEFAULT_MAX_FALSE_REFUSALS = 0.1
 # The first of these that was measured is the one that counts.
 _MAIN_SCORES = {
     BotKind.FAQ: (FACT_RECALL, TOKEN_F1),
-    BotKind.SUPPORT: ("chrf",),
+    BotKind.SUPPORT: (CHRF,),
     BotKind.CODE_COMPLETION: ("edit_similarity",),
 }
 

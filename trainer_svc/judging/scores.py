@@ -6,13 +6,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """One prompt with both answers. `prompt` is all the bot was told, `question` the last thing it was asked."""
+    """One prompt with both answers.
+
+    `prompt` is all the bot was told, `question` the last thing it was asked; `turn` counts the bot's turns before this one.
+    """
 
     prompt: str
     question: str
     reference: str
     base: str
     adapter: str
+    turn: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
+from pydantic import TypeAdapter
 from sqlalchemy import Connection, Row, insert, select
 from sqlalchemy.exc import IntegrityError
 
@@ -14,6 +15,7 @@ from trainer_svc.bots.kinds import BotKind
 from trainer_svc.bots.refusals import RefusalLesson
 from trainer_svc.clock import Clock
 from trainer_svc.judging.gate import QualityGate
+from trainer_svc.judging.style import StyleRules
 from trainer_svc.registry import tables
 from trainer_svc.registry.changes import record_change
 from trainer_svc.registry.database import Database
@@ -61,6 +63,7 @@ class BotDraft:
     generation: GenerationDefaults
     gate: QualityGate
     refusal: RefusalLesson = field(default_factory=RefusalLesson)
+    style: StyleRules = field(default_factory=StyleRules)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +78,10 @@ class Bot:
     def name(self) -> BotName:
         """The bot's name."""
         return self.draft.name
+
+
+# Built once: it holds a compiled validator.
+_STYLE = TypeAdapter(StyleRules)
 
 
 class Bots:
@@ -143,6 +150,7 @@ def to_bot(row: Row[Any]) -> Bot:
         generation=GenerationDefaults(row.max_output_tokens, row.temperature, row.top_p),
         gate=QualityGate(max_loss_ratio=row.max_loss_ratio, **row.gate),
         refusal=RefusalLesson(row.refusal_text, tuple(row.unanswerable)),
+        style=_STYLE.validate_python(row.style_rules),
     )
     routes = Routes(_to_version(name, row.production), _to_version(name, row.previous), row.routes_revision)
     return Bot(draft, routes, row.create_time)
@@ -168,6 +176,7 @@ def _to_columns(bot: Bot) -> dict[str, object]:
         "gate": gate,
         "refusal_text": draft.refusal.text,
         "unanswerable": list(draft.refusal.unanswerable),
+        "style_rules": asdict(draft.style),
         "production": 0,
         "previous": 0,
         "routes_revision": bot.routes.revision,

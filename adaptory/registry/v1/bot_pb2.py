@@ -26,7 +26,7 @@ from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior_
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x61\x64\x61ptory/registry/v1/bot.proto\x12\x14\x61\x64\x61ptory.registry.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xdd\x03\n\x03\x42ot\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x32\n\x04kind\x18\x02 \x01(\x0e\x32\x1d.adaptory.registry.v1.BotKindB\x05\xe2\x41\x02\x02\x05\x12\x19\n\nbase_model\x18\x03 \x01(\tB\x05\xe2\x41\x02\x02\x05\x12\x1a\n\x0c\x64isplay_name\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1c\n\rsystem_prompt\x18\x05 \x01(\tB\x05\xe2\x41\x02\x01\x05\x12K\n\x13generation_defaults\x18\x06 \x01(\x0b\x32(.adaptory.registry.v1.GenerationDefaultsB\x04\xe2\x41\x01\x01\x12=\n\x0cquality_gate\x18\x07 \x01(\x0b\x32!.adaptory.registry.v1.QualityGateB\x04\xe2\x41\x01\x01\x12\x32\n\x06routes\x18\x08 \x01(\x0b\x32\x1c.adaptory.registry.v1.RoutesB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x1b\n\x0crefusal_text\x18\n \x01(\tB\x05\xe2\x41\x02\x01\x05\x12%\n\x16unanswerable_questions\x18\x0b \x03(\tB\x05\xe2\x41\x02\x01\x05\"e\n\x12GenerationDefaults\x12\x1f\n\x11max_output_tokens\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x19\n\x0btemperature\x18\x02 \x01(\x02\x42\x04\xe2\x41\x01\x01\x12\x13\n\x05top_p\x18\x03 \x01(\x02\x42\x04\xe2\x41\x01\x01\"\x8a\x01\n\x0bQualityGate\x12\x1c\n\x0emax_loss_ratio\x18\x01 \x01(\x01\x42\x04\xe2\x41\x01\x01\x12\x16\n\x08min_gain\x18\x02 \x01(\x01\x42\x04\xe2\x41\x01\x01\x12#\n\x15max_general_loss_rise\x18\x03 \x01(\x01\x42\x04\xe2\x41\x01\x01\x12 \n\x12max_false_refusals\x18\x04 \x01(\x01\x42\x04\xe2\x41\x01\x01\"\x98\x01\n\x06Routes\x12\x18\n\nproduction\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x16\n\x08previous\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06\x63\x61nary\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1c\n\x0e\x63\x61nary_percent\x18\x04 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x14\n\x06shadow\x18\x05 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04\x65tag\x18\x06 \x01(\tB\x04\xe2\x41\x01\x03*i\n\x07\x42otKind\x12\x18\n\x14\x42OT_KIND_UNSPECIFIED\x10\x00\x12\x10\n\x0c\x42OT_KIND_FAQ\x10\x01\x12\x14\n\x10\x42OT_KIND_SUPPORT\x10\x02\x12\x1c\n\x18\x42OT_KIND_CODE_COMPLETION\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x61\x64\x61ptory/registry/v1/bot.proto\x12\x14\x61\x64\x61ptory.registry.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9a\x04\n\x03\x42ot\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x32\n\x04kind\x18\x02 \x01(\x0e\x32\x1d.adaptory.registry.v1.BotKindB\x05\xe2\x41\x02\x02\x05\x12\x19\n\nbase_model\x18\x03 \x01(\tB\x05\xe2\x41\x02\x02\x05\x12\x1a\n\x0c\x64isplay_name\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1c\n\rsystem_prompt\x18\x05 \x01(\tB\x05\xe2\x41\x02\x01\x05\x12K\n\x13generation_defaults\x18\x06 \x01(\x0b\x32(.adaptory.registry.v1.GenerationDefaultsB\x04\xe2\x41\x01\x01\x12=\n\x0cquality_gate\x18\x07 \x01(\x0b\x32!.adaptory.registry.v1.QualityGateB\x04\xe2\x41\x01\x01\x12\x32\n\x06routes\x18\x08 \x01(\x0b\x32\x1c.adaptory.registry.v1.RoutesB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x1b\n\x0crefusal_text\x18\n \x01(\tB\x05\xe2\x41\x02\x01\x05\x12%\n\x16unanswerable_questions\x18\x0b \x03(\tB\x05\xe2\x41\x02\x01\x05\x12;\n\x0bstyle_rules\x18\x0c \x01(\x0b\x32 .adaptory.registry.v1.StyleRulesB\x04\xe2\x41\x01\x01\"\xae\x01\n\nStyleRules\x12\x17\n\tgreetings\x18\x01 \x03(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08\x63losings\x18\x02 \x03(\tB\x04\xe2\x41\x01\x01\x12\x1e\n\x10\x66orms_of_address\x18\x03 \x03(\tB\x04\xe2\x41\x01\x01\x12\x1d\n\x0f\x66orbidden_words\x18\x04 \x03(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tmin_chars\x18\x05 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x17\n\tmax_chars\x18\x06 \x01(\x05\x42\x04\xe2\x41\x01\x01\"e\n\x12GenerationDefaults\x12\x1f\n\x11max_output_tokens\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x19\n\x0btemperature\x18\x02 \x01(\x02\x42\x04\xe2\x41\x01\x01\x12\x13\n\x05top_p\x18\x03 \x01(\x02\x42\x04\xe2\x41\x01\x01\"\x8a\x01\n\x0bQualityGate\x12\x1c\n\x0emax_loss_ratio\x18\x01 \x01(\x01\x42\x04\xe2\x41\x01\x01\x12\x16\n\x08min_gain\x18\x02 \x01(\x01\x42\x04\xe2\x41\x01\x01\x12#\n\x15max_general_loss_rise\x18\x03 \x01(\x01\x42\x04\xe2\x41\x01\x01\x12 \n\x12max_false_refusals\x18\x04 \x01(\x01\x42\x04\xe2\x41\x01\x01\"\x98\x01\n\x06Routes\x12\x18\n\nproduction\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x16\n\x08previous\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06\x63\x61nary\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1c\n\x0e\x63\x61nary_percent\x18\x04 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x14\n\x06shadow\x18\x05 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04\x65tag\x18\x06 \x01(\tB\x04\xe2\x41\x01\x03*i\n\x07\x42otKind\x12\x18\n\x14\x42OT_KIND_UNSPECIFIED\x10\x00\x12\x10\n\x0c\x42OT_KIND_FAQ\x10\x01\x12\x14\n\x10\x42OT_KIND_SUPPORT\x10\x02\x12\x1c\n\x18\x42OT_KIND_CODE_COMPLETION\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -55,6 +55,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_BOT'].fields_by_name['refusal_text']._serialized_options = b'\342A\002\001\005'
   _globals['_BOT'].fields_by_name['unanswerable_questions']._loaded_options = None
   _globals['_BOT'].fields_by_name['unanswerable_questions']._serialized_options = b'\342A\002\001\005'
+  _globals['_BOT'].fields_by_name['style_rules']._loaded_options = None
+  _globals['_BOT'].fields_by_name['style_rules']._serialized_options = b'\342A\001\001'
+  _globals['_STYLERULES'].fields_by_name['greetings']._loaded_options = None
+  _globals['_STYLERULES'].fields_by_name['greetings']._serialized_options = b'\342A\001\001'
+  _globals['_STYLERULES'].fields_by_name['closings']._loaded_options = None
+  _globals['_STYLERULES'].fields_by_name['closings']._serialized_options = b'\342A\001\001'
+  _globals['_STYLERULES'].fields_by_name['forms_of_address']._loaded_options = None
+  _globals['_STYLERULES'].fields_by_name['forms_of_address']._serialized_options = b'\342A\001\001'
+  _globals['_STYLERULES'].fields_by_name['forbidden_words']._loaded_options = None
+  _globals['_STYLERULES'].fields_by_name['forbidden_words']._serialized_options = b'\342A\001\001'
+  _globals['_STYLERULES'].fields_by_name['min_chars']._loaded_options = None
+  _globals['_STYLERULES'].fields_by_name['min_chars']._serialized_options = b'\342A\001\001'
+  _globals['_STYLERULES'].fields_by_name['max_chars']._loaded_options = None
+  _globals['_STYLERULES'].fields_by_name['max_chars']._serialized_options = b'\342A\001\001'
   _globals['_GENERATIONDEFAULTS'].fields_by_name['max_output_tokens']._loaded_options = None
   _globals['_GENERATIONDEFAULTS'].fields_by_name['max_output_tokens']._serialized_options = b'\342A\001\001'
   _globals['_GENERATIONDEFAULTS'].fields_by_name['temperature']._loaded_options = None
@@ -81,14 +95,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ROUTES'].fields_by_name['shadow']._serialized_options = b'\342A\001\003'
   _globals['_ROUTES'].fields_by_name['etag']._loaded_options = None
   _globals['_ROUTES'].fields_by_name['etag']._serialized_options = b'\342A\001\003'
-  _globals['_BOTKIND']._serialized_start=1001
-  _globals['_BOTKIND']._serialized_end=1106
+  _globals['_BOTKIND']._serialized_start=1239
+  _globals['_BOTKIND']._serialized_end=1344
   _globals['_BOT']._serialized_start=123
-  _globals['_BOT']._serialized_end=600
-  _globals['_GENERATIONDEFAULTS']._serialized_start=602
-  _globals['_GENERATIONDEFAULTS']._serialized_end=703
-  _globals['_QUALITYGATE']._serialized_start=706
-  _globals['_QUALITYGATE']._serialized_end=844
-  _globals['_ROUTES']._serialized_start=847
-  _globals['_ROUTES']._serialized_end=999
+  _globals['_BOT']._serialized_end=661
+  _globals['_STYLERULES']._serialized_start=664
+  _globals['_STYLERULES']._serialized_end=838
+  _globals['_GENERATIONDEFAULTS']._serialized_start=840
+  _globals['_GENERATIONDEFAULTS']._serialized_end=941
+  _globals['_QUALITYGATE']._serialized_start=944
+  _globals['_QUALITYGATE']._serialized_end=1082
+  _globals['_ROUTES']._serialized_start=1085
+  _globals['_ROUTES']._serialized_end=1237
 # @@protoc_insertion_point(module_scope)

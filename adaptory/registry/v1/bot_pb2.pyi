@@ -23,7 +23,7 @@ BOT_KIND_SUPPORT: BotKind
 BOT_KIND_CODE_COMPLETION: BotKind
 
 class Bot(_message.Message):
-    __slots__ = ("name", "kind", "base_model", "display_name", "system_prompt", "generation_defaults", "quality_gate", "routes", "create_time", "refusal_text", "unanswerable_questions")
+    __slots__ = ("name", "kind", "base_model", "display_name", "system_prompt", "generation_defaults", "quality_gate", "routes", "create_time", "refusal_text", "unanswerable_questions", "style_rules")
     NAME_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     BASE_MODEL_FIELD_NUMBER: _ClassVar[int]
@@ -35,6 +35,7 @@ class Bot(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
     REFUSAL_TEXT_FIELD_NUMBER: _ClassVar[int]
     UNANSWERABLE_QUESTIONS_FIELD_NUMBER: _ClassVar[int]
+    STYLE_RULES_FIELD_NUMBER: _ClassVar[int]
     name: str
     kind: BotKind
     base_model: str
@@ -46,7 +47,24 @@ class Bot(_message.Message):
     create_time: _timestamp_pb2.Timestamp
     refusal_text: str
     unanswerable_questions: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, name: _Optional[str] = ..., kind: _Optional[_Union[BotKind, str]] = ..., base_model: _Optional[str] = ..., display_name: _Optional[str] = ..., system_prompt: _Optional[str] = ..., generation_defaults: _Optional[_Union[GenerationDefaults, _Mapping]] = ..., quality_gate: _Optional[_Union[QualityGate, _Mapping]] = ..., routes: _Optional[_Union[Routes, _Mapping]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., refusal_text: _Optional[str] = ..., unanswerable_questions: _Optional[_Iterable[str]] = ...) -> None: ...
+    style_rules: StyleRules
+    def __init__(self, name: _Optional[str] = ..., kind: _Optional[_Union[BotKind, str]] = ..., base_model: _Optional[str] = ..., display_name: _Optional[str] = ..., system_prompt: _Optional[str] = ..., generation_defaults: _Optional[_Union[GenerationDefaults, _Mapping]] = ..., quality_gate: _Optional[_Union[QualityGate, _Mapping]] = ..., routes: _Optional[_Union[Routes, _Mapping]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., refusal_text: _Optional[str] = ..., unanswerable_questions: _Optional[_Iterable[str]] = ..., style_rules: _Optional[_Union[StyleRules, _Mapping]] = ...) -> None: ...
+
+class StyleRules(_message.Message):
+    __slots__ = ("greetings", "closings", "forms_of_address", "forbidden_words", "min_chars", "max_chars")
+    GREETINGS_FIELD_NUMBER: _ClassVar[int]
+    CLOSINGS_FIELD_NUMBER: _ClassVar[int]
+    FORMS_OF_ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    FORBIDDEN_WORDS_FIELD_NUMBER: _ClassVar[int]
+    MIN_CHARS_FIELD_NUMBER: _ClassVar[int]
+    MAX_CHARS_FIELD_NUMBER: _ClassVar[int]
+    greetings: _containers.RepeatedScalarFieldContainer[str]
+    closings: _containers.RepeatedScalarFieldContainer[str]
+    forms_of_address: _containers.RepeatedScalarFieldContainer[str]
+    forbidden_words: _containers.RepeatedScalarFieldContainer[str]
+    min_chars: int
+    max_chars: int
+    def __init__(self, greetings: _Optional[_Iterable[str]] = ..., closings: _Optional[_Iterable[str]] = ..., forms_of_address: _Optional[_Iterable[str]] = ..., forbidden_words: _Optional[_Iterable[str]] = ..., min_chars: _Optional[int] = ..., max_chars: _Optional[int] = ...) -> None: ...
 
 class GenerationDefaults(_message.Message):
     __slots__ = ("max_output_tokens", "temperature", "top_p")

@@ -1,4 +1,4 @@
-"""A version the gate rejected: looked at, refused, and let through by somebody who says why."""
+"""What a bot is judged by, and a version the gate rejected: refused, and let through by somebody who says why."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -107,3 +107,18 @@ async def test_a_bot_with_a_refusal_is_taught_and_judged_by_it(tmp_path: Path) -
     assert (scores["refusals"], scores["false_refusals"]) == ((0, 1), (0, 0))
     assert (version.lineage.refusal_text, version.lineage.num_refusal_rows) == (refusal, 2)
     assert (kept.refusal_text, list(kept.unanswerable_questions)) == (refusal, ["Do you sell cars?"])
+
+
+async def test_what_a_bot_cannot_be_judged_by_is_refused(trainer: Trainer) -> None:
+    """Style rules are for support bots, and unanswerable questions need a refusal to answer them with."""
+    await trainer.add_tenant("aurora")
+    rules = bot_pb2.StyleRules(greetings=[" "], min_chars=5, max_chars=2)
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await trainer.add_bot("aurora", style_rules=rules, unanswerable_questions=["Do you sell cars?"])
+
+    assert fields_of(refused.value) == [
+        "bot.unanswerable_questions",
+        "bot.style_rules",
+        "bot.style_rules.greetings[0]",
+        "bot.style_rules.min_chars",
+    ]
