@@ -64,7 +64,7 @@ def _check_gate(gate: bot_pb2.QualityGate, violations: Violations) -> None:
     violations.check(
         field="bot.quality_gate.max_general_loss_rise",
         is_good=0 <= rise < math.inf,
-        sentence=f"is {rise}; it must be above 0, in nats, or 0 for the default, 1.5",
+        sentence=f"is {rise}; it must be above 0, in nats, or 0 for the default, 2",
     )
     violations.check(
         field="bot.quality_gate.max_false_refusals",

@@ -15,9 +15,9 @@ from trainer_svc.judging.support import CHRF
 _DEFAULT_MAX_LOSS_RATIO = 1.0
 # What a few answers more than the base's are, and more than an adapter of shuffled answers hits by chance.
 _DEFAULT_MIN_GAIN = 0.05
-# A model of 135M parameters that learned fifty facts by heart loses some tenths of a nat on general text; one that only repeats
-# itself, several nats.
-_DEFAULT_MAX_GENERAL_LOSS_RISE = 1.5
+# A model of 135M parameters that learned fifty facts by heart loses a nat on general text (measured on the demo's); one that is
+# spoiled, four and more.
+_DEFAULT_MAX_GENERAL_LOSS_RISE = 2.0
 _DEFAULT_MAX_FALSE_REFUSALS = 0.1
 
 # The first of these that was measured is the one that counts.

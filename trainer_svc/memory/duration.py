@@ -4,6 +4,7 @@ A sum of what the device does one after the other. Symbols: P linear parameters,
 *pass* goes through all linear layers once. Bytes and operations that are counted are those of `worker/layer` and its parts.
 """
 
+from trainer_svc.memory.generation import MAX_ROWS
 from trainer_svc.memory.layout import BF16, lay_out_tape
 from trainer_svc.memory.request import PlanRequest
 from trainer_svc.memory.shape import ModelShape
@@ -35,6 +36,8 @@ _WIDENING_BYTES = 24
 _MOMENT_BYTES = {MomentPrecision.FP32: 8, MomentPrecision.INT8: 2}
 _STORED_BYTES = {BasePrecision.NF4: 0.5}
 _JUDGEMENTS = 2
+# Of the longest row, how much is taken to be its answer.
+_ANSWER_SHARE = 0.5
 # What the CPU's matrix library takes to make the kernels of one size (measured on two cores, whatever the model).
 _KERNEL_SECONDS = 0.09
 
@@ -44,7 +47,7 @@ def predict_seconds(shape: ModelShape, techniques: Techniques, workload: Workloa
     passes = _count_passes(shape, techniques, request)
     clock = _Clock(shape, techniques, request)
     kernels = _KERNEL_SECONDS * _count_kernels_made(techniques, workload) if request.device is DeviceKind.CPU else 0.0
-    judging = _JUDGEMENTS * clock.run(workload.judged, passes=1.0, backward=0.0)
+    judging = _JUDGEMENTS * (clock.run(workload.judged, passes=1.0, backward=0.0) + clock.answer(workload))
     return (
         clock.run(workload.trained, passes, backward=1.0)
         + kernels
@@ -92,6 +95,13 @@ class _Clock:
             + work.num_packs * passes * self._shape.num_layers * _OPERATIONS_PER_LAYER / 2 * self._speed.operation_s
             + self._move_activations(work) * backward
         )
+
+    def answer(self, workload: Workload) -> float:
+        """Return the seconds of answering, without reading prompts: each step reads all weights for a token of MAX_ROWS rows."""
+        num_steps = -(-workload.num_answered // MAX_ROWS) * _ANSWER_SHARE * workload.longest_judged
+        head = BF16 * self._shape.vocab_size * self._shape.hidden_size / self._speed.touched_bytes
+        operations = self._shape.num_layers * _OPERATIONS_PER_LAYER / 2 * self._speed.operation_s
+        return num_steps * (self._read_weights() + head + operations)
 
     def update(self, num_trained: int) -> float:
         """Return the seconds of one update."""

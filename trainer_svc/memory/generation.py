@@ -57,15 +57,6 @@ def count_record(shape: ModelShape, rank: int, num_nodes: int) -> int:
     return BF16 * num_nodes * (sum(widths.values()) + shape.hidden_size)
 
 
-def fit_rows(
-    shape: ModelShape, techniques: Techniques, *, rank: int, step_nodes: int, prompt_nodes: int, num_places: int
-) -> int:
-    """Return how many rows can grow together in what the tape of a step with `step_nodes` nodes takes; at least one."""
-    nodes = max(prompt_nodes, MAX_ROWS)
-    room = sum(count_tape(shape, techniques, step_nodes, rank)) - count_record(shape, rank, nodes)
-    return max(1, min(MAX_ROWS, room // count_cache_row(shape, num_places)))
-
-
 def plan_sizes(num_rows: int, pack_rows: int, num_places: int, max_new_tokens: int) -> AnswerSizes:
     """Return sizes under which whole packs fill the cache."""
     pack_rows = min(pack_rows, num_rows)

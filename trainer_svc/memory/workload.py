@@ -6,7 +6,7 @@ Owns what is known of packs before any is made: the sizes that decide the peak, 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from trainer_svc.memory.generation import MAX_GENERAL_ROWS, MAX_GENERAL_TOKENS
+from trainer_svc.memory.generation import MAX_GENERAL_ROWS, MAX_GENERAL_TOKENS, MAX_JUDGED
 from trainer_svc.memory.layout import SIZE_MULTIPLE, WIDTH_MULTIPLE, PackSize, count_sizes
 from trainer_svc.memory.request import PlanRequest
 
@@ -24,7 +24,8 @@ class Work:
 class Workload:
     """The micro-batches of a job: the largest of them, of how many sizes they are, and the work in training and in judging.
 
-    `num_sizes` are what `layout.count_sizes` counts. `longest_judged` are the input tokens of the longest row that is judged on.
+    `num_sizes` are what `layout.count_sizes` counts. `longest_judged` are the input tokens of the longest row that is judged on, and
+    `num_answered` how many prompts are answered.
     """
 
     largest: tuple[PackSize, ...]
@@ -33,6 +34,7 @@ class Workload:
     trained: Work
     judged: Work
     longest_judged: int = 0
+    num_answered: int = 0
 
 
 def cut_workload(request: PlanRequest, micro_batch_rows: int) -> Workload:
@@ -50,6 +52,8 @@ def cut_workload(request: PlanRequest, micro_batch_rows: int) -> Workload:
         trained=_sum_up(trained),
         judged=_sum_up(judged),
         longest_judged=longest,
+        # A row of a conversation asks more than once; how often is not known to a plan.
+        num_answered=min(len(request.held_out), MAX_JUDGED),
     )
 
 

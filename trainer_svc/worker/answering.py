@@ -9,8 +9,15 @@ from dataclasses import dataclass
 import torch
 
 from adaptory.core.prompting import RenderedRow
-from trainer_svc.memory.generation import AnswerSizes, count_places, fit_rows, plan_sizes
-from trainer_svc.memory.layout import PackSize, count_scratch, lay_out_tape
+from trainer_svc.memory.generation import (
+    MAX_ROWS,
+    AnswerSizes,
+    count_cache_row,
+    count_places,
+    count_record,
+    plan_sizes,
+)
+from trainer_svc.memory.layout import PackSize, count_scratch, count_tape, lay_out_tape
 from trainer_svc.memory.shape import ModelShape
 from trainer_svc.memory.techniques import DeviceKind, Recompute, Techniques
 from trainer_svc.worker.cache import KeyValueCache
@@ -60,22 +67,21 @@ class StepMemory:
         kind = DeviceKind(self.device.type)
         return max(count_scratch(self.shape, self.techniques, pack, rank=self.rank, device=kind) for pack in self.packs)
 
+    def count_cache_rows(self, prompt_nodes: int, num_places: int) -> int:
+        """Return how many rows of the cache fit in the tape, beside the one record that reading such packs needs."""
+        nodes = max(prompt_nodes, MAX_ROWS)
+        room = sum(count_tape(self.shape, self.techniques, self.max_nodes, self.rank))
+        return (room - count_record(self.shape, self.rank, nodes)) // count_cache_row(self.shape, num_places)
+
 
 def take_room(step: StepMemory, questions: Questions) -> AnsweringRoom:
     """Take what answering needs, for as many rows as the memory of a step has room for; that must have been given back."""
-    packs = _pack_prompts(questions.prompts, step.techniques.micro_batch_rows, step.max_nodes)
-    prompt_nodes = max(pack.nodes for pack in packs)
     num_places = count_places(max(map(len, questions.prompts)), questions.max_new_tokens)
-    num_rows = fit_rows(
-        step.shape,
-        step.techniques,
-        rank=step.rank,
-        step_nodes=step.max_nodes,
-        prompt_nodes=prompt_nodes,
-        num_places=num_places,
-    )
-    wanted_rows = min(num_rows, len(questions.prompts))
-    sizes = plan_sizes(wanted_rows, packs[0].rows, num_places, questions.max_new_tokens)
+    packs = _pack_prompts(step, questions.prompts, num_places)
+    prompt_nodes = max(pack.nodes for pack in packs)
+    # Where there is room for none, one is taken all the same: the plan has counted it.
+    num_rows = max(1, min(MAX_ROWS, len(questions.prompts), step.count_cache_rows(prompt_nodes, num_places)))
+    sizes = plan_sizes(num_rows, packs[0].rows, num_places, questions.max_new_tokens)
     return AnsweringRoom(
         tape=Tape(
             lay_out_tape(step.shape, step.rank, Recompute.NONE),
@@ -95,14 +101,15 @@ def as_row(prompt: Prompt) -> RenderedRow:
     return RenderedRow((*prompt, 0), (*(False,) * len(prompt), True))
 
 
-def _pack_prompts(prompts: Sequence[Prompt], most_rows: int, max_nodes: int) -> list[PackSize]:
-    """Return the packs of prompts with as many rows each as give no more nodes than a step has; one at least."""
+def _pack_prompts(step: StepMemory, prompts: Sequence[Prompt], num_places: int) -> list[PackSize]:
+    """Return the packs of prompts with as many rows each as leave room in a step's tape for a row of the cache; one at least."""
     packs: list[PackSize] = []
-    for pack_rows in range(min(most_rows, len(prompts)), 0, -1):
+    for pack_rows in range(min(step.techniques.micro_batch_rows, len(prompts)), 0, -1):
         packs = [
             measure_pack([as_row(prompt) for prompt in prompts[begin : begin + pack_rows]])
             for begin in range(0, len(prompts), pack_rows)
         ]
-        if max(pack.nodes for pack in packs) <= max_nodes:
+        nodes = max(pack.nodes for pack in packs)
+        if nodes <= step.max_nodes and step.count_cache_rows(nodes, num_places) > 0:
             break
     return packs

@@ -11,13 +11,15 @@ from tokenizers import Tokenizer
 from adaptory.core.prompting import RenderedRow
 from trainer_svc.jobs.workspace import JudgedAnswer
 from trainer_svc.memory.generation import limit_new_tokens
-from trainer_svc.worker.answering import Prompt, Questions
+from trainer_svc.worker.answering import Questions
 from trainer_svc.worker.decoder import Decoder
 from trainer_svc.worker.judged import Asked, choose_asked, list_asked
 from trainer_svc.worker.meter import Meter
 from trainer_svc.worker.packing import count_learned
 from trainer_svc.worker.rig import Rig, cut_rows
 from trainer_svc.worker.rows import Rows
+
+Ids = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,23 +31,39 @@ class Losses:
 
 
 @dataclass(frozen=True, slots=True)
+class Answered:
+    """One prompt with both answers, all in token ids."""
+
+    asked: Asked
+    base: Ids
+    adapter: Ids
+
+    def decode(self, tokenizer: Tokenizer) -> JudgedAnswer:
+        """Return it in text."""
+        reference, base, adapter = (
+            tokenizer.decode(list(ids), skip_special_tokens=True).strip()
+            for ids in (self.asked.reference, self.base, self.adapter)
+        )
+        return JudgedAnswer(self.asked.line, self.asked.turn, reference, base, adapter)
+
+
+@dataclass(frozen=True, slots=True)
 class Judgement:
     """Losses on held-out rows and on general text, and both answers to each prompt that was asked."""
 
     held_out: Losses
     general: Losses
-    answers: list[JudgedAnswer]
+    answers: list[Answered]
 
 
 class Judge:
     """Judges one job's base and adapter; nothing is kept between two judgements, so one that failed may be begun again."""
 
-    def __init__(self, rig: Rig, held_out: Rows, general: Sequence[RenderedRow], tokenizer: Tokenizer) -> None:
-        """Take the rows to judge by, and the tokenizer that turns answers into text."""
+    def __init__(self, rig: Rig, held_out: Rows, general: Sequence[RenderedRow]) -> None:
+        """Take the rows to judge by."""
         self._rig = rig
         self._held_out = held_out
         self._general = general
-        self._tokenizer = tokenizer
 
     def judge(self, end_of_turn_id: int, meter: Meter) -> Judgement:
         """Return the judgement. Frozen values and adapter copies are those that are served, so it is what a tenant gets."""
@@ -70,7 +88,7 @@ class Judge:
             meter.beat()
         return total / sum(map(count_learned, packs))
 
-    def _answer(self, asked: Sequence[Asked], meter: Meter) -> list[JudgedAnswer]:
+    def _answer(self, asked: Sequence[Asked], meter: Meter) -> list[Answered]:
         prompts = [one.prompt for one in asked]
         room = self._rig.take_answering_room(
             Questions(prompts, limit_new_tokens(max(len(one.reference) for one in asked)))
@@ -79,11 +97,4 @@ class Judge:
             generator.answer(prompts, meter.beat)
             for generator in (self._rig.generate_bare(room), self._rig.generate(room))
         )
-        return [
-            JudgedAnswer(one.line, one.turn, self._decode(one.reference), self._decode(base), self._decode(adapter))
-            for one, base, adapter in zip(asked, bare, adapted, strict=True)
-        ]
-
-    def _decode(self, ids: Prompt) -> str:
-        text: str = self._tokenizer.decode(list(ids), skip_special_tokens=True)
-        return text.strip()
+        return [Answered(*answered) for answered in zip(asked, bare, adapted, strict=True)]

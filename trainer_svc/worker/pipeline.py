@@ -34,8 +34,8 @@ def run(spec: WorkerSpec, workspace: Workspace, device: torch.device, memory: Me
     prepared = PreparedBase.open(Path(spec.base_dir))
     with meter.measure(Phase.LOAD):
         rows, held_out = _load_rows(spec, prepared)
-        tokenizer = Tokenizer.from_file(str(prepared.tokenizer_file))
-        general = cut_general_rows(tokenizer, held_out)
+        # Loaded only as long as it is used: it takes some tens of megabytes.
+        general = cut_general_rows(Tokenizer.from_file(str(prepared.tokenizer_file)), held_out)
         batches = Batches(list(order_batches(rows.rows, spec.training)), held_out.rows, general)
         rig = Rig(prepared, spec.training, batches, device, memory, workspace.folder)
         ladder = Ladder(spec.memory.rungs, rig, meter)
@@ -44,11 +44,13 @@ def run(spec: WorkerSpec, workspace: Workspace, device: torch.device, memory: Me
         train(rig, ladder, batches, meter)
         seconds, tokens_per_second = meter.phase_seconds, meter.tokens_per_second
     with meter.measure(Phase.EVALUATE):
-        judge = Judge(rig, held_out, general, tokenizer)
+        judge = Judge(rig, held_out, general)
         found = ladder.run(Phase.EVALUATE, partial(judge.judge, prepared.end_of_turn_id, meter))
-        workspace.write_answers(found.answers)
-    with meter.measure(Phase.SAVE):
         rig.give_back_workplace()
+        tokenizer = Tokenizer.from_file(str(prepared.tokenizer_file))
+        workspace.write_answers([answered.decode(tokenizer) for answered in found.answers])
+        del tokenizer
+    with meter.measure(Phase.SAVE):
         report = stage_adapter(rig.adapter, workspace.adapter_dir, prepared.shape, spec.max_adapter_rank)
     return WorkerResult(
         exit_code=ExitCode.SUCCEEDED,
