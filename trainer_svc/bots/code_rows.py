@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from adaptory.core.fim import FimRenderer, FimRow
 from adaptory.core.fim_families import Order
 from trainer_svc.bots.code_file import CodeFile
-from trainer_svc.bots.row import HeldOut
+from trainer_svc.bots.row import CodeRow, HeldOut
 from trainer_svc.bots.syntax import Grammars
 
 
@@ -36,8 +36,8 @@ class CutSettings:
     """
 
     max_row_tokens: int
-    max_middle_tokens: int = 128
-    tokens_per_row: int = 64
+    max_middle_tokens: int
+    tokens_per_row: int
     seed: int = 0
 
 
@@ -46,14 +46,6 @@ _MAX_CHARS_PER_TOKEN = 6
 _MAX_LINES = 8
 # A file of blanks and brackets may have no place for a middle; then fewer rows come of it.
 _MAX_TRIES = 8
-
-
-@dataclass(frozen=True, slots=True)
-class CodeRow:
-    """One row to learn, or to judge by."""
-
-    row: FimRow
-    is_held_out: bool
 
 
 class RowCutter:

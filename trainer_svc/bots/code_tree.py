@@ -1,10 +1,14 @@
-"""Reads a source tree from a `.tar` or `.tar.gz`, in bounded memory and without a byte on disk.
+"""Reads a source tree from a `.tar` or `.tar.gz`, in bounded memory, and unpacks nothing to disk.
 
-Twice: an ignore file may come behind what it rules. What is no source is left out and counted, and so are links and devices, whose
-targets are never read. A path that leads outside the tree refuses the archive.
+Twice: an ignore file may come behind what it rules. A file that can be read only once is copied aside first, as it is. What is no
+source is left out and counted, and so are links and devices, whose targets are never read. A path that leads outside the tree refuses
+the archive.
 """
 
+import shutil
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import BinaryIO
 
 from trainer_svc.bots.archive import Member, read_members
@@ -21,23 +25,32 @@ def read_code_tree(
     problems: ProblemSink,
     code_limits: CodeLimits | None = None,
 ) -> Iterator[tuple[int, CodeFile]]:
-    """Yield each source file with the number of its member, from 1; what cannot be used or is no source is told to `problems`.
-
-    `file` must be one that can be read twice.
-    """
+    """Yield each source file with the number of its member, from 1; what cannot be used or is no source is told to `problems`."""
     code_limits = code_limits or CodeLimits()
     number = 0
     try:
-        rules = _read_rules(file, code_limits, problems)
-        for member in read_members(file, code_limits):
-            number = member.number
-            found = _read_member(member, rules, code_limits, problems)
-            if isinstance(found, LeftOut):
-                problems.add_warning(number, found.reason, found.description)
-            elif found is not None:
-                yield number, found
+        with _opened_twice(file) as archive:
+            rules = _read_rules(archive, code_limits, problems)
+            for member in read_members(archive, code_limits):
+                number = member.number
+                found = _read_member(member, rules, code_limits, problems)
+                if isinstance(found, LeftOut):
+                    problems.add_warning(number, found.reason, found.description)
+                elif found is not None:
+                    yield number, found
     except LineProblem as problem:
         problems.add_error(number, problem.reason, problem.description)
+
+
+@contextmanager
+def _opened_twice(file: BinaryIO) -> Iterator[BinaryIO]:
+    """Give a file that can go back to its beginning: this one, or a copy that is gone with the block."""
+    if file.seekable():
+        yield file
+        return
+    with tempfile.TemporaryFile() as copy:
+        shutil.copyfileobj(file, copy)
+        yield copy
 
 
 def _read_rules(file: BinaryIO, limits: CodeLimits, problems: ProblemSink) -> IgnoreRules:

@@ -26,7 +26,7 @@ class JobInputs:
     def rows_for(self, settings: JobSettings) -> RowSource:
         """Return what the rows of a job with these settings are read from."""
         dataset, bot = self.dataset, self.bot.draft
-        return RowSource(bot.kind, dataset.draft.format, dataset.digest, bot.system_prompt, settings)
+        return RowSource(bot.kind, dataset.draft.format, dataset.digest, bot.system_prompt, settings, self.base)
 
     def choose_settings(self, given: Mapping[str, int | float]) -> JobSettings:
         """Return the settings of a job: what is given by name, and else the recipe for this data and base."""

@@ -128,7 +128,7 @@ def test_a_file_without_grammar_or_with_errors_is_cut_all_the_same() -> None:
 def test_rows_too_short_for_a_middle_are_refused() -> None:
     """A longest row that leaves no room for context is named with what it would need."""
     with pytest.raises(ValueError, match=r"rows of 100 tokens leave \d+ for text; at least 80 are needed"):
-        RowCutter(RENDERER, CutSettings(max_row_tokens=100, max_middle_tokens=40))
+        RowCutter(RENDERER, CutSettings(max_row_tokens=100, max_middle_tokens=40, tokens_per_row=20))
 
 
 def test_a_file_is_on_one_side_as_a_whole() -> None:
