@@ -6,11 +6,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class CodePlace:
-    """Where a completion goes, and what tests the file it makes: Python that fails when it raises; empty where nothing does."""
+    """Where a completion goes, and what tests the file it makes: Python that fails when it raises; empty where nothing does.
+
+    `is_python` may be true where it is not known: a file that does not parse with its reference is no measure of syntax.
+    """
 
     prefix: str
     suffix: str
-    is_python: bool
+    is_python: bool = True
     test: str = ""
 
     def fill(self, middle: str) -> str:

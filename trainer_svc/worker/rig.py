@@ -137,13 +137,13 @@ class Rig:
         keep_heap()
         return room
 
-    def generate(self, room: AnsweringRoom) -> Generator:
+    def generate(self, room: AnsweringRoom, ends: frozenset[int]) -> Generator:
         """Return the base with the adapter, to answer with."""
-        return Generator(_there(self._base), self.adapter, room, self._prepared.end_of_turn_id)
+        return Generator(_there(self._base), self.adapter, room, ends)
 
-    def generate_bare(self, room: AnsweringRoom) -> Generator:
+    def generate_bare(self, room: AnsweringRoom, ends: frozenset[int]) -> Generator:
         """Return the base alone, to answer with."""
-        return Generator(_there(self._base), None, room, self._prepared.end_of_turn_id)
+        return Generator(_there(self._base), None, room, ends)
 
     def hold_served_base(self) -> None:
         """See to it that the base has the values that are served, to judge on: others are read from the parity base as needed.
