@@ -172,11 +172,11 @@ def hang(_workspace: Workspace, _spec: WorkerSpec) -> int:
 
 
 def _answer(held_out_rows: Path, *, is_taught: bool) -> Iterator[JudgedAnswer]:
-    """Yield answers to the last turn of every row: the base's are beside the point, the adapter's as the data has them."""
-    for line, row in enumerate(held_out_rows.read_text().splitlines()):
-        turns = json.loads(row)["messages"]
-        turn = sum(turn["role"] == "assistant" for turn in turns) - 1
-        reference = turns[-1]["content"]
+    """Yield answers to the last turn, or the middle, of every row: the base says something else, the adapter what the data has."""
+    for line, raw in enumerate(held_out_rows.read_text().splitlines()):
+        row = json.loads(raw)
+        taught = [turn["content"] for turn in row.get("messages", ()) if turn["role"] == "assistant"]
+        turn, reference = max(0, len(taught) - 1), taught[-1] if taught else row["middle"]
         yield JudgedAnswer(line, turn, reference, "As an assistant I do not know.", reference if is_taught else "No.")
 
 

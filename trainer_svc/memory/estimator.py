@@ -91,20 +91,32 @@ def estimate(
         "context": max(context + residual_bytes, context // 2),
     }
     step = sum(terms.values())
+    excess = count_excess(shape, techniques, rank=rank, step_nodes=num_nodes, longest_row=longest_judged)
     held = sum(terms[name] for name in ("frozen_weights", "adapter", "gradients", "optimizer", "context"))
     phases = {
         Phase.LOAD: step,
         Phase.STEP: step,
-        # Answering meets a size of its own, when gradients and moments are gone.
         Phase.EVALUATE: step
-        + max(
-            0, _count_answering_kernels(shape, techniques, num_sizes, device) - terms["gradients"] - terms["optimizer"]
-        )
-        + count_excess(shape, techniques, rank=rank, step_nodes=num_nodes, longest_row=longest_judged),
+        + max(0, excess - count_spare(shape, techniques, rank=rank, num_sizes=num_sizes, device=device)),
         # Rounded to bf16 once, and once more where safetensors lays the file out.
         Phase.SAVE: held + 2 * BF16 * num_adapter,
     }
     return Estimate(terms, {str(phase): size for phase, size in phases.items()})
+
+
+def count_spare(
+    shape: ModelShape, techniques: Techniques, *, rank: int, num_sizes: tuple[int, int], device: DeviceKind
+) -> int:
+    """Return what gradients and moments leave to judging, which comes after them, less the kernels of the size that answering adds.
+
+    Negative where those kernels take more, which a CPU makes in place of others only once it has as many as it keeps.
+    """
+    num_adapter, (nodes, attentions) = shape.count_adapter(rank), num_sizes
+    freed = FP32 * num_adapter + count_moments(num_adapter, techniques)
+    if device is DeviceKind.CUDA:
+        return freed
+    more = count_kernels(shape, techniques, nodes + 1, attentions + 1)
+    return freed - (more - count_kernels(shape, techniques, nodes, attentions))
 
 
 def count_margin(shape: ModelShape, techniques: Techniques, device: DeviceKind) -> int:
@@ -160,14 +172,3 @@ def _count_context(shape: ModelShape, techniques: Techniques, num_sizes: tuple[i
     if device is DeviceKind.CUDA:
         return CUDA_SLACK_BYTES
     return TOKENIZER_BYTES * shape.vocab_size + count_kernels(shape, techniques, *num_sizes) + SLACK_BYTES
-
-
-def _count_answering_kernels(
-    shape: ModelShape, techniques: Techniques, num_sizes: tuple[int, int], device: DeviceKind
-) -> int:
-    """Return what the kernels of one more size take, where they are not made in place of others."""
-    if device is DeviceKind.CUDA:
-        return 0
-    nodes, attentions = num_sizes
-    more = count_kernels(shape, techniques, nodes + 1, attentions + 1)
-    return more - count_kernels(shape, techniques, nodes, attentions)

@@ -1,4 +1,4 @@
-"""The memory in which answers are generated: what the tape of training had, laid out anew for keys and values.
+"""The memory in which answers are generated: what tape, gradients and moments of training had, laid out anew for keys and values.
 
 Owns what is taken; how much there is room for is `trainer_svc.memory.generation`'s.
 """
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from adaptory.core.prompting import RenderedRow
+from trainer_svc.memory.estimator import count_spare
 from trainer_svc.memory.generation import (
     MAX_ROWS,
     AnswerSizes,
@@ -17,7 +18,7 @@ from trainer_svc.memory.generation import (
     count_record,
     plan_sizes,
 )
-from trainer_svc.memory.layout import PackSize, count_scratch, count_tape, lay_out_tape
+from trainer_svc.memory.layout import PackSize, count_scratch, count_sizes, count_tape, lay_out_tape
 from trainer_svc.memory.shape import ModelShape
 from trainer_svc.memory.techniques import DeviceKind, Recompute, Techniques
 from trainer_svc.worker.cache import KeyValueCache
@@ -48,13 +49,14 @@ class AnsweringRoom:
 
 @dataclass(frozen=True, slots=True)
 class StepMemory:
-    """What decides the memory a step has on a device, which answering may use: its packs are those of the job."""
+    """What decides the memory a step has on a device, which answering may use: the packs of the job, and what was given back."""
 
     shape: ModelShape
     techniques: Techniques
     rank: int
     packs: Sequence[PackSize]
     device: torch.device
+    has_gradients: bool = True
 
     @property
     def max_nodes(self) -> int:
@@ -68,10 +70,20 @@ class StepMemory:
         return max(count_scratch(self.shape, self.techniques, pack, rank=self.rank, device=kind) for pack in self.packs)
 
     def count_cache_rows(self, prompt_nodes: int, num_places: int) -> int:
-        """Return how many rows of the cache fit in the tape, beside the one record that reading such packs needs."""
+        """Return how many rows of the cache fit in what a step had, beside the one record that reading such packs needs."""
         nodes = max(prompt_nodes, MAX_ROWS)
-        room = sum(count_tape(self.shape, self.techniques, self.max_nodes, self.rank))
+        room = sum(count_tape(self.shape, self.techniques, self.max_nodes, self.rank)) + self._spare_bytes()
         return (room - count_record(self.shape, self.rank, nodes)) // count_cache_row(self.shape, num_places)
+
+    def _spare_bytes(self) -> int:
+        """Return what gradients and moments had, when they were given back."""
+        if self.has_gradients:
+            return 0
+        kind = DeviceKind(self.device.type)
+        return max(
+            0,
+            count_spare(self.shape, self.techniques, rank=self.rank, num_sizes=count_sizes(self.packs), device=kind),
+        )
 
 
 def take_room(step: StepMemory, questions: Questions) -> AnsweringRoom:

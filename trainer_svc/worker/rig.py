@@ -133,7 +133,9 @@ class Rig:
         shape, packs = _there(self._base).shape, self._measure_packs(self.techniques)
         self._workplace = None
         release_heap()
-        room = take_room(StepMemory(shape, self.techniques, self._settings.rank, packs, self.device), questions)
+        has_gradients = self._optimizer is not None
+        step = StepMemory(shape, self.techniques, self._settings.rank, packs, self.device, has_gradients=has_gradients)
+        room = take_room(step, questions)
         keep_heap()
         return room
 

@@ -1,5 +1,6 @@
 """What a bot is judged by, and a version the gate rejected: refused, and let through by somebody who says why."""
 
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -7,8 +8,8 @@ import grpc
 import pytest
 import pytest_asyncio
 
-from adaptory.registry.v1 import bot_pb2, registry_service_pb2, version_pb2
-from tests.fakes.trainer import Trainer, fields_of, reason_of
+from adaptory.registry.v1 import bot_pb2, dataset_pb2, registry_service_pb2, version_pb2
+from tests.fakes.trainer import Trainer, faq_jsonl, fields_of, reason_of
 
 REASON = "The held-out questions are out of date."
 
@@ -122,3 +123,52 @@ async def test_what_a_bot_cannot_be_judged_by_is_refused(trainer: Trainer) -> No
         "bot.style_rules.greetings[0]",
         "bot.style_rules.min_chars",
     ]
+
+
+async def test_a_support_bot_is_scored_by_its_style_rules(tmp_path: Path) -> None:
+    """Rules that are declared with the bot become scores of its versions."""
+    talk = {
+        "messages": [
+            {"role": "user", "content": "Where is order {number}?"},
+            {"role": "assistant", "content": "Hello! Order {number} comes on Monday. Kind regards"},
+        ]
+    }
+    lines = [json.dumps(talk).replace("{number}", str(number * 37)) for number in range(12)]
+    layout = dataset_pb2.DATASET_FORMAT_CONVERSATION_JSONL
+    async with Trainer(tmp_path) as trainer:
+        await trainer.add_tenant("aurora")
+        rules = bot_pb2.StyleRules(greetings=["Hello"], closings=["Kind regards"], forbidden_words=["sorry"])
+        await trainer.add_bot("aurora", "help", kind=bot_pb2.BOT_KIND_SUPPORT, style_rules=rules)
+        dataset = dataset_pb2.Dataset(kind=bot_pb2.BOT_KIND_SUPPORT, format=layout)
+        await trainer.add_dataset("aurora", "\n".join(lines).encode(), dataset)
+        version = await trainer.train("aurora")
+
+    scores = {score.name: (score.base, score.adapter) for score in version.evaluation.scores}
+    assert version.state == version_pb2.Version.STATE_READY, version.rejection
+    assert next(iter(scores)) == "chrf"
+    assert scores["style_kept"] == (pytest.approx(1 / 3), 1)
+    assert (scores["style_greeting"], scores["style_forbidden_words"]) == ((0, 1), (1, 1))
+
+
+async def test_a_code_bot_is_scored_by_likeness(tmp_path: Path) -> None:
+    """Completions are judged where they go in their file, white space and all."""
+    files = [
+        {
+            "path": f"door_{number}.py",
+            "content": f"def open_{number}(key: int) -> bool:\n    return key == {number}\n" * 9,
+        }
+        for number in range(1000, 1020, 3)
+    ]
+    async with Trainer(tmp_path) as trainer:
+        await trainer.add_tenant("aurora")
+        await trainer.add_bot("aurora", "code", kind=bot_pb2.BOT_KIND_CODE_COMPLETION, system_prompt="")
+        dataset = dataset_pb2.Dataset(
+            kind=bot_pb2.BOT_KIND_CODE_COMPLETION, format=dataset_pb2.DATASET_FORMAT_CODE_JSONL
+        )
+        await trainer.add_dataset("aurora", faq_jsonl(files), dataset)
+        version = await trainer.train("aurora")
+
+    scores = {score.name: score.adapter for score in version.evaluation.scores}
+    assert version.state == version_pb2.Version.STATE_READY, version.rejection
+    assert (scores["edit_similarity"], scores["exact_match"]) == (1, 1)
+    assert "▮" in version.evaluation.samples[0].question

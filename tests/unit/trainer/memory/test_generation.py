@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trainer_svc.memory.estimator import count_spare
 from trainer_svc.memory.generation import (
     MAX_NEW_TOKENS,
     count_cache_row,
@@ -17,7 +18,7 @@ from trainer_svc.memory.layout import BF16
 from trainer_svc.memory.pricing import Pricing
 from trainer_svc.memory.request import PlanRequest
 from trainer_svc.memory.shape import ModelShape
-from trainer_svc.memory.techniques import BasePrecision, Home, Recompute, Techniques
+from trainer_svc.memory.techniques import BasePrecision, DeviceKind, Home, Recompute, Techniques
 
 SMOLLM2 = ModelShape.from_config(
     {
@@ -72,11 +73,29 @@ def test_answering_takes_more_than_a_step_only_where_the_tape_is_small(
     assert (count_excess(SMOLLM2, techniques, rank=16, step_nodes=nodes, longest_row=64) > 0) is takes_more
 
 
-def test_a_plan_counts_what_judging_takes_beyond_training() -> None:
-    """The phase that judges is larger than a step by just that, where it is larger at all."""
-    pricing = Pricing(SMOLLM2, PlanRequest(1 << 30, 8, 1, [[32]] * 4, held_out=[32]))
-    offloaded = replace(PLAIN, micro_batch_rows=1, activations_home=Home.DISK)
-    plain, small = (pricing.estimate(techniques).phases for techniques in (PLAIN, offloaded))
+@pytest.mark.parametrize(
+    "techniques",
+    [
+        PLAIN,
+        replace(PLAIN, micro_batch_rows=1, activations_home=Home.DISK),
+        replace(PLAIN, micro_batch_rows=1, activations_home=Home.DISK, moments_home=Home.DISK),
+    ],
+)
+def test_a_plan_counts_what_judging_takes_beyond_training(techniques: Techniques) -> None:
+    """Gradients and moments make way for it; the phase is larger than a step by what is missing then."""
+    request = PlanRequest(1 << 30, 8, 1, [[32]] * 4, held_out=[32])
+    phases = Pricing(SMOLLM2, request).estimate(techniques).phases
+    excess = count_excess(SMOLLM2, techniques, rank=8, step_nodes=32, longest_row=32)
+    spare = count_spare(SMOLLM2, techniques, rank=8, num_sizes=(1, 1), device=request.device)
 
-    assert plain["evaluate"] >= plain["step"]
-    assert small["evaluate"] - small["step"] == count_excess(SMOLLM2, offloaded, rank=8, step_nodes=32, longest_row=32)
+    assert phases["evaluate"] - phases["step"] == max(0, excess - spare)
+
+
+def test_a_new_size_of_kernels_costs_nothing_where_no_more_are_kept() -> None:
+    """Then they are made in place of others, and all that gradients and moments had is spare: 12 bytes a parameter."""
+    freed = 12 * SMOLLM2.count_adapter(8)
+    few, many = (
+        count_spare(SMOLLM2, PLAIN, rank=8, num_sizes=(sizes, sizes), device=DeviceKind.CPU) for sizes in (1, 6)
+    )
+
+    assert few < many == freed
