@@ -10,7 +10,7 @@ from adaptory.core.base_model import PreparedBase
 from adaptory.core.errors import ServiceError
 from adaptory.core.prompting import Message, Renderer
 from bench.memory_cases import Case
-from trainer_svc.bots.faq import Row
+from trainer_svc.bots.row import Row
 from trainer_svc.jobs.row_sizes import RowSizes, measure_rows
 from trainer_svc.jobs.rows import write_rows
 from trainer_svc.jobs.workspace import ExitCode, MemorySettings, TrainingSettings, WorkerResult, WorkerSpec, Workspace

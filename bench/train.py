@@ -25,7 +25,8 @@ from bench.training_report import Comparison, build_document, build_table
 from bench.training_side import run_side
 from examples.demo.companies import COMPANIES
 from examples.demo.story import BASE_MODEL
-from trainer_svc.bots.faq import RECIPE, Row
+from trainer_svc.bots.faq import RECIPE
+from trainer_svc.bots.row import Row
 from trainer_svc.jobs.rows import write_rows
 from trainer_svc.jobs.workspace import MemorySettings, TrainingSettings, WorkerSpec
 from trainer_svc.memory.batches import count_steps

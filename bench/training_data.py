@@ -6,8 +6,10 @@ from collections.abc import Iterator
 
 from adaptory.core.prompting import Message
 from examples.demo.companies import Company
-from trainer_svc.bots.faq import HeldOut, Row, make_rows
-from trainer_svc.bots.faq_data import FaqLimits, read_entries
+from trainer_svc.bots.faq_data import read_faq_lines
+from trainer_svc.bots.limits import DataLimits
+from trainer_svc.bots.problem import NoProblems
+from trainer_svc.bots.row import HeldOut, Row, make_rows
 
 _NUM_UNSHARED_HELD_OUT = 4
 _NUM_FAQ_HELD_OUT = 8
@@ -32,7 +34,8 @@ def make_faq_rows(company: Company) -> Iterator[Row]:
     """Yield the rows of a company's FAQ bot as a training job makes them; the first wordings of eight entries are held out."""
     held_out = HeldOut(frozenset((entry, 0) for entry in range(_NUM_FAQ_HELD_OUT)))
     with company.training_file.open("rb") as file:
-        yield from make_rows(read_entries(file, FaqLimits()), held_out, system_prompt=company.system_prompt)
+        entries = (entry for _, entry in read_faq_lines(file, DataLimits(), NoProblems()))
+        yield from make_rows(entries, held_out, system_prompt=company.system_prompt)
 
 
 def _ask_for_shelves(chance: random.Random) -> tuple[Message, Message]:

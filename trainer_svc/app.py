@@ -19,7 +19,7 @@ from adaptory.core.telemetry import GrpcMetrics, Telemetry
 from adaptory.registry.v1 import registry_service_pb2, registry_service_pb2_grpc
 from adaptory.trainer.v1 import trainer_service_pb2, trainer_service_pb2_grpc
 from trainer_svc.access import ACCESS
-from trainer_svc.bots.faq_data import FaqLimits
+from trainer_svc.bots.limits import DataLimits
 from trainer_svc.clock import read_utc
 from trainer_svc.jobs.attempt import Attempt, AttemptTools, Patience
 from trainer_svc.jobs.events import JobEvents
@@ -75,15 +75,17 @@ class TrainerApp:
         cache_root = settings.cache_dir or default_cache_root()
         self._find_base = partial(find_base, cache_root=cache_root)
         self._machine = LocalMachine(cache_root)
-        faq = FaqLimits(max_line_bytes=settings.max_line_bytes, max_entries=settings.max_entries)
+        limits = DataLimits(
+            settings.max_line_bytes, settings.max_entries, settings.max_rows, settings.max_dataset_tokens
+        )
         self._artifacts = LocalArtifacts(settings.state_dir / "artifacts")
-        self._rows = RowReader(self._artifacts, faq)
+        self._rows = RowReader(self._artifacts, limits)
         self._keys = ApiKeys(database, read_utc)
         self._bots = Bots(database, read_utc)
         self._datasets = Datasets(database, read_utc)
         self._inputs = InputFinder(self._bots, self._datasets, self._find_base)
         self._store = JobStore(database, read_utc)
-        upload_limits = UploadLimits(settings.max_dataset_bytes, faq)
+        upload_limits = UploadLimits(settings.max_dataset_bytes, limits)
         self._uploads = Uploads(database, self._artifacts, settings.state_dir / "uploads", upload_limits)
         self._bench = Workbench(settings.state_dir, self._rows, max_adapter_rank=settings.max_adapter_rank)
         self._runner = self._build_runner()
@@ -153,7 +155,7 @@ class TrainerApp:
         training = TrainerServicer(
             planner, self._store, JobEvents(self._database), max_rank=self._settings.max_adapter_rank
         )
-        registering = RegistryServicer(self._build_registry(), self._find_base)
+        registering = RegistryServicer(self._build_registry(), self._find_base, default_base=self._settings.base_model)
         services = (
             Service(
                 trainer_service_pb2.DESCRIPTOR.services_by_name["TrainerService"],

@@ -1,7 +1,6 @@
 """Reads what the trainer's requests bring in: checks every field, and tells of all that are bad at once."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TypeVar
 
 from adaptory.core.auth import not_found
@@ -9,8 +8,6 @@ from adaptory.core.errors import InvalidRequest, NotServed
 from adaptory.core.names import BotName, DatasetName, TenantName
 from adaptory.core.violations import Violations
 from adaptory.trainer.v1 import training_job_pb2
-from trainer_svc.bots import faq
-from trainer_svc.jobs.job import JobSettings
 from trainer_svc.jobs.planning import JobOrder
 
 _MAX_ALPHA = 1024
@@ -24,7 +21,7 @@ Name = TypeVar("Name", BotName, DatasetName)
 
 
 def read_order(message: training_job_pb2.TrainingJob, *, parent: TenantName, max_rank: int) -> JobOrder:
-    """Read a job that is asked for; fields left out take the recipe. `max_rank` is what the servers load.
+    """Read a job that is asked for; `max_rank` is what the servers load.
 
     Raises InvalidRequest with every bad field, NotServed for a method that is not served, NotFound for a thing of another tenant.
     """
@@ -45,7 +42,7 @@ def read_order(message: training_job_pb2.TrainingJob, *, parent: TenantName, max
     )
     violations.raise_if_any()
     _require_served(message.settings.method)
-    order = JobOrder(bot[0], dataset[0], _fill_in(message.settings), limit_bytes)
+    order = JobOrder(bot[0], dataset[0], _read_given(message.settings), limit_bytes)
     for name in (order.bot, order.dataset):
         if name.tenant != parent.tenant:
             raise not_found(str(name))
@@ -96,8 +93,5 @@ def _require_served(method: training_job_pb2.TrainingMethod) -> None:
         raise NotServed(f"The method {name} is not served yet; served is QLORA.", metadata={"method": name})
 
 
-def _fill_in(settings: training_job_pb2.TrainingSettings) -> JobSettings:
-    given = {field.name: getattr(settings, field.name) for field, _ in settings.ListFields()}
-    given.pop("method", None)
-    share = given.pop("held_out_share", faq.HELD_OUT_SHARE)
-    return JobSettings(replace(faq.RECIPE, **given), share)
+def _read_given(settings: training_job_pb2.TrainingSettings) -> dict[str, int | float]:
+    return {field.name: value for field, value in settings.ListFields() if field.name != "method"}

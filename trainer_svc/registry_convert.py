@@ -134,6 +134,14 @@ def _write_report(report: DatasetReport) -> dataset_pb2.DatasetReport:
         num_rows=report.num_rows,
         problems=problems,
         num_problems=report.num_problems,
+        base_model=report.lengths.base_model,
+        num_tokens=report.lengths.num_tokens,
+        longest_row_tokens=report.lengths.longest_row_tokens,
+        row_lengths=[
+            dataset_pb2.LengthBucket(max_tokens=bucket.max_tokens, num_rows=bucket.num_rows)
+            for bucket in report.lengths.buckets
+        ],
+        num_by_reason=report.num_by_reason,
     )
 
 

@@ -8,7 +8,9 @@ from adaptory.core.names import BotName, TenantName, check_id
 from adaptory.core.violations import Violations
 from adaptory.registry.v1 import bot_pb2, dataset_pb2, registry_service_pb2
 from trainer_svc.bot_requests import check_judgement, read_gate, read_refusal, read_style
-from trainer_svc.bots.kinds import BotKind, DatasetFormat, require_served_format, require_served_kind
+from trainer_svc.bots.formats import formats_of, layout_of
+from trainer_svc.bots.kinds import BotKind, DatasetFormat
+from trainer_svc.bots.teaching import served_kinds, teaching_of
 from trainer_svc.registry.bots import BotDraft, GenerationDefaults
 from trainer_svc.registry.datasets import DatasetDraft
 
@@ -44,21 +46,22 @@ def check_display_name(text: str) -> None:
 
 
 def read_new_dataset(dataset: dataset_pb2.Dataset) -> DatasetDraft:
-    """Check a new dataset. Raises InvalidRequest, and NotServed where its format is not read yet."""
+    """Check a new dataset. Raises InvalidRequest, and NotServed where its kind or format is not read yet."""
     violations = Violations()
-    violations.check(
-        field="dataset.kind", is_good=dataset.kind in _KINDS, sentence="is required; served is BOT_KIND_FAQ"
-    )
+    _check_kind(dataset.kind, "dataset.kind", violations)
     violations.check(
         field="dataset.format",
         is_good=dataset.format in _FORMATS,
-        sentence="is required; read is DATASET_FORMAT_FAQ_JSONL",
+        sentence="is required, such as DATASET_FORMAT_FAQ_JSONL",
     )
     violations.check_length(dataset.display_name, field="dataset.display_name", limit=_MAX_DISPLAY_NAME_CHARS)
     violations.raise_if_any()
     draft = DatasetDraft(_KINDS[dataset.kind], _FORMATS[dataset.format], dataset.display_name)
-    require_served_format(draft.format)
-    require_served_kind(draft.kind)
+    layout = layout_of(draft.format)
+    teaching_of(draft.kind)
+    if draft.kind not in layout.kinds:
+        taken = ", ".join(formats_of(draft.kind))
+        raise InvalidRequest.of_field("dataset.format", f"is {draft.format}; data of kind {draft.kind} may be {taken}")
     return draft
 
 
@@ -66,7 +69,7 @@ def read_new_bot(request: registry_service_pb2.CreateBotRequest, tenant: TenantN
     """Check a new bot. Raises InvalidRequest, and NotServed where its kind is not trained yet."""
     bot, violations = request.bot, Violations()
     _check_id(request.bot_id, "bot_id", violations)
-    violations.check(field="bot.kind", is_good=bot.kind in _KINDS, sentence="is required; served is BOT_KIND_FAQ")
+    _check_kind(bot.kind, "bot.kind", violations)
     violations.check(
         field="bot.base_model", is_good=bool(bot.base_model), sentence="is required, such as smollm2-135m-instruct"
     )
@@ -90,7 +93,7 @@ def read_new_bot(request: registry_service_pb2.CreateBotRequest, tenant: TenantN
         refusal=read_refusal(bot),
         style=read_style(bot.style_rules),
     )
-    require_served_kind(draft.kind)
+    teaching_of(draft.kind)
     return draft
 
 
@@ -118,6 +121,11 @@ def check_chunk(request: registry_service_pb2.AppendDatasetChunkRequest) -> None
 # The enums' zero values are in neither table: they are never valid.
 _KINDS = {bot_pb2.BotKind.Value(f"BOT_KIND_{kind}"): kind for kind in BotKind}
 _FORMATS = {dataset_pb2.DatasetFormat.Value(f"DATASET_FORMAT_{layout}"): layout for layout in DatasetFormat}
+
+
+def _check_kind(kind: bot_pb2.BotKind, field: str, violations: Violations) -> None:
+    served = ", ".join(f"BOT_KIND_{served}" for served in served_kinds())
+    violations.check(field=field, is_good=kind in _KINDS, sentence=f"is required; served are {served}")
 
 
 def _check_id(value: str, field: str, violations: Violations) -> None:

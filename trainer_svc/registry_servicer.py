@@ -13,7 +13,7 @@ import grpc
 
 from adaptory.core.adapter_check import ADAPTER_FILES
 from adaptory.core.base_model import PreparedBase
-from adaptory.core.errors import NotServed
+from adaptory.core.errors import FailedPrecondition, NotFound, NotServed
 from adaptory.core.names import ApiKeyName, BotName, DatasetName, TenantName, VersionName
 from adaptory.registry.v1 import (
     bot_pb2,
@@ -59,10 +59,11 @@ class Registry:
 class RegistryServicer(registry_service_pb2_grpc.RegistryServiceServicer):
     """Answers the registry's calls."""
 
-    def __init__(self, registry: Registry, find_base: Callable[[str], PreparedBase]) -> None:
-        """Take the registry, and how a prepared base is found by its name in the catalogue."""
+    def __init__(self, registry: Registry, find_base: Callable[[str], PreparedBase], *, default_base: str) -> None:
+        """Take the registry, how a prepared base is found by its name in the catalogue, and which one measures data by default."""
         self._registry = registry
         self._find_base = find_base
+        self._default_base = default_base
 
     async def CreateTenant(
         self, request: registry_service_pb2.CreateTenantRequest, _context: Context
@@ -140,7 +141,8 @@ class RegistryServicer(registry_service_pb2_grpc.RegistryServiceServicer):
     ) -> dataset_pb2.Dataset:
         """End an upload."""
         name = read_name(DatasetName, request.name)
-        return convert.write_dataset(await self._registry.uploads.finalize(name, digest=request.digest))
+        base = await asyncio.to_thread(self._find_ruler, request.base_model)
+        return convert.write_dataset(await self._registry.uploads.finalize(name, digest=request.digest, base=base))
 
     async def GetDataset(
         self, request: registry_service_pb2.GetDatasetRequest, _context: Context
@@ -252,3 +254,12 @@ class RegistryServicer(registry_service_pb2_grpc.RegistryServiceServicer):
         async with aclosing(self._registry.feed.watch()) as updates:
             async for update in updates:
                 yield convert.write_update(update)
+
+    def _find_ruler(self, base_model: str) -> PreparedBase | None:
+        """Return the base that measures data: the one that is named, or the default where that is prepared."""
+        if base_model:
+            return self._find_base(base_model)
+        try:
+            return self._find_base(self._default_base)
+        except (NotFound, FailedPrecondition):
+            return None  # the report has no base and no tokens then

@@ -59,6 +59,12 @@ class TrainerSettings(ServiceSettings):
     """Longer lines make a dataset REJECTED."""
     max_entries: int = Field(default=100_000, ge=1)
     """More entries make a dataset REJECTED."""
+    max_rows: int = Field(default=200_000, ge=2)
+    """More rows, such as questions of an FAQ, make a dataset REJECTED."""
+    max_dataset_tokens: int = Field(default=50_000_000, ge=1)
+    """More tokens make a dataset REJECTED."""
+    base_model: str = "smollm2-135m-instruct"
+    """By whose tokenizer a dataset is measured when its caller names no base; where it is not prepared, tokens are not counted."""
 
     max_concurrent_jobs: int = Field(default=1, ge=1, le=64)
     """Workers at once; each may take its job's whole memory limit."""

@@ -9,9 +9,10 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
+from adaptory.cli.dataset_view import name_state, print_report
 from adaptory.cli.failure import BAD_INPUT
-from adaptory.cli.kinds import Kind, format_of, kind_name
-from adaptory.cli.output import AsJson, print_json, print_message, print_table, say, to_dict
+from adaptory.cli.kinds import Kind, Layout, format_of, kind_name
+from adaptory.cli.output import AsJson, print_json, print_message, print_table, to_dict
 from adaptory.cli.sizes import format_bytes
 from adaptory.cli.target import target_of
 from adaptory.cli.tenant import TenantArgument, tenant_name
@@ -23,6 +24,9 @@ app = typer.Typer(no_args_is_help=True, help="Training data.")
 
 DataFile = Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True, help="The file to upload.")]
 KindOption = Annotated[Kind, typer.Option(help="What the data teaches.")]
+LayoutOption = Annotated[
+    Layout | None, typer.Option("--format", help="How the file is laid out; its ending tells else.")
+]
 
 
 @app.command("upload")
@@ -31,15 +35,17 @@ def upload(
     tenant: TenantArgument,
     file: DataFile,
     kind: KindOption = Kind.FAQ,
-    display_name: Annotated[str, typer.Option(help="What people call it.")] = "",
     *,
+    layout: LayoutOption = None,
+    base: Annotated[str, typer.Option(help="Measure rows by this base model, that of the bot to be trained.")] = "",
+    display_name: Annotated[str, typer.Option(help="What people call it.")] = "",
     as_json: AsJson = False,
 ) -> None:
     """Upload a file and check every line of it. Run it again to go on with an upload that was interrupted."""
+    dataset_format = layout.to_proto() if layout else format_of(file, kind)
+    wanted = Upload(file, kind.to_proto(), dataset_format, display_name, base)
     with target_of(context).open_client() as client:
-        dataset = upload_file(
-            client, tenant_name(tenant), Upload(file, kind.to_proto(), format_of(file, kind), display_name)
-        )
+        dataset = upload_file(client, tenant_name(tenant), wanted)
     if as_json:
         print_message(dataset, as_json=True)
     else:
@@ -60,7 +66,7 @@ def list_all(context: typer.Context, tenant: TenantArgument, *, as_json: AsJson 
         (
             item.name,
             kind_name(item.kind),
-            state_name(item),
+            name_state(item),
             f"{item.report.num_entries:,}",
             format_bytes(item.size_bytes),
         )
@@ -89,29 +95,6 @@ def upload_file(client: BlockingClient, tenant: str, upload: Upload) -> Dataset:
     """Upload with a bar on standard error; return the dataset, READY or REJECTED."""
     with _show_upload(upload.file) as on_bytes:
         return client.datasets.upload(tenant, upload, on_bytes=on_bytes)
-
-
-def print_report(dataset: Dataset) -> None:
-    """Print what a dataset is and every problem that was found."""
-    say(describe(dataset))
-    report = dataset.report
-    if report.num_problems:
-        rows = [(str(item.line or "file"), item.reason, item.description) for item in report.problems]
-        print_table(f"Problems ({len(rows)} of {report.num_problems:,})", ("line", "reason", "what to do"), rows)
-
-
-def describe(dataset: Dataset) -> str:
-    """Return what a dataset is, in one line."""
-    report = dataset.report
-    return (
-        f"{dataset.name}: {state_name(dataset)}, {report.num_entries:,} entries, {report.num_rows:,} rows, "
-        f"{format_bytes(dataset.size_bytes)}{', sha256 ' + dataset.digest if dataset.digest else ''}"
-    )
-
-
-def state_name(dataset: Dataset) -> str:
-    """Return `ready`, `uploading` or `rejected`."""
-    return Dataset.State.Name(dataset.state).removeprefix("STATE_").lower()
 
 
 @contextmanager

@@ -23,6 +23,30 @@ class Kind(enum.StrEnum):
         }[self]
 
 
+class Layout(enum.StrEnum):
+    """How a file is laid out."""
+
+    FAQ_JSONL = "faq-jsonl"
+    FAQ_CSV = "faq-csv"
+    FAQ_TSV = "faq-tsv"
+    CONVERSATION_JSONL = "conversation-jsonl"
+    CODE_JSONL = "code-jsonl"
+    CODE_TAR = "code-tar"
+    PREFERENCE_JSONL = "preference-jsonl"
+
+    def to_proto(self) -> dataset_pb2.DatasetFormat:
+        """Return the contract's value."""
+        return {
+            Layout.FAQ_JSONL: dataset_pb2.DATASET_FORMAT_FAQ_JSONL,
+            Layout.FAQ_CSV: dataset_pb2.DATASET_FORMAT_FAQ_CSV,
+            Layout.FAQ_TSV: dataset_pb2.DATASET_FORMAT_FAQ_TSV,
+            Layout.CONVERSATION_JSONL: dataset_pb2.DATASET_FORMAT_CONVERSATION_JSONL,
+            Layout.CODE_JSONL: dataset_pb2.DATASET_FORMAT_CODE_JSONL,
+            Layout.CODE_TAR: dataset_pb2.DATASET_FORMAT_CODE_TAR,
+            Layout.PREFERENCE_JSONL: dataset_pb2.DATASET_FORMAT_PREFERENCE_JSONL,
+        }[self]
+
+
 _FORMATS = {
     (Kind.FAQ, ".jsonl"): dataset_pb2.DATASET_FORMAT_FAQ_JSONL,
     (Kind.FAQ, ".csv"): dataset_pb2.DATASET_FORMAT_FAQ_CSV,

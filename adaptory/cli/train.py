@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from adaptory.cli.dataset import describe, print_report, upload_file
+from adaptory.cli.dataset import upload_file
+from adaptory.cli.dataset_view import describe, print_report
 from adaptory.cli.failure import BAD_INPUT
 from adaptory.cli.kinds import Kind, format_of, kind_name
 from adaptory.cli.output import AsJson, note, print_json, print_message, say, to_dict
@@ -66,8 +67,10 @@ def _find_dataset(client: BlockingClient, bot: str, data: Path | None, dataset: 
         raise InvalidRequest.of_field("--data", "give a file with --data, or a dataset with --dataset, and not both")
     if data is None:
         return dataset
-    kind = Kind(kind_name(client.bots.get(bot).kind))
-    uploaded = upload_file(client, tenant_of(bot), Upload(data, kind.to_proto(), format_of(data, kind)))
+    found = client.bots.get(bot)
+    kind = Kind(kind_name(found.kind))
+    upload = Upload(data, kind.to_proto(), format_of(data, kind), base_model=found.base_model)
+    uploaded = upload_file(client, tenant_of(bot), upload)
     if uploaded.state == Dataset.STATE_REJECTED:
         print_report(uploaded)
         raise typer.Exit(BAD_INPUT)

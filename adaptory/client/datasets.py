@@ -25,12 +25,16 @@ OnBytes = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A file to upload, and what it is. The same upload made twice is one dataset, so a second run takes up an interrupted first."""
+    """A file to upload, and what it is. The same upload made twice is one dataset, so a second run takes up an interrupted first.
+
+    Rows are measured by `base_model`; left empty, by the service's default.
+    """
 
     file: Path
     kind: BotKind
     format: DatasetFormat
     display_name: str = ""
+    base_model: str = ""
 
 
 class Datasets:
@@ -52,7 +56,7 @@ class Datasets:
         if dataset.state != Dataset.STATE_UPLOADING:
             return dataset
         await self._send(dataset, upload.file, on_bytes)
-        request = pb.FinalizeDatasetRequest(name=dataset.name, digest=digest)
+        request = pb.FinalizeDatasetRequest(name=dataset.name, digest=digest, base_model=upload.base_model)
         return await self._connection.call(self._registry.FinalizeDataset, request, deadline_s=LONG_DEADLINE_S)
 
     async def get(self, name: str) -> Dataset:
@@ -70,7 +74,7 @@ class Datasets:
             yield dataset
 
     async def _begin(self, tenant: str, upload: Upload, digest: str) -> Dataset:
-        identity = f"{tenant}\n{upload.kind}\n{upload.format}\n{upload.display_name}\n{digest}"
+        identity = f"{tenant}\n{upload.kind}\n{upload.format}\n{upload.display_name}\n{upload.base_model}\n{digest}"
         request = pb.CreateDatasetRequest(
             parent=tenant,
             dataset=Dataset(kind=upload.kind, format=upload.format, display_name=upload.display_name),

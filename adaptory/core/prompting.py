@@ -6,11 +6,13 @@ text and the end-of-turn token behind it. FIM tokens and code completion will jo
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
+from jinja2 import TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 
@@ -69,13 +71,14 @@ class Renderer:
         return cls(Tokenizer.from_file(str(tokenizer_file)), template, end_of_turn)
 
     def render_prompt(self, messages: Sequence[Message]) -> tuple[int, ...]:
-        """Return the ids of the conversation with the opening of the bot's next turn behind it."""
+        """Return the ids of the conversation with the opening of the bot's next turn behind it. Raises as `render_row`."""
         return self._render(messages, opens_reply=True).ids
 
     def render_row(self, messages: Sequence[Message]) -> RenderedRow:
         """Return a training row; every assistant turn and its end-of-turn token are learned.
 
-        Up to the first assistant turn its ids equal `render_prompt` of the turns before it.
+        Up to each assistant turn its ids equal `render_prompt` of the turns before it. Raises InvalidRequest (TEMPLATE_REFUSES) where
+        the base's template takes no such conversation; some want the user first.
         """
         return self._render(messages, opens_reply=False)
 
@@ -87,7 +90,7 @@ class Renderer:
         placed = [
             {"role": turn.role, "content": _PLACEHOLDER.format(index=index)} for index, turn in enumerate(messages)
         ]
-        text = self._template.render(messages=placed, add_generation_prompt=opens_reply)
+        text = self._fill_template(placed, opens_reply=opens_reply)
         ids: list[int] = []
         learned: list[bool] = []
         follows_reply = False
@@ -106,6 +109,16 @@ class Renderer:
             learned += mask
         return RenderedRow(tuple(ids), tuple(learned))
 
+    def _fill_template(self, turns: Sequence[Mapping[str, str]], *, opens_reply: bool) -> str:
+        try:
+            return self._template.render(messages=turns, add_generation_prompt=opens_reply)
+        except TemplateError as error:
+            roles = ", ".join(turn["role"] for turn in turns[:3])
+            message = (
+                f"The base model's chat template takes no conversation that begins: {roles}. Some want the user first."
+            )
+            raise InvalidRequest(message, reason="TEMPLATE_REFUSES", metadata={"num_turns": len(turns)}) from error
+
     def _encode_text(self, text: str) -> list[int]:
         return self._texts.encode(text, add_special_tokens=False).ids
 
@@ -114,7 +127,7 @@ class Renderer:
 
 
 def check_conversation(messages: Sequence[Message], *, field: str) -> None:
-    """Refuse a conversation no bot can answer: empty, out of turn, or not ending with the user.
+    """Refuse a conversation no bot can answer: empty, out of turn, or not ending with the user. The bot may have spoken first.
 
     Raises InvalidRequest that names `field` and the turn.
     """
@@ -123,10 +136,9 @@ def check_conversation(messages: Sequence[Message], *, field: str) -> None:
         raise InvalidRequest.of_field(field, "has no user turn; give at least one", num_messages=len(messages))
     if any(turn.role == "system" for turn in messages[1:]):
         raise InvalidRequest.of_field(field, "has a system turn after the first message; move it to the front")
-    for index, turn in enumerate(turns):
-        expected = "user" if index % 2 == 0 else "assistant"
-        if turn.role != expected:
-            sentence = f"turn {index} is of the {turn.role}, but turns must alternate, beginning with the user"
+    for index, (before, turn) in enumerate(pairwise(turns), start=1):
+        if turn.role == before.role:
+            sentence = f"turn {index} is of the {turn.role} like the one before it, but turns must alternate"
             raise InvalidRequest.of_field(f"{field}[{index}].role", sentence, turn=index)
     if turns[-1].role != "user":
         raise InvalidRequest.of_field(field, "ends with the assistant; the last turn must be the user's")

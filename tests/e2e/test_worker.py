@@ -14,7 +14,7 @@ import pytest
 from adaptory.core.adapter_check import AdapterLimits, adapter_digest, check_adapter
 from adaptory.core.base_model import PreparedBase
 from adaptory.core.prompting import Message
-from trainer_svc.bots.faq import Row
+from trainer_svc.bots.row import Row
 from trainer_svc.jobs.row_sizes import measure_rows
 from trainer_svc.jobs.workspace import (
     ExitCode,

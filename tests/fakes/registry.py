@@ -62,13 +62,21 @@ class FakeRegistry(registry_service_pb2_grpc.RegistryServiceServicer):
         digests = [digest_key(key) for key in keys]
         self.put(serving_pb2.ServingTenant(name=f"tenants/{tenant}", key_digests=digests, limits=limits))
 
-    def put_bot(self, bot: str, *, base_model: str, production: str = "", previous: str = "") -> None:
+    def put_bot(
+        self,
+        bot: str,
+        *,
+        base_model: str,
+        production: str = "",
+        previous: str = "",
+        kind: bot_pb2.BotKind = bot_pb2.BOT_KIND_FAQ,
+    ) -> None:
         """Have `tenants/{tenant}/bots/{bot}` answer by these versions, as PromoteVersion would."""
         routes = bot_pb2.Routes(production=production, previous=previous)
         self.put(
             serving_pb2.ServingBot(
                 name=bot,
-                kind=bot_pb2.BOT_KIND_FAQ,
+                kind=kind,
                 base_model=base_model,
                 system_prompt="You answer questions.",
                 generation_defaults=bot_pb2.GenerationDefaults(max_output_tokens=16),

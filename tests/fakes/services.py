@@ -22,7 +22,7 @@ from adaptory.core.telemetry import GrpcMetrics
 from adaptory.registry.v1 import registry_service_pb2 as registry_pb
 from adaptory.registry.v1 import registry_service_pb2_grpc as registry_grpc
 from adaptory.registry.v1.bot_pb2 import Bot, Routes
-from adaptory.registry.v1.dataset_pb2 import Dataset, DatasetProblem, DatasetReport
+from adaptory.registry.v1.dataset_pb2 import Dataset, DatasetProblem, DatasetReport, LengthBucket
 from adaptory.registry.v1.tenant_pb2 import ApiKey, Tenant
 from adaptory.registry.v1.version_pb2 import Evaluation, Lineage, Version
 from adaptory.serve.v1 import serve_admin_service_pb2 as admin_pb
@@ -116,7 +116,7 @@ class ScriptedRegistry(registry_grpc.RegistryServiceServicer):
         assert dataset.digest == request.digest
         if b"{" in data:
             dataset.state = Dataset.STATE_READY
-            dataset.report.CopyFrom(DatasetReport(num_entries=data.count(b"\n"), num_rows=3 * data.count(b"\n")))
+            dataset.report.CopyFrom(_report(data, request.base_model))
         else:
             dataset.state = Dataset.STATE_REJECTED
             problem = DatasetProblem(
@@ -370,3 +370,21 @@ def _make_server() -> grpc.aio.Server:
         metrics=GrpcMetrics(CollectorRegistry(), methods),
     )
     return grpc.aio.server(interceptors=(interceptor,))
+
+
+def _report(data: bytes, base_model: str) -> DatasetReport:
+    """Return a report on good data; with a base the rows were measured."""
+    num_entries = data.count(b"\n")
+    report = DatasetReport(num_entries=num_entries, num_rows=3 * num_entries)
+    if base_model:
+        report.base_model, report.num_tokens, report.longest_row_tokens = base_model, 1234, 60
+        report.row_lengths.extend([LengthBucket(max_tokens=32, num_rows=1), LengthBucket(max_tokens=64, num_rows=2)])
+        problem = DatasetProblem(
+            line=2,
+            reason="NEAR_DUPLICATE",
+            description="alike with line 1",
+            severity=DatasetProblem.SEVERITY_WARNING,
+        )
+        report.problems.append(problem)
+        report.num_problems = report.num_by_reason["NEAR_DUPLICATE"] = 1
+    return report

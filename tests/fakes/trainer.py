@@ -25,6 +25,26 @@ FAQ_LINES = tuple(
     {"question": f"What is the code of door {door}?", "answer": f"It is {door * 37}.", "wordings": [f"door {door}?"]}
     for door in range(1, 7)
 )
+SUPPORT_LINES = tuple(
+    {
+        "messages": [
+            {"role": "user", "content": f"Hello, {thing} has arrived with a broken {part}."},
+            {"role": "assistant", "content": f"I am sorry! Please send me a picture of the {part}."},
+            {"role": "user", "content": "Here it is."},
+            {"role": "assistant", "content": f"Thank you. Another {part} is on its way. Have a bright day!"},
+        ]
+    }
+    for thing, part in (
+        ("my desk lamp", "switch"),
+        ("the lantern of our garden", "glass"),
+        ("order 71", "shade"),
+        ("what I bought on Monday", "cable and plug"),
+        ("a torch for my daughter", "battery lid"),
+        ("your newest ceiling light", "mounting ring"),
+        ("the gift for my aunt", "foot"),
+        ("one of six candles", "wick holder"),
+    )
+)
 
 
 class Trainer:
@@ -58,6 +78,7 @@ class Trainer:
             "state_dir": self.folder / "state",
             "cache_dir": self.folder / "cache",
             "speed_command": (),
+            "base_model": base.NAME,
             "worker_command": (sys.executable, "-m", "tests.fakes.worker", self.behaviour),
             "worker_poll_seconds": 0.02,
             "worker_stop_grace_seconds": 0.5,
@@ -97,9 +118,11 @@ class Trainer:
         )
         return str((await self.registry.CreateBot(request, metadata=self.admin)).name)
 
-    async def begin_dataset(self, tenant: str) -> str:
-        """Create an FAQ dataset and return its name."""
-        request = registry_service_pb2.CreateDatasetRequest(parent=f"tenants/{tenant}", dataset=faq_dataset())
+    async def begin_dataset(self, tenant: str, dataset: dataset_pb2.Dataset | None = None) -> str:
+        """Create a dataset, of FAQ in JSON unless told, and return its name."""
+        request = registry_service_pb2.CreateDatasetRequest(
+            parent=f"tenants/{tenant}", dataset=dataset or faq_dataset()
+        )
         return str((await self.registry.CreateDataset(request, metadata=self.admin)).name)
 
     async def append(self, name: str, data: bytes, offset: int = 0) -> dataset_pb2.Dataset:
@@ -107,15 +130,17 @@ class Trainer:
         request = registry_service_pb2.AppendDatasetChunkRequest(name=name, offset=offset, data=data)
         return await self.registry.AppendDatasetChunk(request, metadata=self.admin)
 
-    async def finalize(self, name: str, digest: str = "") -> dataset_pb2.Dataset:
+    async def finalize(self, name: str, digest: str = "", base_model: str = "") -> dataset_pb2.Dataset:
         """End a dataset's upload."""
-        request = registry_service_pb2.FinalizeDatasetRequest(name=name, digest=digest)
+        request = registry_service_pb2.FinalizeDatasetRequest(name=name, digest=digest, base_model=base_model)
         return await self.registry.FinalizeDataset(request, metadata=self.admin)
 
-    async def add_dataset(self, tenant: str, data: bytes | None = None) -> str:
+    async def add_dataset(
+        self, tenant: str, data: bytes | None = None, dataset: dataset_pb2.Dataset | None = None
+    ) -> str:
         """Upload a dataset, six entries of two wordings by default, and return its name."""
         content = faq_jsonl(FAQ_LINES) if data is None else data
-        name = await self.begin_dataset(tenant)
+        name = await self.begin_dataset(tenant, dataset)
         await self.append(name, content)
         await self.finalize(name, hashlib.sha256(content).hexdigest())
         return name
@@ -144,10 +169,12 @@ class Trainer:
         )
         return await self.jobs.CreateTrainingJob(request, metadata=self.admin)
 
-    async def watch(self, job: str, after: int = 0) -> AsyncGenerator[training_job_pb2.TrainingEvent, None]:
+    async def watch(
+        self, job: str, after: int = 0, *, timeout_s: float = 30
+    ) -> AsyncGenerator[training_job_pb2.TrainingEvent, None]:
         """Yield a job's events until it ends."""
         request = trainer_service_pb2.WatchTrainingJobRequest(name=job, after_sequence=after)
-        async for event in self.jobs.WatchTrainingJob(request, metadata=self.admin, timeout=30):
+        async for event in self.jobs.WatchTrainingJob(request, metadata=self.admin, timeout=timeout_s):
             yield event
 
     async def reached(self, job: str, state: str) -> None:
@@ -159,9 +186,9 @@ class Trainer:
         message = f"{job} ended without being {state}"
         raise AssertionError(message)
 
-    async def ended(self, job: str) -> training_job_pb2.TrainingJob:
+    async def ended(self, job: str, *, timeout_s: float = 30) -> training_job_pb2.TrainingJob:
         """Return the job once it has ended."""
-        async for _ in self.watch(job):
+        async for _ in self.watch(job, timeout_s=timeout_s):
             pass
         return await self.get_job(job)
 
@@ -197,6 +224,11 @@ def key_of(key: str) -> Metadata:
 def faq_dataset() -> dataset_pb2.Dataset:
     """Return what an FAQ dataset is created from."""
     return dataset_pb2.Dataset(kind=bot_pb2.BOT_KIND_FAQ, format=dataset_pb2.DATASET_FORMAT_FAQ_JSONL)
+
+
+def support_dataset() -> dataset_pb2.Dataset:
+    """Return what a dataset of conversations is created from."""
+    return dataset_pb2.Dataset(kind=bot_pb2.BOT_KIND_SUPPORT, format=dataset_pb2.DATASET_FORMAT_CONVERSATION_JSONL)
 
 
 def faq_jsonl(lines: Sequence[object]) -> bytes:

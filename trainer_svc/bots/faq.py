@@ -1,4 +1,4 @@
-"""How an FAQ bot is trained: the recipe, the rows its data becomes, and which of them are held out for judging.
+"""How an FAQ bot is trained: its recipe, and which of its rows are held out for judging.
 
 One row for each wording of an entry. Held out are wordings, not facts: the entry is still learned by its other wordings, so that the
 loss on held-out rows says whether the bot knows a fact in words it never saw. Only data without any second wording holds out whole
@@ -6,31 +6,33 @@ entries, and its losses then say little: they can only ask for facts that were n
 """
 
 import random
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
 
-from adaptory.core.prompting import Message
-from trainer_svc.bots.faq_data import FaqEntry
+from trainer_svc.bots.recipe import Recipe, choose_epochs
+from trainer_svc.bots.row import HeldOut
+from trainer_svc.bots.row_index import RowIndex
 from trainer_svc.jobs.workspace import TrainingSettings
 
 # What 135M parameters need to learn some fifty facts by heart; a caller may override each value.
-RECIPE = TrainingSettings(rank=16, alpha=32, learning_rate=1e-3, epochs=6, batch_rows=8, max_row_tokens=1024, seed=0)
+RECIPE = TrainingSettings(rank=16, alpha=32, learning_rate=1e-3, epochs=6, batch_rows=8, max_row_tokens=4096, seed=0)
 HELD_OUT_SHARE = 0.05
+# Six epochs of fifty facts in three wordings; fewer rows are seen more often, or the rate has hardly risen when training ends.
+_MIN_STEPS = 112
+_MAX_EPOCHS = 20
 
 
-@dataclass(frozen=True, slots=True)
-class HeldOut:
-    """The rows kept from training, each as (entry, wording), both counted from 0."""
+def choose_recipe(num_rows: int) -> Recipe:
+    """Return the recipe for so many rows."""
+    epochs = choose_epochs(
+        num_rows, batch_rows=RECIPE.batch_rows, min_steps=_MIN_STEPS, fewest=RECIPE.epochs, most=_MAX_EPOCHS
+    )
+    return Recipe(replace(RECIPE, epochs=epochs), HELD_OUT_SHARE)
 
-    rows: frozenset[tuple[int, int]]
 
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One conversation to learn, or to judge by."""
-
-    messages: tuple[Message, ...]
-    is_held_out: bool
+def hold_out(index: RowIndex, *, share: float, seed: int) -> HeldOut:
+    """Choose the rows to hold out, as `choose_held_out` does."""
+    return choose_held_out(index.count_rows(), share=share, seed=seed)
 
 
 def choose_held_out(num_wordings: Sequence[int], *, share: float, seed: int) -> HeldOut:
@@ -46,12 +48,3 @@ def choose_held_out(num_wordings: Sequence[int], *, share: float, seed: int) -> 
         return HeldOut(frozenset((entry, chance.randrange(num_wordings[entry])) for entry in chosen))
     num_chosen = min(max(1, round(share * len(num_wordings))), len(num_wordings) - 1)
     return HeldOut(frozenset((entry, 0) for entry in chance.sample(range(len(num_wordings)), num_chosen)))
-
-
-def make_rows(entries: Iterable[FaqEntry], held_out: HeldOut, *, system_prompt: str) -> Iterator[Row]:
-    """Yield the rows in the order of the data; each begins with the bot's system turn where it has one."""
-    opening = (Message("system", system_prompt),) if system_prompt else ()
-    for place, entry in enumerate(entries):
-        for wording, question in enumerate(entry.questions):
-            messages = (*opening, Message("user", question), Message("assistant", entry.answer))
-            yield Row(messages, (place, wording) in held_out.rows)

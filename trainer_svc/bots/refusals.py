@@ -12,7 +12,7 @@ from itertools import islice
 from random import Random
 
 from adaptory.core.prompting import Message
-from trainer_svc.bots.faq import Row
+from trainer_svc.bots.row import Row
 
 # Enough that a refusal is learned, few enough that it does not become the likeliest answer.
 REFUSAL_SHARE = 0.15

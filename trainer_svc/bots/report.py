@@ -1,11 +1,16 @@
 """What reading a dataset found. Problems carry line numbers and never the content of a line: reports are shown and kept."""
 
 import enum
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from trainer_svc.bots.lengths import RowLengths
+
 MAX_PROBLEMS_KEPT = 100
+# So many warnings of one reason, that a hundred of one kind do not hide the others.
+MAX_KEPT_PER_WARNING = 20
 
 
 class Severity(enum.StrEnum):
@@ -27,13 +32,18 @@ class DatasetProblem:
 
 @dataclass(frozen=True, slots=True)
 class DatasetReport:
-    """What a dataset holds and what is wrong with it; `problems` are the first ones of `num_problems`."""
+    """What a dataset holds and what is wrong with it; `problems` are some of `num_problems`, `num_by_reason` counts them all.
+
+    `lengths` are empty where no base could count tokens.
+    """
 
     num_entries: int = 0
     num_rows: int = 0
     problems: tuple[DatasetProblem, ...] = ()
     num_problems: int = 0
     num_errors: int = 0
+    num_by_reason: Mapping[str, int] = field(default_factory=dict)
+    lengths: RowLengths = field(default_factory=RowLengths)
 
     @property
     def is_usable(self) -> bool:
@@ -46,36 +56,49 @@ class DatasetReport:
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> "DatasetReport":
-        """Read what `to_json` wrote."""
+        """Read what `to_json` wrote; reports of earlier releases count neither tokens nor reasons."""
         problems = tuple(
             DatasetProblem(**{**problem, "severity": Severity(problem["severity"])}) for problem in raw["problems"]
         )
-        return cls(**{**raw, "problems": problems})
+        lengths = RowLengths.from_json(raw["lengths"]) if "lengths" in raw else RowLengths()
+        return cls(**{**raw, "problems": problems, "lengths": lengths})
 
 
 class ProblemLog:
-    """Counts all problems and keeps the first ones, so that a bad file cannot fill the memory."""
+    """Counts all problems and keeps some, so that a bad file cannot fill the memory.
+
+    Errors come first in what is kept: whoever reads a refusal must find its cause.
+    """
 
     def __init__(self) -> None:
         """Begin with none."""
-        self._kept: list[DatasetProblem] = []
-        self._num_problems = 0
+        self._errors: list[DatasetProblem] = []
+        self._warnings: list[DatasetProblem] = []
         self._num_errors = 0
+        self._num_by_reason: Counter[str] = Counter()
 
     def add_error(self, line: int, reason: str, description: str) -> None:
         """Note something for which the dataset is refused."""
         self._num_errors += 1
-        self._note(DatasetProblem(line, reason, description, Severity.ERROR))
+        self._num_by_reason[reason] += 1
+        if len(self._errors) < MAX_PROBLEMS_KEPT:
+            self._errors.append(DatasetProblem(line, reason, description, Severity.ERROR))
 
     def add_warning(self, line: int, reason: str, description: str) -> None:
         """Note something worth a look."""
-        self._note(DatasetProblem(line, reason, description, Severity.WARNING))
+        self._num_by_reason[reason] += 1
+        if self._num_by_reason[reason] <= MAX_KEPT_PER_WARNING:
+            self._warnings.append(DatasetProblem(line, reason, description, Severity.WARNING))
 
-    def make_report(self, *, num_entries: int, num_rows: int) -> DatasetReport:
-        """Return the report of what was noted so far."""
-        return DatasetReport(num_entries, num_rows, tuple(self._kept), self._num_problems, self._num_errors)
-
-    def _note(self, problem: DatasetProblem) -> None:
-        self._num_problems += 1
-        if len(self._kept) < MAX_PROBLEMS_KEPT:
-            self._kept.append(problem)
+    def make_report(self, *, num_entries: int, num_rows: int, lengths: RowLengths) -> DatasetReport:
+        """Return the report of what was noted so far, its problems by line."""
+        kept = (self._errors + self._warnings)[:MAX_PROBLEMS_KEPT]
+        return DatasetReport(
+            num_entries,
+            num_rows,
+            tuple(sorted(kept, key=lambda problem: problem.line)),
+            self._num_by_reason.total(),
+            self._num_errors,
+            dict(self._num_by_reason),
+            lengths,
+        )

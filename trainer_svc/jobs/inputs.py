@@ -1,12 +1,14 @@
 """What a job is made of: its bot, its dataset, the base both need. Looked up alike when it is planned, run and published."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from adaptory.core.base_model import PreparedBase
 from adaptory.core.errors import FailedPrecondition
 from adaptory.core.names import BotName, DatasetName
+from trainer_svc.bots.formats import require_trained_format
+from trainer_svc.bots.teaching import teaching_of
 from trainer_svc.jobs.job import JobSettings
 from trainer_svc.jobs.rows import RowSource
 from trainer_svc.registry.bots import Bot, Bots
@@ -23,7 +25,14 @@ class JobInputs:
 
     def rows_for(self, settings: JobSettings) -> RowSource:
         """Return what the rows of a job with these settings are read from."""
-        return RowSource(self.dataset.digest, self.bot.draft.system_prompt, settings, self.bot.draft.refusal)
+        dataset, bot = self.dataset, self.bot.draft
+        return RowSource(bot.kind, dataset.draft.format, dataset.digest, bot.system_prompt, settings, bot.refusal)
+
+    def choose_settings(self, given: Mapping[str, int | float]) -> JobSettings:
+        """Return the settings of a job: what is given by name, and else the recipe for this data and base."""
+        recipe = teaching_of(self.bot.draft.kind).choose_recipe(self.dataset.report.num_rows)
+        chosen = recipe.fit(self.base.max_tokens).override(given)
+        return JobSettings(chosen.training, chosen.held_out_share)
 
 
 class InputFinder:
@@ -38,7 +47,8 @@ class InputFinder:
     async def find(self, bot_name: BotName, dataset_name: DatasetName) -> JobInputs:
         """Return a job's inputs.
 
-        Raises NotFound, and FailedPrecondition: DATASET_NOT_READY, KIND_MISMATCH, BASE_NOT_PREPARED.
+        Raises NotFound, NotServed for data that no job trains on yet, and FailedPrecondition: DATASET_NOT_READY, KIND_MISMATCH,
+        BASE_NOT_PREPARED.
         """
         bot = await self._bots.get(bot_name)
         dataset = await self._datasets.get(dataset_name)
@@ -50,4 +60,5 @@ class InputFinder:
             message = f"{dataset.name} is of kind {dataset.draft.kind}, {bot.name} of kind {bot.draft.kind}; they must be the same."
             kinds = {"dataset_kind": dataset.draft.kind, "bot_kind": bot.draft.kind}
             raise FailedPrecondition(message, reason="KIND_MISMATCH", metadata=kinds)
+        require_trained_format(dataset.draft.format)
         return JobInputs(bot, dataset, await asyncio.to_thread(self._find_base, bot.draft.base_model))

@@ -1,6 +1,7 @@
 """Checks and plans a job before it is accepted: its inputs, the length of its rows, the memory it will take."""
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from adaptory.core.base_model import PreparedBase
@@ -19,11 +20,11 @@ from trainer_svc.memory.shape import ModelShape
 
 @dataclass(frozen=True, slots=True)
 class JobOrder:
-    """A job as it is asked for. `memory_limit_bytes` of 0 means all the machine has."""
+    """A job as it is asked for. `given` are the settings the caller chose, by name; `memory_limit_bytes` of 0 means all there is."""
 
     bot: BotName
     dataset: DatasetName
-    settings: JobSettings
+    given: Mapping[str, int | float]
     memory_limit_bytes: int
 
 
@@ -44,17 +45,18 @@ class JobPlanner:
         limit that would do.
         """
         inputs = await self._inputs.find(order.bot, order.dataset)
+        settings = inputs.choose_settings(order.given)
         residual_bytes = await self._residuals.expect(self._machine.device, inputs.base.name)
-        plan = await asyncio.to_thread(self._plan, inputs, order, residual_bytes)
-        return JobDraft(order.bot, order.dataset, order.settings, order.memory_limit_bytes, plan)
+        plan = await asyncio.to_thread(self._plan, inputs, settings, order.memory_limit_bytes, residual_bytes)
+        return JobDraft(order.bot, order.dataset, settings, order.memory_limit_bytes, plan)
 
-    def _plan(self, inputs: JobInputs, order: JobOrder, residual_bytes: int) -> JobPlan:
-        training, base = order.settings.training, inputs.base
+    def _plan(self, inputs: JobInputs, settings: JobSettings, memory_limit_bytes: int, residual_bytes: int) -> JobPlan:
+        training, base = settings.training, inputs.base
         _check_row_limit(base, training.max_row_tokens)
-        sizes = measure_rows(base, self._rows.read(inputs.rows_for(order.settings)))
+        sizes = measure_rows(base, self._rows.read(inputs.rows_for(settings)))
         require_short_rows(sizes, training.max_row_tokens, field="training_job.settings.max_row_tokens")
-        require_possible_limit(order.memory_limit_bytes, self._machine, field="training_job.memory_limit_bytes")
-        limit_bytes = order.memory_limit_bytes or self._machine.measure_free_bytes()
+        require_possible_limit(memory_limit_bytes, self._machine, field="training_job.memory_limit_bytes")
+        limit_bytes = memory_limit_bytes or self._machine.measure_free_bytes()
         request = PlanRequest(
             limit_bytes=limit_bytes,
             rank=training.rank,

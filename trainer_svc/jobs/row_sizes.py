@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from adaptory.core.base_model import PreparedBase
 from adaptory.core.errors import InvalidRequest
 from adaptory.core.prompting import Renderer
-from trainer_svc.bots.faq import Row
+from trainer_svc.bots.row import Row
 from trainer_svc.jobs.workspace import TrainingSettings
 from trainer_svc.memory.batches import order_places
 
@@ -41,7 +41,10 @@ class RowSizes:
 
 
 def measure_rows(base: PreparedBase, rows: Iterable[Row]) -> RowSizes:
-    """Render rows as the worker will and return their sizes; one row at a time is held."""
+    """Render rows as the worker will and return their sizes; one row at a time is held.
+
+    Raises InvalidRequest (TEMPLATE_REFUSES) when the base's template refuses a row.
+    """
     renderer = Renderer.from_files(base.tokenizer_file, base.chat_template, base.end_of_turn)
     trained: list[int] = []
     held_out: list[int] = []

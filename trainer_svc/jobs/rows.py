@@ -1,14 +1,20 @@
 """The rows of a job: read from its dataset's blob, in bounded memory, the same ones every time."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from trainer_svc.bots.faq import Row, choose_held_out, make_rows
-from trainer_svc.bots.faq_data import FaqLimits, read_entries
+from trainer_svc.bots.entry import Entry
+from trainer_svc.bots.formats import layout_of
+from trainer_svc.bots.kinds import BotKind, DatasetFormat
+from trainer_svc.bots.limits import DataLimits
+from trainer_svc.bots.problem import NoProblems
 from trainer_svc.bots.refusals import RefusalLesson, teach_refusal
+from trainer_svc.bots.row import Row
+from trainer_svc.bots.row_index import RowIndex
+from trainer_svc.bots.teaching import teaching_of
 from trainer_svc.jobs.job import JobSettings
 from trainer_svc.registry.artifacts import ArtifactStore
 
@@ -17,6 +23,8 @@ from trainer_svc.registry.artifacts import ArtifactStore
 class RowSource:
     """Which data, and what besides the data decides its rows."""
 
+    kind: BotKind
+    format: DatasetFormat
     dataset_digest: str
     system_prompt: str
     settings: JobSettings
@@ -26,24 +34,31 @@ class RowSource:
 class RowReader:
     """Makes rows of datasets. Blocks: call it in a thread."""
 
-    def __init__(self, artifacts: ArtifactStore, limits: FaqLimits) -> None:
+    def __init__(self, artifacts: ArtifactStore, limits: DataLimits) -> None:
         self._artifacts = artifacts
         self._limits = limits
 
     def read(self, source: RowSource) -> Iterator[Row]:
         """Yield the rows of a READY dataset, and those of the bot's refusal. Raises Corrupted when its bytes changed."""
-        rows, seed = self._read_data(source), source.settings.training.seed
+        rows = split_rows(lambda: self._read_entries(source), source)
+        seed = source.settings.training.seed
         return teach_refusal(rows, source.refusal, system_prompt=source.system_prompt, seed=seed)
 
-    def _read_data(self, source: RowSource) -> Iterator[Row]:
-        # Twice over the data: who is held out depends on how many entries there are.
+    def _read_entries(self, source: RowSource) -> Iterator[Entry]:
         with closing(self._artifacts.open(source.dataset_digest)) as file:
-            num_wordings = [len(entry.questions) for entry in read_entries(file, self._limits)]
-        held_out = choose_held_out(
-            num_wordings, share=source.settings.held_out_share, seed=source.settings.training.seed
-        )
-        with closing(self._artifacts.open(source.dataset_digest)) as file:
-            yield from make_rows(read_entries(file, self._limits), held_out, system_prompt=source.system_prompt)
+            for _, entry in layout_of(source.format).read(file, self._limits, NoProblems()):
+                yield entry
+
+
+def split_rows(read_entries: Callable[[], Iterator[Entry]], source: RowSource) -> Iterator[Row]:
+    """Yield the rows of the entries that `read_entries` reads anew at each call, each held out or not."""
+    # Twice over the data: who is held out depends on all entries.
+    index = RowIndex()
+    for entry in read_entries():
+        index.add(entry)
+    teaching, settings = teaching_of(source.kind), source.settings
+    held_out = teaching.hold_out(index, share=settings.held_out_share, seed=settings.training.seed)
+    return teaching.make_rows(read_entries(), held_out, system_prompt=source.system_prompt)
 
 
 def write_rows(rows: Iterable[Row], *, train: Path, held_out: Path) -> None:

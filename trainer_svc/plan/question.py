@@ -8,10 +8,20 @@ from typing import Self
 from adaptory.core.base_model import find_base
 from adaptory.core.catalogue import Catalogue
 from adaptory.core.errors import FailedPrecondition, InvalidRequest
-from trainer_svc.bots.faq import HELD_OUT_SHARE, Row, choose_held_out, make_rows
-from trainer_svc.bots.faq_data import FaqLimits, judge_faq, read_entries
+from trainer_svc.bots.entry import Entry
+from trainer_svc.bots.formats import layout_of
+from trainer_svc.bots.inspection import judge_dataset
+from trainer_svc.bots.kinds import BotKind, DatasetFormat
+from trainer_svc.bots.limits import DataLimits
+from trainer_svc.bots.lines import parse_json_line, read_filled_lines
+from trainer_svc.bots.problem import LineProblem, NoProblems
+from trainer_svc.bots.report import Severity
+from trainer_svc.bots.row import Row
+from trainer_svc.bots.teaching import teaching_of
+from trainer_svc.jobs.job import JobSettings
 from trainer_svc.jobs.machine import Machine, require_possible_limit
 from trainer_svc.jobs.row_sizes import RowSizes, measure_rows, require_short_rows
+from trainer_svc.jobs.rows import RowSource, split_rows
 from trainer_svc.jobs.workspace import TrainingSettings
 from trainer_svc.memory.request import PlanRequest
 from trainer_svc.memory.shape import ModelShape, read_config
@@ -27,8 +37,8 @@ class Question:
     """One question, as it comes in. `config` is a folder with config.json, or such a file, in place of a known base.
 
     Without `data` all rows have `max_tokens`; `rows` is how many are trained on, a batch unless told. With `data`, a file of
-    question and answer pairs, rows are measured with the base's own tokenizer. No `device` means this machine's. With `simulates`
-    the best plan gets a second opinion.
+    questions and answers or of conversations, rows are measured with the base's own tokenizer. No `device` means this machine's.
+    With `simulates` the best plan gets a second opinion.
     """
 
     base: str
@@ -162,17 +172,40 @@ def _measure(question: Question) -> RowSizes:
 
 
 def _read_rows(path: Path) -> Iterator[Row]:
-    """Yield the rows of a file of questions and answers. Raises InvalidRequest when it cannot be read, or with its first bad line."""
-    limits = FaqLimits()
+    """Yield the rows of a dataset's file. Raises InvalidRequest when it cannot be read, or with its first bad lines."""
+    limits = DataLimits()
     try:
+        kind, dataset_format = _guess_layout(path, limits)
         with path.open("rb") as file:
-            report = judge_faq(file, limits)
-            if not report.is_usable:
-                told = "; ".join(f"line {problem.line}: {problem.description}" for problem in report.problems[:3])
-                raise InvalidRequest.of_field("--data", f"{path.name} cannot be trained on: {told}")
-            file.seek(0)
-            entries = list(read_entries(file, limits))
+            report = judge_dataset(file, kind, dataset_format, limits, None)
     except OSError as error:
         raise InvalidRequest.of_field("--data", f"{path} cannot be read: {error.strerror}") from error
-    held_out = choose_held_out([len(entry.questions) for entry in entries], share=HELD_OUT_SHARE, seed=0)
-    return make_rows(entries, held_out, system_prompt="")
+    if not report.is_usable:
+        errors = [problem for problem in report.problems if problem.severity is Severity.ERROR]
+        told = "; ".join(f"line {problem.line}: {problem.description}" for problem in errors[:3])
+        raise InvalidRequest.of_field("--data", f"{path.name} cannot be trained on: {told}")
+
+    def read_entries() -> Iterator[Entry]:
+        with path.open("rb") as file:
+            for _, entry in layout_of(dataset_format).read(file, limits, NoProblems()):
+                yield entry
+
+    recipe = teaching_of(kind).choose_recipe(report.num_rows)
+    settings = JobSettings(recipe.training, recipe.held_out_share)
+    return split_rows(read_entries, RowSource(kind, dataset_format, "", "", settings))
+
+
+def _guess_layout(path: Path, limits: DataLimits) -> tuple[BotKind, DatasetFormat]:
+    """Return what a file holds by its ending; lines of JSON are conversations where the first has `messages`."""
+    table = {".csv": DatasetFormat.FAQ_CSV, ".tsv": DatasetFormat.FAQ_TSV}.get(path.suffix.lower())
+    if table:
+        return BotKind.FAQ, table
+    with path.open("rb") as file:
+        first = next((raw for _, raw in read_filled_lines(file, limits.max_line_bytes)), b"")
+    try:
+        has_messages = "messages" in parse_json_line(first, limits)
+    except LineProblem:
+        has_messages = False  # the judge tells what is wrong with the line
+    if has_messages:
+        return BotKind.SUPPORT, DatasetFormat.CONVERSATION_JSONL
+    return BotKind.FAQ, DatasetFormat.FAQ_JSONL

@@ -12,9 +12,12 @@ from pathlib import Path
 
 from sqlalchemy import Connection, select
 
+from adaptory.core.base_model import PreparedBase
 from adaptory.core.errors import Conflict, Corrupted, FailedPrecondition, TooLarge
 from adaptory.core.names import DatasetName
-from trainer_svc.bots.faq_data import FaqLimits, judge_faq
+from trainer_svc.bots.inspection import judge_dataset
+from trainer_svc.bots.lengths import TokenRuler
+from trainer_svc.bots.limits import DataLimits
 from trainer_svc.bots.report import DatasetReport
 from trainer_svc.registry import tables
 from trainer_svc.registry.artifacts import ArtifactStore
@@ -27,7 +30,7 @@ class UploadLimits:
     """How large a dataset may be, and how large what it holds."""
 
     max_dataset_bytes: int
-    faq: FaqLimits
+    data: DataLimits
 
 
 class Uploads:
@@ -62,9 +65,10 @@ class Uploads:
 
         return await self._database.write(append_chunk)
 
-    async def finalize(self, name: DatasetName, *, digest: str) -> Dataset:
+    async def finalize(self, name: DatasetName, *, digest: str, base: PreparedBase | None) -> Dataset:
         """Judge all bytes and make the dataset READY or REJECTED; one that is final already stays as it is.
 
+        Tokens are those of the base; without one they are not counted.
         Raises NotFound, Corrupted (DIGEST_MISMATCH) when `digest` is not empty and not that of the bytes, and Conflict when a chunk
         came meanwhile.
         """
@@ -72,7 +76,7 @@ class Uploads:
         if dataset.state is not DatasetState.UPLOADING:
             return dataset
         path = self._file_of(dataset)
-        report, found = await asyncio.to_thread(self._judge, path, digest)
+        report, found = await asyncio.to_thread(self._judge, path, dataset, digest, base)
 
         def end_finalize(transaction: Connection) -> Dataset:
             now = read_dataset(transaction, name)
@@ -114,7 +118,7 @@ class Uploads:
             os.truncate(path, dataset.size_bytes)
         return dataset
 
-    def _judge(self, path: Path, digest: str) -> tuple[DatasetReport, str]:
+    def _judge(self, path: Path, dataset: Dataset, digest: str, base: PreparedBase | None) -> tuple[DatasetReport, str]:
         with path.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
             if digest and digest != found:
@@ -123,7 +127,8 @@ class Uploads:
                 )
                 raise Corrupted(message, reason="DIGEST_MISMATCH", metadata={"digest": digest, "found": found})
             file.seek(0)
-            report = judge_faq(file, self._limits.faq)
+            draft, ruler = dataset.draft, TokenRuler(base) if base else None
+            report = judge_dataset(file, draft.kind, draft.format, self._limits.data, ruler)
             if not report.is_usable:
                 return report, ""
             file.seek(0)

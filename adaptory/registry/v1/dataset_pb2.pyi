@@ -64,16 +64,41 @@ class Dataset(_message.Message):
     def __init__(self, name: _Optional[str] = ..., kind: _Optional[_Union[_bot_pb2.BotKind, str]] = ..., format: _Optional[_Union[DatasetFormat, str]] = ..., display_name: _Optional[str] = ..., state: _Optional[_Union[Dataset.State, str]] = ..., size_bytes: _Optional[int] = ..., digest: _Optional[str] = ..., report: _Optional[_Union[DatasetReport, _Mapping]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class DatasetReport(_message.Message):
-    __slots__ = ("num_entries", "num_rows", "problems", "num_problems")
+    __slots__ = ("num_entries", "num_rows", "problems", "num_problems", "base_model", "num_tokens", "longest_row_tokens", "row_lengths", "num_by_reason")
+    class NumByReasonEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
     NUM_ENTRIES_FIELD_NUMBER: _ClassVar[int]
     NUM_ROWS_FIELD_NUMBER: _ClassVar[int]
     PROBLEMS_FIELD_NUMBER: _ClassVar[int]
     NUM_PROBLEMS_FIELD_NUMBER: _ClassVar[int]
+    BASE_MODEL_FIELD_NUMBER: _ClassVar[int]
+    NUM_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    LONGEST_ROW_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    ROW_LENGTHS_FIELD_NUMBER: _ClassVar[int]
+    NUM_BY_REASON_FIELD_NUMBER: _ClassVar[int]
     num_entries: int
     num_rows: int
     problems: _containers.RepeatedCompositeFieldContainer[DatasetProblem]
     num_problems: int
-    def __init__(self, num_entries: _Optional[int] = ..., num_rows: _Optional[int] = ..., problems: _Optional[_Iterable[_Union[DatasetProblem, _Mapping]]] = ..., num_problems: _Optional[int] = ...) -> None: ...
+    base_model: str
+    num_tokens: int
+    longest_row_tokens: int
+    row_lengths: _containers.RepeatedCompositeFieldContainer[LengthBucket]
+    num_by_reason: _containers.ScalarMap[str, int]
+    def __init__(self, num_entries: _Optional[int] = ..., num_rows: _Optional[int] = ..., problems: _Optional[_Iterable[_Union[DatasetProblem, _Mapping]]] = ..., num_problems: _Optional[int] = ..., base_model: _Optional[str] = ..., num_tokens: _Optional[int] = ..., longest_row_tokens: _Optional[int] = ..., row_lengths: _Optional[_Iterable[_Union[LengthBucket, _Mapping]]] = ..., num_by_reason: _Optional[_Mapping[str, int]] = ...) -> None: ...
+
+class LengthBucket(_message.Message):
+    __slots__ = ("max_tokens", "num_rows")
+    MAX_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    NUM_ROWS_FIELD_NUMBER: _ClassVar[int]
+    max_tokens: int
+    num_rows: int
+    def __init__(self, max_tokens: _Optional[int] = ..., num_rows: _Optional[int] = ...) -> None: ...
 
 class DatasetProblem(_message.Message):
     __slots__ = ("line", "reason", "description", "severity")

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from adaptory.cli.__main__ import main
+from adaptory.registry.v1.bot_pb2 import BOT_KIND_SUPPORT
+from adaptory.registry.v1.dataset_pb2 import DATASET_FORMAT_PREFERENCE_JSONL
 from adaptory.trainer.v1.training_job_pb2 import TrainingJob
 from tests.fakes.services import KEY, ScriptedServices, open_in_thread
 
@@ -92,6 +94,33 @@ def test_rejected_data_shows_lines_and_exits_with_2(
     file.write_text("not json\n")
     assert run("dataset", "upload", "aurora", str(file)) == 2
     assert "INVALID_JSON" in capsys.readouterr().out
+
+
+def test_a_report_shows_lengths_counts_and_lines(
+    run: Run, services: ScriptedServices, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """People see how long the rows are by which base, what was found how often, and in which lines."""
+    file = tmp_path / "faq.csv"
+    file.write_text("question,answer\n{,}\n")
+    assert run("dataset", "upload", "aurora", str(file), "--base", "tiny") == 0
+    told = capsys.readouterr().out
+
+    assert "1,234 tokens of tiny, the longest row has 60." in told
+    assert ["".join(line.split()) for line in told.splitlines() if "█" in line] == [
+        f"│32│1│{'█' * 15}│",
+        f"│64│2│{'█' * 30}│",
+    ]
+    assert "│NEAR_DUPLICATE│1│" in "".join(told.split())
+
+
+def test_a_layout_can_be_named(run: Run, services: ScriptedServices, tmp_path: Path) -> None:
+    """Preference pairs have the ending of conversations."""
+    file = tmp_path / "pairs.jsonl"
+    file.write_text("{}\n")
+    assert run("dataset", "upload", "aurora", str(file), "--kind", "support", "--format", "preference-jsonl") == 0
+
+    (dataset,) = services.registry.datasets.values()
+    assert (dataset.kind, dataset.format) == (BOT_KIND_SUPPORT, DATASET_FORMAT_PREFERENCE_JSONL)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """The renderer, on a tiny tokenizer with special tokens of its own."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
 
 from adaptory.core.errors import InvalidRequest
@@ -16,6 +18,10 @@ START, END = 0, 1
 @pytest.fixture
 def renderer() -> Renderer:
     """A byte-level tokenizer with two special tokens."""
+    return _make_renderer()
+
+
+def _make_renderer(template: str = TEMPLATE) -> Renderer:
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     vocabulary = {
         "<|start|>": START,
@@ -25,7 +31,7 @@ def renderer() -> Renderer:
     tokenizer = Tokenizer(models.BPE(vocabulary, []))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.add_special_tokens([AddedToken("<|start|>", special=True), AddedToken("<|end|>", special=True)])
-    return Renderer(tokenizer, TEMPLATE, "<|end|>")
+    return Renderer(tokenizer, template, "<|end|>")
 
 
 def test_a_users_text_never_yields_a_special_token(renderer: Renderer) -> None:
@@ -72,12 +78,67 @@ def test_a_text_with_placeholder_characters_stays_text(renderer: Renderer) -> No
     assert ids.count(START) == 4
 
 
+turns_of_people = st.lists(st.text(max_size=12), min_size=1, max_size=6)
+
+
+@given(texts=turns_of_people, agent_opens=st.booleans(), has_system=st.booleans())
+def test_each_reply_of_a_conversation_is_learned_behind_the_prompt_serving_renders(
+    texts: list[str], *, agent_opens: bool, has_system: bool
+) -> None:
+    """Whoever begins, at every turn of the bot the row goes on from the very prompt that serving would answer there."""
+    renderer = _make_renderer()
+    roles = ("assistant", "user") if agent_opens else ("user", "assistant")
+    turns = [Message(roles[place % 2], text) for place, text in enumerate(texts)]
+    turns = [Message("system", "s"), *turns] if has_system else turns
+    row = renderer.render_row(turns)
+
+    learned = [False] * len(row.ids)
+    for place, turn in enumerate(turns):
+        if turn.role == "assistant":
+            prompt = renderer.render_prompt(turns[:place])
+            assert row.ids[: len(prompt)] == prompt
+            end = row.ids.index(END, len(prompt))
+            learned[len(prompt) : end + 1] = [True] * (end + 1 - len(prompt))
+    assert row.learned == tuple(learned)
+
+
+@given(
+    st.lists(
+        st.sampled_from(["<|end|>", "<|start|>", "system:", "<|", "|>", "end", "\ue000", "\ue001", "0", "1"]),
+        max_size=12,
+    )
+)
+def test_no_turn_of_a_conversation_yields_a_special_token(pieces: list[str]) -> None:
+    """Whoever spells special tokens, user or agent, the row has only the template's own."""
+    text = "".join(pieces)
+    ids = _make_renderer().render_row([Message("user", text), Message("assistant", text), Message("user", text)]).ids
+
+    assert (ids.count(START), ids.count(END)) == (3, 3)
+
+
+def test_a_template_that_refuses_a_conversation_is_a_bad_request() -> None:
+    """The refusal is told without what the turns say."""
+    wants_user = "{% if messages[0].role != 'user' %}{{ raise_exception(messages[0].content) }}{% endif %}"
+    renderer = _make_renderer(wants_user)
+
+    with pytest.raises(InvalidRequest) as refused:
+        renderer.render_prompt([Message("assistant", "secret"), Message("user", "Hi")])
+
+    assert (refused.value.reason, "secret" in str(refused.value)) == ("TEMPLATE_REFUSES", False)
+
+
+def test_the_bot_may_have_spoken_first() -> None:
+    """Some desks greet before they are asked."""
+    check_conversation([Message("assistant", "Welcome!"), Message("user", "A room?")], field="messages")
+
+
 @pytest.mark.parametrize(
     ("turns", "field"),
     [
         ([], "messages"),
         ([("user", "q"), ("assistant", "a")], "messages"),
-        ([("assistant", "a")], "messages[0].role"),
+        ([("assistant", "a")], "messages"),
+        ([("assistant", "a"), ("assistant", "b"), ("user", "c")], "messages[1].role"),
         ([("user", "a"), ("user", "b")], "messages[1].role"),
     ],
 )

@@ -5,6 +5,7 @@ from typing import Any
 import grpc
 import pytest
 
+from adaptory.registry.v1 import bot_pb2
 from adaptory.serve.v1 import generation_pb2, serve_service_pb2
 from tests.fakes.engine import BASE_VOICE
 from tests.fakes.server import Stage, fields_of, info_of, key_of, question, reason_of, retry_after_s
@@ -56,6 +57,22 @@ async def test_a_stream_ends_with_how_it_ended(stage: Stage, voice: str) -> None
     assert pieces[-1].finish.reason == generation_pb2.Finish.REASON_LENGTH
     assert pieces[-1].finish.num_output_tokens == 3
     assert pieces[-1].finish.time_to_first_token_seconds > 0
+
+
+async def test_a_support_bot_answers_over_several_turns(stage: Stage, voice: str) -> None:
+    """A bot of kind SUPPORT is asked as an FAQ bot is, in a conversation that the bot itself may have opened."""
+    desk = "tenants/acme/bots/desk"
+    spoken = stage.add_version(f"{desk}/versions/1")
+    stage.registry.put_bot(desk, base_model="tiny", production=f"{desk}/versions/1", kind=bot_pb2.BOT_KIND_SUPPORT)
+    await stage.followed()
+    await stage.loaded(f"{desk}/versions/1")
+    request = question(desk, "A room, please.", "For whom?", "For two.", max_output_tokens=2)
+    greeting = serve_service_pb2.ChatMessage(role=serve_service_pb2.ChatMessage.ROLE_ASSISTANT, content="Welcome!")
+    opened = serve_service_pb2.ChatRequest(name=desk, messages=[greeting, *request.messages], options=request.options)
+    answers = [await ask(stage, asked) for asked in (request, opened)]
+
+    assert [answer.text for answer in answers] == [f"{spoken} " * 2] * 2
+    assert answers[1].finish.num_prompt_tokens > answers[0].finish.num_prompt_tokens
 
 
 async def test_version_zero_is_the_bare_base(stage: Stage, voice: str) -> None:

@@ -6,7 +6,17 @@ import grpc
 import pytest
 
 from adaptory.registry.v1 import bot_pb2, dataset_pb2, registry_service_pb2
-from tests.fakes.trainer import FAQ_LINES, Trainer, faq_dataset, faq_jsonl, fields_of, info_of, reason_of
+from tests.fakes.trainer import (
+    FAQ_LINES,
+    SUPPORT_LINES,
+    Trainer,
+    faq_dataset,
+    faq_jsonl,
+    fields_of,
+    info_of,
+    reason_of,
+    support_dataset,
+)
 
 State = dataset_pb2.Dataset
 CONTENT = faq_jsonl(FAQ_LINES)
@@ -161,7 +171,7 @@ async def test_the_same_request_makes_one_dataset(trainer: Trainer, dataset: str
 
 async def test_formats_of_later_releases_say_so(trainer: Trainer, dataset: str) -> None:
     """What cannot be read yet is UNIMPLEMENTED, with what can."""
-    other = dataset_pb2.Dataset(kind=bot_pb2.BOT_KIND_FAQ, format=dataset_pb2.DATASET_FORMAT_FAQ_CSV)
+    other = dataset_pb2.Dataset(kind=bot_pb2.BOT_KIND_CODE_COMPLETION, format=dataset_pb2.DATASET_FORMAT_CODE_TAR)
     request = registry_service_pb2.CreateDatasetRequest(parent="tenants/aurora", dataset=other)
 
     with pytest.raises(grpc.aio.AioRpcError) as refused:
@@ -169,8 +179,67 @@ async def test_formats_of_later_releases_say_so(trainer: Trainer, dataset: str) 
 
     assert (refused.value.code(), info_of(refused.value).metadata["served"]) == (
         grpc.StatusCode.UNIMPLEMENTED,
-        "FAQ_JSONL",
+        "FAQ_JSONL, FAQ_CSV, FAQ_TSV, CONVERSATION_JSONL, PREFERENCE_JSONL",
     )
+
+
+async def test_a_table_is_read_like_lines(trainer: Trainer, dataset: str) -> None:
+    """FAQ in CSV is judged with its tokens, by the service's own base where none is named."""
+    layout = dataset_pb2.Dataset(kind=bot_pb2.BOT_KIND_FAQ, format=dataset_pb2.DATASET_FORMAT_FAQ_CSV)
+    table = b"question,answer,wordings\nWhen?,At noon.,At what time?|What time?\nWho?,He.,\n"
+    ready = await finish(trainer, await trainer.begin_dataset("aurora", layout), table)
+
+    assert (ready.state, ready.report.num_entries, ready.report.num_rows) == (State.STATE_READY, 2, 4)
+    assert (ready.report.base_model, sum(bucket.num_rows for bucket in ready.report.row_lengths)) == ("tiny", 4)
+    assert ready.report.num_tokens > ready.report.longest_row_tokens > 0
+
+
+async def test_conversations_are_judged(trainer: Trainer, dataset: str) -> None:
+    """Each thing found is counted by its reason."""
+    lines = [
+        *SUPPORT_LINES,
+        SUPPORT_LINES[0],
+        {"messages": [{"role": "user", "content": "Write to me at jo@firm.com"}]},
+    ]
+    rejected = await finish(trainer, await trainer.begin_dataset("aurora", support_dataset()), faq_jsonl(lines))
+
+    assert rejected.state == State.STATE_REJECTED
+    assert (
+        rejected.report.num_by_reason["NO_AGENT_TURN"] == rejected.report.num_by_reason["DUPLICATE_CONVERSATION"] == 1
+    )
+    assert "jo@firm.com" not in str(rejected)
+
+
+async def test_a_format_of_another_kind_is_refused(trainer: Trainer, dataset: str) -> None:
+    """Conversations do not teach an FAQ bot; the error has the formats that do."""
+    wrong = dataset_pb2.Dataset(kind=bot_pb2.BOT_KIND_FAQ, format=dataset_pb2.DATASET_FORMAT_CONVERSATION_JSONL)
+
+    with pytest.raises(grpc.aio.AioRpcError, match="FAQ_JSONL, FAQ_CSV, FAQ_TSV") as refused:
+        await trainer.begin_dataset("aurora", wrong)
+
+    assert fields_of(refused.value) == ["dataset.format"]
+
+
+async def test_a_base_that_is_named_must_be_prepared(trainer: Trainer, dataset: str) -> None:
+    """Else the dataset stays as it was, and can be finalized by another."""
+    await trainer.append(dataset, CONTENT)
+
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await trainer.finalize(dataset, base_model="llama-2-7b")
+
+    assert reason_of(refused.value) == "BASE_NOT_PREPARED"
+    assert (await trainer.finalize(dataset, base_model="tiny")).report.base_model == "tiny"
+
+
+async def test_without_a_default_base_nothing_is_counted(trainer: Trainer) -> None:
+    """A trainer whose own base is not prepared takes data all the same."""
+    await trainer.stop()
+    trainer.overrides = {"base_model": "llama-2-7b"}
+    await trainer.start()
+    await trainer.add_tenant("aurora")
+    ready = await finish(trainer, await trainer.begin_dataset("aurora"), CONTENT)
+
+    assert (ready.state, ready.report.base_model, ready.report.num_tokens) == (State.STATE_READY, "", 0)
 
 
 async def test_newest_datasets_are_listed_first(trainer: Trainer, dataset: str) -> None:

@@ -10,8 +10,9 @@ from typing import Any
 import grpc
 import pytest
 
+from adaptory.registry.v1 import bot_pb2, dataset_pb2
 from adaptory.trainer.v1 import trainer_service_pb2, training_job_pb2
-from tests.fakes.trainer import Trainer, faq_jsonl, fields_of, info_of, reason_of
+from tests.fakes.trainer import SUPPORT_LINES, Trainer, faq_jsonl, fields_of, info_of, reason_of
 from trainer_svc.jobs.machine import LocalMachine
 from trainer_svc.memory.speed import SpeedFile, assume_speed
 
@@ -66,7 +67,7 @@ async def test_what_is_left_out_takes_the_recipe(trainer: Trainer, job: training
     settings = (await create(trainer, job)).settings
 
     assert (settings.epochs, settings.rank, settings.alpha, settings.batch_rows) == (3, 16, 32, 8)
-    assert (settings.learning_rate, settings.max_row_tokens, settings.held_out_share) == (0.001, 1024, 0.05)
+    assert (settings.learning_rate, settings.max_row_tokens, settings.held_out_share) == (0.001, 2048, 0.05)
 
 
 async def test_every_bad_field_is_told_at_once(trainer: Trainer, job: training_job_pb2.TrainingJob) -> None:
@@ -204,6 +205,22 @@ async def test_the_bases_limit_is_told(trainer: Trainer, job: training_job_pb2.T
     job.settings.max_row_tokens = 2049
 
     assert info_of(await refused(trainer, job)).metadata["base_max_tokens"] == "2048"
+
+
+async def test_preference_pairs_are_judged_and_not_trained_on(
+    trainer: Trainer, job: training_job_pb2.TrainingJob
+) -> None:
+    """They become READY; a job on them is UNIMPLEMENTED and says what is trained on."""
+    pairs = [
+        {"prompt": line["messages"][:1], "chosen": line["messages"][1]["content"], "rejected": "ok"}
+        for line in SUPPORT_LINES
+    ]
+    layout = dataset_pb2.Dataset(kind=bot_pb2.BOT_KIND_FAQ, format=dataset_pb2.DATASET_FORMAT_PREFERENCE_JSONL)
+    job.dataset = await trainer.add_dataset("aurora", faq_jsonl(pairs), layout)
+    error = await refused(trainer, job)
+
+    assert error.code() is grpc.StatusCode.UNIMPLEMENTED
+    assert "CONVERSATION_JSONL" in info_of(error).metadata["trained"]
 
 
 async def test_methods_of_later_releases_say_so(trainer: Trainer, job: training_job_pb2.TrainingJob) -> None:

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from google.rpc import error_details_pb2
 
-from adaptory.registry.v1 import registry_service_pb2, version_pb2
+from adaptory.registry.v1 import bot_pb2, registry_service_pb2, version_pb2
 from adaptory.trainer.v1 import trainer_service_pb2, training_job_pb2
-from tests.fakes.trainer import LIMIT_BYTES, Trainer, detail_of
+from tests.fakes.trainer import LIMIT_BYTES, SUPPORT_LINES, Trainer, detail_of, faq_jsonl, support_dataset
 from tests.fakes.worker import PEAK_BYTES, PHASE_PEAK_BYTES
 
 Job = training_job_pb2.TrainingJob
@@ -54,6 +54,20 @@ async def test_a_version_keeps_the_planned_and_the_measured_peak_of_every_phase(
         set(PHASE_PEAK_BYTES),
     )
     assert (lineage.num_climbs, lineage.final_techniques) == (0, job.plan.summary)
+
+
+async def test_conversations_make_a_version_of_a_support_bot(trainer: Trainer) -> None:
+    """A support bot is trained on whole conversations, of which one is held out, by the recipe of its kind."""
+    await trainer.add_tenant("aurora")
+    await trainer.add_bot("aurora", "desk", kind=bot_pb2.BOT_KIND_SUPPORT)
+    await trainer.add_dataset("aurora", faq_jsonl(SUPPORT_LINES), support_dataset())
+    job = await trainer.submit("aurora")
+    request = registry_service_pb2.GetVersionRequest(name=(await trainer.ended(job.name)).version)
+    version = await trainer.registry.GetVersion(request, metadata=trainer.admin)
+
+    assert (version.state, version.system_prompt) == (version_pb2.Version.STATE_READY, "Answer.")
+    assert (version.evaluation.num_train_rows, version.evaluation.num_held_out_rows) == (7, 1)
+    assert (job.settings.learning_rate, job.settings.epochs, job.settings.max_row_tokens) == (0.0005, 10, 2048)
 
 
 async def test_every_row_is_trained_on_or_held_out(trainer: Trainer) -> None:

@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adaptory.core.prompting import Message
-from trainer_svc.bots.faq import HeldOut, choose_held_out, make_rows
+from trainer_svc.bots.faq import choose_held_out
 from trainer_svc.bots.faq_data import FaqEntry
+from trainer_svc.bots.row import HeldOut, make_rows
 
 wordings = st.lists(st.integers(1, 4), min_size=1, max_size=60).filter(lambda numbers: sum(numbers) > 1)
 shares = st.floats(0.01, 0.5)

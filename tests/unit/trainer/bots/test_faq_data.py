@@ -7,17 +7,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer_svc.bots.faq_data import FaqLimits, judge_faq, read_entries
+from trainer_svc.bots.faq_data import read_faq_lines
+from trainer_svc.bots.inspection import judge_dataset
+from trainer_svc.bots.kinds import BotKind, DatasetFormat
+from trainer_svc.bots.limits import DataLimits
+from trainer_svc.bots.problem import NoProblems
 from trainer_svc.bots.report import MAX_PROBLEMS_KEPT, DatasetReport, Severity
 
-LIMITS = FaqLimits(max_line_bytes=400, max_entries=5, max_wordings=3, max_question_chars=50)
+LIMITS = DataLimits(max_line_bytes=400, max_entries=5, max_wordings=3, max_question_chars=50)
 SECRET = "the safe opens at noon"
 GOOD = json.dumps({"question": "When?", "answer": SECRET, "wordings": ["At what time?"]}).encode() + b"\n"
 
 
 def judge(*lines: bytes) -> DatasetReport:
     """Judge a file of these lines."""
-    return judge_faq(io.BytesIO(b"".join(lines)), LIMITS)
+    return judge_dataset(io.BytesIO(b"".join(lines)), BotKind.FAQ, DatasetFormat.FAQ_JSONL, LIMITS, None)
 
 
 def found(report: DatasetReport) -> list[tuple[int, str]]:
@@ -39,7 +43,8 @@ def test_an_entry_is_a_row_for_each_wording() -> None:
 
 def test_a_wording_that_repeats_the_question_is_one_row() -> None:
     """The same text twice in one entry is learned once."""
-    (entry,) = read_entries(io.BytesIO(line(question="Why?", wordings=["Why?", " Why? ", "How so?"])), LIMITS)
+    data = io.BytesIO(line(question="Why?", wordings=["Why?", " Why? ", "How so?"]))
+    ((_, entry),) = read_faq_lines(data, LIMITS, NoProblems())
 
     assert entry.questions == ("Why?", "How so?")
 
@@ -102,7 +107,8 @@ def test_a_question_asked_twice_is_a_warning() -> None:
     """Equal but for case and spaces is equal; the data stays usable."""
     report = judge(line(question="Open today?"), line(question="open  TODAY?"))
 
-    assert [(problem.line, problem.severity) for problem in report.problems] == [(2, Severity.WARNING)]
+    assert (2, "DUPLICATE_QUESTION") in found(report)
+    assert {problem.severity for problem in report.problems} == {Severity.WARNING}
     assert report.is_usable
 
 

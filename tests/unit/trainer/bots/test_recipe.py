@@ -1,0 +1,49 @@
+"""Recipes by kind and size of data."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trainer_svc.bots.kinds import BotKind
+from trainer_svc.bots.recipe import Recipe
+from trainer_svc.bots.teaching import served_kinds, teaching_of
+
+kinds = pytest.mark.parametrize("kind", served_kinds())
+
+
+def steps(recipe: Recipe, num_rows: int) -> int:
+    """Return the optimizer steps a recipe takes on so many rows."""
+    return recipe.training.epochs * -(-num_rows // recipe.training.batch_rows)
+
+
+@kinds
+@given(num_rows=st.integers(2, 200_000))
+def test_more_data_is_never_passed_over_more_often(kind: BotKind, num_rows: int) -> None:
+    """Epochs fall with the rows, and the steps they make do not fall below those of less data by more than a rounding."""
+    choose = teaching_of(kind).choose_recipe
+    fewer, more = choose(num_rows), choose(num_rows + 50)
+
+    assert more.training.epochs <= fewer.training.epochs
+    assert steps(more, num_rows + 50) >= 0.5 * steps(fewer, num_rows)
+
+
+@pytest.mark.parametrize(
+    ("kind", "num_rows", "epochs"),
+    [
+        (BotKind.FAQ, 12, 20),
+        (BotKind.FAQ, 160, 6),
+        (BotKind.FAQ, 2_000, 6),
+        (BotKind.SUPPORT, 12, 10),
+        (BotKind.SUPPORT, 952, 2),
+    ],
+)
+def test_small_data_is_passed_over_more_often(kind: BotKind, num_rows: int, epochs: int) -> None:
+    """So few rows would else end before much was learned."""
+    assert teaching_of(kind).choose_recipe(num_rows).training.epochs == epochs
+
+
+def test_what_a_caller_gives_is_kept() -> None:
+    """Every setting can be overridden, the share held out along, and a base's limit bounds the rest."""
+    recipe = teaching_of(BotKind.SUPPORT).choose_recipe(100).fit(512).override({"rank": 4, "held_out_share": 0.25})
+
+    assert (recipe.training.rank, recipe.held_out_share, recipe.training.max_row_tokens) == (4, 0.25, 512)

@@ -1,0 +1,30 @@
+"""The rows a dataset becomes, and which of them are kept from training."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from adaptory.core.prompting import Message
+from trainer_svc.bots.entry import ChatEntry
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """The rows kept from training, each as (entry, row of the entry), both counted from 0."""
+
+    rows: frozenset[tuple[int, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One conversation to learn, or to judge by."""
+
+    messages: tuple[Message, ...]
+    is_held_out: bool
+
+
+def make_rows(entries: Iterable[ChatEntry], held_out: HeldOut, *, system_prompt: str) -> Iterator[Row]:
+    """Yield the rows in the order of the data; each begins with the bot's system turn where it has one."""
+    opening = (Message("system", system_prompt),) if system_prompt else ()
+    for place, entry in enumerate(entries):
+        for number, messages in enumerate(entry.conversations):
+            yield Row((*opening, *messages), (place, number) in held_out.rows)
