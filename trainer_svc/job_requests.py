@@ -12,6 +12,7 @@ from adaptory.trainer.v1 import training_job_pb2
 from trainer_svc.bots import faq
 from trainer_svc.jobs.job import JobSettings
 from trainer_svc.jobs.planning import JobOrder
+from trainer_svc.memory.techniques import Method
 
 _MAX_ALPHA = 1024
 _MAX_LEARNING_RATE = 0.1
@@ -19,6 +20,13 @@ _MAX_EPOCHS = 100
 _MAX_BATCH_ROWS = 1024
 _MIN_ROW_TOKENS = 16
 _MIN_SHARE, _MAX_SHARE = 0.01, 0.5
+
+# Those the worker has a step for.
+_METHODS = {
+    training_job_pb2.TRAINING_METHOD_UNSPECIFIED: Method.QLORA,
+    training_job_pb2.TRAINING_METHOD_QLORA: Method.QLORA,
+    training_job_pb2.TRAINING_METHOD_LORA: Method.LORA,
+}
 
 Name = TypeVar("Name", BotName, DatasetName)
 
@@ -44,8 +52,8 @@ def read_order(message: training_job_pb2.TrainingJob, *, parent: TenantName, max
         sentence=f"is {limit_bytes}; it must be 0, which is all the device has, or more",
     )
     violations.raise_if_any()
-    _require_served(message.settings.method)
-    order = JobOrder(bot[0], dataset[0], _fill_in(message.settings), limit_bytes)
+    method = _read_method(message.settings.method)
+    order = JobOrder(bot[0], dataset[0], _fill_in(message.settings, method), limit_bytes)
     for name in (order.bot, order.dataset):
         if name.tenant != parent.tenant:
             raise not_found(str(name))
@@ -90,14 +98,15 @@ def _check_settings(settings: training_job_pb2.TrainingSettings, violations: Vio
         )
 
 
-def _require_served(method: training_job_pb2.TrainingMethod) -> None:
-    if method not in (training_job_pb2.TRAINING_METHOD_UNSPECIFIED, training_job_pb2.TRAINING_METHOD_QLORA):
+def _read_method(method: training_job_pb2.TrainingMethod) -> Method:
+    if method not in _METHODS:
         name = training_job_pb2.TrainingMethod.Name(method).removeprefix("TRAINING_METHOD_")
-        raise NotServed(f"The method {name} is not served yet; served is QLORA.", metadata={"method": name})
+        raise NotServed(f"The method {name} is not served yet; served are QLORA and LORA.", metadata={"method": name})
+    return _METHODS[method]
 
 
-def _fill_in(settings: training_job_pb2.TrainingSettings) -> JobSettings:
+def _fill_in(settings: training_job_pb2.TrainingSettings, method: Method) -> JobSettings:
     given = {field.name: getattr(settings, field.name) for field, _ in settings.ListFields()}
     given.pop("method", None)
     share = given.pop("held_out_share", faq.HELD_OUT_SHARE)
-    return JobSettings(replace(faq.RECIPE, **given), share)
+    return JobSettings(replace(faq.RECIPE, **given), share, method)

@@ -12,7 +12,7 @@ from trainer_svc.jobs.machine import Machine, require_possible_limit
 from trainer_svc.jobs.residuals import ResidualStore
 from trainer_svc.jobs.row_sizes import measure_rows, require_short_rows
 from trainer_svc.jobs.rows import RowReader
-from trainer_svc.memory.planner import plan_memory
+from trainer_svc.memory.planner import MemoryPlan, rank_plans
 from trainer_svc.memory.request import PlanRequest
 from trainer_svc.memory.shape import ModelShape
 
@@ -43,12 +43,16 @@ class JobPlanner:
         Raises NotFound or FailedPrecondition for its inputs, InvalidRequest when rows are too long, DoesNotFit with the smallest
         limit that would do.
         """
+        plans = await self.rank(order)
+        return JobDraft(order.bot, order.dataset, order.settings, order.memory_limit_bytes, plans[0])
+
+    async def rank(self, order: JobOrder) -> list[JobPlan]:
+        """Return the plans that keep the job's limit, best first. Raises as `draft`."""
         inputs = await self._inputs.find(order.bot, order.dataset)
         residual_bytes = await self._residuals.expect(self._machine.device, inputs.base.name)
-        plan = await asyncio.to_thread(self._plan, inputs, order, residual_bytes)
-        return JobDraft(order.bot, order.dataset, order.settings, order.memory_limit_bytes, plan)
+        return await asyncio.to_thread(self._rank, inputs, order, residual_bytes)
 
-    def _plan(self, inputs: JobInputs, order: JobOrder, residual_bytes: int) -> JobPlan:
+    def _rank(self, inputs: JobInputs, order: JobOrder, residual_bytes: int) -> list[JobPlan]:
         training, base = order.settings.training, inputs.base
         _check_row_limit(base, training.max_row_tokens)
         sizes = measure_rows(base, self._rows.read(inputs.rows_for(order.settings)))
@@ -65,10 +69,13 @@ class JobPlanner:
             device=self._machine.device,
             speed=self._machine.read_speed(),
             residual_bytes=residual_bytes,
+            method=order.settings.method,
         )
-        plan = plan_memory(ModelShape.from_folder(base.parity_dir), request)
+        return [self._keep(plan, request) for plan in rank_plans(ModelShape.from_folder(base.parity_dir), request)]
+
+    def _keep(self, plan: MemoryPlan, request: PlanRequest) -> JobPlan:
         return JobPlan(
-            limit_bytes=limit_bytes,
+            limit_bytes=request.limit_bytes,
             predicted_peak_bytes=plan.predicted_peak_bytes,
             smallest_limit_bytes=plan.smallest_limit_bytes,
             terms=plan.terms,
@@ -78,7 +85,7 @@ class JobPlanner:
             rungs=plan.rungs,
             device=self._machine.device,
             # An estimate gives up half of its context at most: then as much was taken off as is left.
-            residual_bytes=max(residual_bytes, -plan.terms["context"]),
+            residual_bytes=max(request.residual_bytes, -plan.terms["context"]),
         )
 
 
