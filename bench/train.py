@@ -19,7 +19,7 @@ from rich.console import Console
 from adaptory.cli.failure import report_failure
 from adaptory.core.base_model import MANIFEST_FILE, PreparedBase, default_cache_root, find_base
 from adaptory.core.errors import ServiceError
-from adaptory.core.prompting import RenderedRow, Renderer
+from adaptory.core.prompting import RenderedRow
 from bench.training_data import make_faq_rows, make_unshared_rows
 from bench.training_report import Comparison, build_document, build_table
 from bench.training_side import run_side
@@ -27,6 +27,7 @@ from examples.demo.companies import COMPANIES
 from examples.demo.story import BASE_MODEL
 from trainer_svc.bots.faq import RECIPE
 from trainer_svc.bots.row import Row
+from trainer_svc.bots.row_rendering import RowRenderer
 from trainer_svc.jobs.rows import write_rows
 from trainer_svc.jobs.workspace import MemorySettings, TrainingSettings, WorkerSpec
 from trainer_svc.memory.batches import count_steps
@@ -114,7 +115,7 @@ def _compare(base: PreparedBase, rows: Iterable[Row], num_steps: int, precision:
 
 
 def _render(base: PreparedBase, file: Path) -> tuple[RenderedRow, ...]:
-    renderer = Renderer.from_files(base.tokenizer_file, base.chat_template, base.end_of_turn)
+    renderer = RowRenderer.of(base)
     return load_rows(file, renderer, RECIPE.max_row_tokens).rows
 
 

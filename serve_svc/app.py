@@ -27,11 +27,13 @@ from serve_svc.adapter_files import AdapterFiles
 from serve_svc.adapters import AdapterCache, ServedBase
 from serve_svc.admin_servicer import Operated, ServeAdminServicer
 from serve_svc.admission import Admission
-from serve_svc.chat import Chat, Line
+from serve_svc.chat import Chat
+from serve_svc.completion import Completion
 from serve_svc.deployment import Deployment
 from serve_svc.engine.engine import Engine
 from serve_svc.engine.metrics import VllmCollector
 from serve_svc.engine.supervisor import EngineState, Supervisor, SupervisorPolicy, SupervisorSeams
+from serve_svc.generation import Generation, Line
 from serve_svc.metrics import AdapterMetrics, EngineMetrics, RequestMetrics, add_gauge
 from serve_svc.model import ServedModel
 from serve_svc.prompts import Prompts
@@ -136,14 +138,21 @@ class ServeApp:
                     task.cancel()
 
     def _build_server(self) -> Server:
-        chat = Chat(
-            self._router,
-            Prompts(self._model.renderer, self._settings.max_model_tokens),
+        settings, model = self._settings, self._model
+        generation = Generation(
             Line(self._intake, self._admission, self._cache, self._supervisor),
-            RequestMetrics(self._telemetry.registry, self._settings.max_tenant_labels),
-            load_or_make_key(self._settings.state_dir / "cache_salt.key").encode(),
+            RequestMetrics(self._telemetry.registry, settings.max_tenant_labels),
+            load_or_make_key(settings.state_dir / "cache_salt.key").encode(),
         )
-        answering = ServeServicer(chat, self._router, self._cache, self._settings.max_model_tokens)
+        chat = Chat(self._router, Prompts(model.renderer, settings.max_model_tokens), generation)
+        completion = Completion(
+            self._router,
+            model.fim_renderer,
+            generation,
+            max_prompt_tokens=settings.max_completion_prompt_tokens,
+            max_tokens=settings.max_model_tokens,
+        )
+        answering = ServeServicer(chat, completion, self._router, self._cache, settings.max_model_tokens)
         operating = ServeAdminServicer(self._operated(), self._drain)
         services = (
             Service(

@@ -5,18 +5,23 @@ import binascii
 from collections.abc import Sequence
 
 from adaptory.core.errors import InvalidRequest
+from adaptory.core.fim import FimContext
 from adaptory.core.names import BotName, VersionName
 from adaptory.core.prompting import Message, Role, check_conversation
 from adaptory.core.violations import Violations
 from adaptory.serve.v1 import generation_pb2, serve_admin_service_pb2, serve_service_pb2
 from serve_svc.adapters import ResidentAdapter
-from serve_svc.chat import ChatCall, Finish
+from serve_svc.chat import ChatCall
+from serve_svc.code_stop import StopAt
+from serve_svc.completion import CompletionCall
+from serve_svc.generation import Finish
 from serve_svc.prompts import ChatOptions
 from serve_svc.registry_convert import dump_kind
 from serve_svc.routing import RoutedBot
 
 _MAX_MESSAGES = 64
 _MAX_CONTENT_CHARS = 32_000
+_MAX_CODE_CHARS = 262_144
 _MAX_STOPS = 4
 _MAX_STOP_CHARS = 64
 _MAX_TEMPERATURE = 2.0
@@ -26,6 +31,12 @@ _MAX_PAGE_SIZE = 1_000
 _ROLES: dict[int, Role] = {
     serve_service_pb2.ChatMessage.ROLE_USER: "user",
     serve_service_pb2.ChatMessage.ROLE_ASSISTANT: "assistant",
+}
+_STOPS: dict[int, StopAt] = {
+    serve_service_pb2.CompleteRequest.STOP_AT_UNSPECIFIED: StopAt.LINE,
+    serve_service_pb2.CompleteRequest.STOP_AT_LINE: StopAt.LINE,
+    serve_service_pb2.CompleteRequest.STOP_AT_BLOCK: StopAt.BLOCK,
+    serve_service_pb2.CompleteRequest.STOP_AT_END: StopAt.END,
 }
 
 
@@ -42,6 +53,19 @@ def parse_chat(request: serve_service_pb2.ChatRequest) -> ChatCall:
 def parse_count(request: serve_service_pb2.CountTokensRequest) -> ChatCall:
     """Return the conversation to count. Raises InvalidRequest with every violation."""
     return parse_chat(serve_service_pb2.ChatRequest(name=request.name, messages=request.messages))
+
+
+def parse_completion(request: serve_service_pb2.CompleteRequest) -> CompletionCall:
+    """Return what to complete and how. Raises InvalidRequest with every violation."""
+    violations = Violations()
+    name = _parse_name(request.name, violations)
+    violations.check_length(request.prefix, field="prefix", limit=_MAX_CODE_CHARS)
+    violations.check_length(request.suffix, field="suffix", limit=_MAX_CODE_CHARS)
+    is_known = request.stop_at in _STOPS
+    violations.check(field="stop_at", is_good=is_known, sentence="must be STOP_AT_LINE, STOP_AT_BLOCK or STOP_AT_END")
+    options = _parse_options(request.options, violations)
+    violations.raise_if_any()
+    return CompletionCall(name, request.prefix, request.suffix, _STOPS[request.stop_at], options)
 
 
 def _parse_name(name: str, violations: Violations) -> BotName | VersionName:
@@ -126,6 +150,14 @@ def dump_finish(finish: Finish) -> generation_pb2.Finish:
         num_prompt_tokens=finish.num_prompt_tokens,
         num_output_tokens=finish.num_output_tokens,
         time_to_first_token_seconds=finish.time_to_first_token_s,
+    )
+
+
+def dump_context(context: FimContext) -> serve_service_pb2.CompletionContext:
+    """Return what was read of the code around a cursor, as the contract says it."""
+    return serve_service_pb2.CompletionContext(
+        num_trimmed_prefix_chars=context.num_trimmed_prefix_chars,
+        num_trimmed_suffix_chars=context.num_trimmed_suffix_chars,
     )
 
 

@@ -85,6 +85,8 @@ class RequestMetrics:
             code = grpc.StatusCode.INTERNAL
             raise
         finally:
+            if record.has_ended and code is grpc.StatusCode.CANCELLED:
+                code = grpc.StatusCode.OK  # its asker had enough, and told the end to the caller
             self._requests.labels(*labels, code.name).inc()
             self._tokens.labels(tenant, "in").inc(record.num_prompt_tokens)
             self._tokens.labels(tenant, "out").inc(record.num_output_tokens)
@@ -106,9 +108,14 @@ class RequestRecord:
         self._first_token = first_token
         self._inter_token = inter_token
         self._last_s = 0.0
+        self.has_ended = False
         self.num_prompt_tokens = 0
         self.num_output_tokens = 0
         self.time_to_first_token_s = 0.0
+
+    def ended(self) -> None:
+        """Report that the caller was told how its answer ended, whether the engine is done or not."""
+        self.has_ended = True
 
     def heard(self, chunk: EngineChunk, elapsed_s: float) -> None:
         """Report one more piece of the answer, `elapsed_s` after the request came."""

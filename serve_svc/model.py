@@ -6,6 +6,7 @@ from pathlib import Path
 from adaptory.core.base_model import default_cache_root, find_base
 from adaptory.core.base_shape import BaseShape
 from adaptory.core.errors import InvalidRequest
+from adaptory.core.fim import FimRenderer
 from adaptory.core.prompting import Renderer
 from serve_svc.routing import BaseIdentity
 from serve_svc.settings import ServeSettings
@@ -13,11 +14,15 @@ from serve_svc.settings import ServeSettings
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """Who the base is, what adapters it takes, how its prompts are rendered, and where the engine finds its parity weights."""
+    """Who the base is, what adapters it takes, how its prompts are rendered, and where the engine finds its parity weights.
+
+    `renderer` makes prompts of conversations, `fim_renderer` of completions.
+    """
 
     base: BaseIdentity
     shape: BaseShape
     renderer: Renderer
+    fim_renderer: FimRenderer
     weights_dir: Path
 
 
@@ -34,4 +39,5 @@ def open_model(settings: ServeSettings) -> ServedModel:
         raise InvalidRequest.of_field("max_model_tokens", sentence)
     renderer = Renderer.from_files(base.tokenizer_file, base.chat_template, base.end_of_turn)
     identity = BaseIdentity(base.name, base.parity_digest, renderer.template_digest)
-    return ServedModel(identity, base.shape, renderer, base.parity_dir)
+    fim_renderer = FimRenderer.from_files(base.tokenizer_file, base.fim, base.end_of_turn)
+    return ServedModel(identity, base.shape, renderer, fim_renderer, base.parity_dir)

@@ -1,4 +1,7 @@
-"""ServeService on the wire: messages in, messages out. What they mean is `convert.py`'s, how they are answered `chat.py`'s."""
+"""ServeService on the wire: messages in, messages out.
+
+What they mean is `convert.py`'s, how they are answered `chat.py`'s and `completion.py`'s.
+"""
 
 # ruff: noqa: ARG002 - the signatures are gRPC's
 
@@ -9,11 +12,12 @@ from typing import Any
 import grpc
 
 from adaptory.core.auth import current_caller
-from adaptory.core.errors import NotServed, Unavailable
+from adaptory.core.errors import Unavailable
 from adaptory.serve.v1 import serve_service_pb2, serve_service_pb2_grpc
 from serve_svc.adapters import AdapterCache
 from serve_svc.chat import Chat
-from serve_svc.convert import dump_finish, page_bots, parse_chat, parse_count
+from serve_svc.completion import Completion
+from serve_svc.convert import dump_context, dump_finish, page_bots, parse_chat, parse_completion, parse_count
 from serve_svc.deadline import Deadline
 from serve_svc.routing import Router
 
@@ -23,9 +27,12 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class ServeServicer(serve_service_pb2_grpc.ServeServiceServicer):
     """Answers tenants."""
 
-    def __init__(self, chat: Chat, router: Router, cache: AdapterCache, max_tokens: int) -> None:
+    def __init__(
+        self, chat: Chat, completion: Completion, router: Router, cache: AdapterCache, max_tokens: int
+    ) -> None:
         """`max_tokens` is the engine's context, prompt and answer together."""
         self._chat = chat
+        self._completion = completion
         self._router = router
         self._cache = cache
         self._max_tokens = max_tokens
@@ -54,15 +61,27 @@ class ServeServicer(serve_service_pb2_grpc.ServeServiceServicer):
     async def Complete(
         self, request: serve_service_pb2.CompleteRequest, context: Context
     ) -> AsyncGenerator[serve_service_pb2.CompleteResponse, None]:
-        """Refuse: code bots are not trained yet."""
-        raise _no_completion()
-        yield serve_service_pb2.CompleteResponse()  # makes this a stream
+        """Stream the code between prefix and suffix."""
+        call, deadline = parse_completion(request), Deadline(context.time_remaining())
+        async with aclosing(self._completion.complete(call, current_caller.get(), deadline)) as pieces:
+            async for piece in pieces:
+                yield serve_service_pb2.CompleteResponse(
+                    text=piece.text,
+                    finish=dump_finish(piece.finish) if piece.finish else None,
+                    context=dump_context(piece.context) if piece.context else None,
+                )
 
     async def CompleteUnary(
         self, request: serve_service_pb2.CompleteRequest, context: Context
     ) -> serve_service_pb2.CompleteUnaryResponse:
-        """Refuse: code bots are not trained yet."""
-        raise _no_completion()
+        """Return the code between prefix and suffix in one message."""
+        answer = serve_service_pb2.CompleteUnaryResponse()
+        async with aclosing(self.Complete(request, context)) as pieces:
+            async for piece in pieces:
+                answer.text += piece.text
+                answer.finish.MergeFrom(piece.finish)
+                answer.context.MergeFrom(piece.context)
+        return answer
 
     async def ListBots(
         self, request: serve_service_pb2.ListBotsRequest, context: Context
@@ -84,7 +103,3 @@ class ServeServicer(serve_service_pb2_grpc.ServeServiceServicer):
             return frozenset(adapter.version.name for adapter in await self._cache.residents())
         except Unavailable:
             return frozenset()  # an engine that is being rebuilt holds none
-
-
-def _no_completion() -> NotServed:
-    return NotServed("Code completion is not served yet; bots of kind FAQ answer through Chat.")

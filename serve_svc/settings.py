@@ -48,6 +48,8 @@ class ServeSettings(ServiceSettings):
     """Highest rank served. vLLM pads every adapter to it, so it costs time and memory on each request."""
     max_model_tokens: int = Field(default=2048, ge=16)
     """Prompt and answer of one request together."""
+    max_completion_prompt_tokens: int = Field(default=1024, ge=64)
+    """Prompt of a completion: code around the cursor beyond it is trimmed, since reading it takes time at every keystroke."""
     kv_cache_bytes: int = Field(default=1 << 30, ge=1 << 24)
     """Memory for keys and values, where the engine runs on CPU."""
     gpu_memory_fraction: float = Field(default=0.85, gt=0, le=1)

@@ -7,6 +7,7 @@ from typing import Self
 
 from adaptory.client.bots import Bots
 from adaptory.client.chat import Chat
+from adaptory.client.completion import Completion
 from adaptory.client.connection import Connection, Endpoint
 from adaptory.client.datasets import Datasets
 from adaptory.client.jobs import Jobs
@@ -42,6 +43,7 @@ class AdaptoryClient(AbstractAsyncContextManager["AdaptoryClient"]):
         self.bots = Bots(self._trainer)
         self.jobs = Jobs(self._trainer, patience)
         self.chat = Chat(self._server)
+        self.completion = Completion(self._server)
         self.serving = Serving(self._server)
 
     async def __aenter__(self) -> Self:

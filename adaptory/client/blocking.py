@@ -16,6 +16,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar
 from adaptory.client.aio import DEFAULT_SERVER, DEFAULT_TRAINER, AdaptoryClient
 from adaptory.client.bots import Bots
 from adaptory.client.chat import Chat
+from adaptory.client.completion import Completion
 from adaptory.client.datasets import Datasets
 from adaptory.client.jobs import Jobs
 from adaptory.client.patience import Patience
@@ -157,6 +158,13 @@ class BlockingChat(Twin[Chat]):
     wait_until_routed = _waits(Chat.wait_until_routed)
 
 
+class BlockingCompletion(Twin[Completion]):
+    """Blocking twin of Completion."""
+
+    fill = _waits(Completion.fill)
+    stream = _iterates(Completion.stream)
+
+
 class BlockingServing(Twin[Serving]):
     """Blocking twin of Serving."""
 
@@ -189,6 +197,7 @@ class BlockingClient(AbstractContextManager["BlockingClient"]):
         self.bots = BlockingBots(self._client.bots, self._thread)
         self.jobs = BlockingJobs(self._client.jobs, self._thread)
         self.chat = BlockingChat(self._client.chat, self._thread)
+        self.completion = BlockingCompletion(self._client.completion, self._thread)
         self.serving = BlockingServing(self._client.serving, self._thread)
 
     def __enter__(self) -> Self:

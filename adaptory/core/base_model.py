@@ -35,7 +35,8 @@ class BaseFile:
 class BaseManifest:
     """What `base.json` says: where the base came from, what it holds, and with what it was made.
 
-    `source_sha256` is that of a wheel, or of the listing of a folder's files. `created` is UTC in ISO 8601.
+    `source_sha256` is that of a wheel, or of the listing of a folder's files. `created` is UTC in ISO 8601. `fim` is the catalogue's
+    family of FIM tokens; empty, the base is taught a form of its own.
     """
 
     name: str
@@ -50,6 +51,7 @@ class BaseManifest:
     versions: dict[str, str]
     created: str
     files: tuple[BaseFile, ...]
+    fim: str = ""  # a base prepared before there were families has none
 
     def to_json(self) -> str:
         """Return the text of `base.json`."""
@@ -137,6 +139,11 @@ class PreparedBase:
     def end_of_turn_id(self) -> int:
         """Id of `end_of_turn`."""
         return self.manifest.end_of_turn_id
+
+    @property
+    def fim(self) -> str:
+        """Name of its family of FIM tokens, or empty."""
+        return self.manifest.fim
 
     @property
     def size_bytes(self) -> int:

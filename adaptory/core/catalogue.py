@@ -12,12 +12,13 @@ from importlib import resources
 from pathlib import Path
 
 from adaptory.core.errors import InvalidRequest, NotFound
+from adaptory.core.fim_families import FAMILIES
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,62}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _PYPI = re.compile(r"(?P<project>[A-Za-z0-9][A-Za-z0-9._-]*)==(?P<version>[A-Za-z0-9][A-Za-z0-9.+!_-]*)")
-_TEXT_KEYS = ("name", "source", "sha256", "file", "hub", "licence", "chat_template", "end_of_turn")
+_TEXT_KEYS = ("name", "source", "sha256", "file", "hub", "licence", "chat_template", "end_of_turn", "fim")
 _REPOSITORY = re.compile(r"[A-Za-z0-9._-]+/[A-Za-z0-9._-]+")
 _HUB = re.compile(rf"(?P<repository>{_REPOSITORY.pattern})@(?P<commit>.+)")
 
@@ -66,6 +67,9 @@ Source = PypiSource | HubSource | FolderSource
 class CatalogueEntry:
     """One base model. An empty template or end-of-turn token is read from the source.
 
+    `fim` is the family of `fim_families` whose tokens the base was trained to fill in the middle with; empty, rows teach it a form of
+    its own.
+
     `config` holds keys of the model's config.json, enough to plan memory with, or nothing. An entry without a source is for planning
     only; its `hub` names the repository to prepare it from, at a commit of the user's choice.
     """
@@ -76,6 +80,7 @@ class CatalogueEntry:
     chat_template: str = ""
     end_of_turn: str = ""
     hub: str = ""
+    fim: str = ""
     config: Mapping[str, object] = field(default_factory=dict)
 
     def pinned_source(self) -> Source:
@@ -130,13 +135,17 @@ class Catalogue:
 def find_entry(name: str, source: str = "", own_file: Path | None = None) -> CatalogueEntry:
     """Return the entry `name`, or one for `source` under that name; `own_file` is an operator's own catalogue.
 
+    What a source does not say of itself, its FIM family, a name of the catalogue says for it.
+
     Raises:
         NotFound: No source is given and no catalogue has the name.
         InvalidRequest: Name, source or catalogue is wrong.
     """
+    catalogue = Catalogue.load(own_file)
     if source:
-        return CatalogueEntry(parse_name(name), parse_source(source))
-    return Catalogue.load(own_file).get(name)
+        known = catalogue.entries.get(name)
+        return CatalogueEntry(parse_name(name), parse_source(source), fim=known.fim if known else "")
+    return catalogue.get(name)
 
 
 def parse_name(name: str) -> str:
@@ -212,6 +221,10 @@ def _parse_entry(place: str, table: Mapping[str, object]) -> CatalogueEntry:
         raise InvalidRequest.of_field("catalogue", f"{place}: give a source, or a shape to plan with")
     if hub and not _REPOSITORY.fullmatch(hub):
         raise InvalidRequest.of_field("catalogue", f"{place}: hub is {hub!r}; write OWNER/NAME")
+    fim = str(texts["fim"])
+    if fim and fim not in FAMILIES:
+        known = ", ".join(sorted(FAMILIES))
+        raise InvalidRequest.of_field("catalogue", f"{place}: fim is {fim!r}; known are: {known}")
     return CatalogueEntry(
         name=parse_name(name),
         source=parse_source(source, sha256=sha256, file=file) if source else None,
@@ -219,5 +232,6 @@ def _parse_entry(place: str, table: Mapping[str, object]) -> CatalogueEntry:
         chat_template=str(texts["chat_template"]),
         end_of_turn=str(texts["end_of_turn"]),
         hub=hub,
+        fim=fim,
         config=shape,
     )

@@ -2,7 +2,7 @@
 
 The template is the base's pinned chat template, run in a sandbox with placeholders where the texts go; template pieces and texts are
 then tokenised apart. So a user's text can never yield a special token, and the learned mask needs no guessing: it is the bot's own
-text and the end-of-turn token behind it. FIM tokens and code completion will join here.
+text and the end-of-turn token behind it. Code completion has a renderer of its own, `fim.py`.
 """
 
 import re
@@ -18,6 +18,7 @@ from tokenizers import Tokenizer
 
 from adaptory.core.digests import hash_text
 from adaptory.core.errors import InvalidRequest
+from adaptory.core.text_encoder import TextEncoder
 
 Role = Literal["system", "user", "assistant"]
 
@@ -55,8 +56,7 @@ class Renderer:
             message = f"the tokenizer has no token {end_of_turn!r}"
             raise ValueError(message)
         # Special tokens in the text of a user are then plain text; template pieces go through `_encode_template`.
-        tokenizer.encode_special_tokens = True
-        self._texts = tokenizer
+        self._texts = TextEncoder(tokenizer, reserved=(end_of_turn,))
         self._pieces = Tokenizer.from_str(tokenizer.to_str())
         self._pieces.encode_special_tokens = False
         # trim_blocks as transformers does it, so that published templates render as their authors meant.
@@ -120,7 +120,7 @@ class Renderer:
             raise InvalidRequest(message, reason="TEMPLATE_REFUSES", metadata={"num_turns": len(turns)}) from error
 
     def _encode_text(self, text: str) -> list[int]:
-        return self._texts.encode(text, add_special_tokens=False).ids
+        return self._texts.encode(text)
 
     def _encode_template(self, piece: str) -> list[int]:
         return self._pieces.encode(piece, add_special_tokens=False).ids

@@ -41,7 +41,8 @@ from transformers.integrations import bitsandbytes as _  # noqa: F401 - loaded l
 from trl import SFTConfig, SFTTrainer
 
 from adaptory.core.base_model import PreparedBase
-from adaptory.core.prompting import RenderedRow, Renderer
+from adaptory.core.prompting import RenderedRow
+from trainer_svc.bots.row_rendering import RowRenderer
 from trainer_svc.jobs.workspace import (
     ExitCode,
     Phase,
@@ -101,7 +102,7 @@ class _Reporter(TrainerCallback):  # type: ignore[misc]  # transformers has no t
 
 def _read_batches(spec: WorkerSpec) -> list[Sequence[RenderedRow]]:
     prepared = PreparedBase.open(Path(spec.base_dir))
-    renderer = Renderer.from_files(prepared.tokenizer_file, prepared.chat_template, prepared.end_of_turn)
+    renderer = RowRenderer.of(prepared)
     rows = load_rows(Path(spec.train_rows), renderer, spec.training.max_row_tokens).rows
     return list(order_batches(rows, spec.training))
 

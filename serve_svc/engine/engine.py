@@ -51,13 +51,17 @@ class EngineAdapter:
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How to pick tokens; `temperature` 0 is greedy, `stop` strings end the text and are not part of it."""
+    """How to pick tokens; `temperature` 0 is greedy, `stop` strings end the text and are not part of it.
+
+    `stop_ids` are tokens that end it, too, beside the base's own end-of-turn token.
+    """
 
     max_tokens: int
     temperature: float
     top_p: float
     seed: int | None
     stop: tuple[str, ...]
+    stop_ids: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

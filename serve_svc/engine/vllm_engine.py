@@ -190,6 +190,7 @@ def _sampling_params(sampling: Sampling) -> SamplingParams:
         top_p=sampling.top_p,
         seed=sampling.seed,
         stop=list(sampling.stop),
+        stop_token_ids=list(sampling.stop_ids),
         output_kind=RequestOutputKind.DELTA,
     )
 

@@ -9,8 +9,11 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 
 from adaptory.core.errors import InvalidRequest
+from adaptory.core.fim import FimRenderer
+from adaptory.core.fim_families import TAUGHT
 from adaptory.core.prompting import RenderedRow, Renderer
 from tests.contracts.training_stand import CPU, make_rows
+from trainer_svc.bots.row_rendering import RowRenderer
 from trainer_svc.jobs.workspace import TrainingSettings
 from trainer_svc.memory.batches import count_steps
 from trainer_svc.worker.packing import Pack, measure_pack, pack_rows
@@ -20,12 +23,12 @@ TEMPLATE = "{% for message in messages %}{{ message.content }} <end>{% endfor %}
 
 
 @pytest.fixture
-def renderer() -> Renderer:
+def renderer() -> RowRenderer:
     """A renderer of single words."""
     words = Tokenizer(WordLevel({"<unk>": 0, "<end>": 1, "word": 2}, unk_token="<unk>"))
     words.pre_tokenizer = WhitespaceSplit()
     words.add_special_tokens(["<end>"])
-    return Renderer(words, TEMPLATE, "<end>")
+    return RowRenderer(Renderer(words, TEMPLATE, "<end>"), FimRenderer(words, TAUGHT, "<end>"))
 
 
 def _write(file: Path, lengths: list[int]) -> Path:
@@ -42,14 +45,14 @@ def _read_paths(pack: Pack) -> set[tuple[int, ...]]:
     return {tuple(pack.ids[path].tolist()) for path in pack.paths}
 
 
-def test_a_few_long_rows_are_left_out_and_counted(renderer: Renderer, tmp_path: Path) -> None:
+def test_a_few_long_rows_are_left_out_and_counted(renderer: RowRenderer, tmp_path: Path) -> None:
     """Two of a hundred may be too long; they are counted, not clipped."""
     rows = load_rows(_write(tmp_path / "rows", [5] * 98 + [50] * 2), renderer, max_row_tokens=20)
 
     assert (len(rows.rows), rows.num_too_long, max(len(row.ids) for row in rows.rows)) == (98, 2, 8)
 
 
-def test_too_many_long_rows_refuse_the_data(renderer: Renderer, tmp_path: Path) -> None:
+def test_too_many_long_rows_refuse_the_data(renderer: RowRenderer, tmp_path: Path) -> None:
     """Three of a hundred are too many, and the error has the numbers."""
     with pytest.raises(InvalidRequest, match="3 of 100 rows have more than 20 tokens") as refused:
         load_rows(_write(tmp_path / "rows", [5] * 97 + [50] * 3), renderer, max_row_tokens=20)

@@ -1,7 +1,7 @@
 """A fake vLLM with the faults that were measured on the real one (0.32.0), for engines that start at once.
 
-Text is the digest of the weights that answered, so a test can tell whose adapter spoke. The contract suite runs on this fake and on
-vLLM itself; what it shows of the one it shows of the other.
+Text is the digest of the weights that answered, so a test can tell whose adapter spoke, or what a test gave it to say. The contract
+suite runs on this fake and on vLLM itself; what it shows of the one it shows of the other.
 """
 
 import asyncio
@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -64,6 +65,8 @@ class FakeVllm:
         self._free_to_load = asyncio.Event()
         self._free_to_load.set()
         self.loads: list[int] = []  # ids in the order their files were read
+        self.speech: tuple[str, ...] = ()  # what it says, piece by piece and to its end, in place of the weights' voice
+        self.requests: list[EngineRequest] = []
         self.num_cache_hits = 0
         self.num_unfinished = 0
         self.num_aborted = 0
@@ -121,6 +124,7 @@ class FakeVllm:
         """Speak one word a step: the voice of the weights that compute it."""
         num_prompt_tokens, max_tokens = len(request.prompt_ids), request.sampling.max_tokens
         self._look_up_prompt(request)
+        self.requests.append(request)
         self.num_unfinished += 1
         try:
             for number in range(1, max_tokens + 1):
@@ -130,8 +134,14 @@ class FakeVllm:
                 if self._is_poisoned:
                     self._num_corrupted += 1
                     raise OutputCorrupted(request.adapter)
-                reason = "length" if number == max_tokens else None
-                yield EngineChunk(f"{weights.voice} ", (number,), reason, num_prompt_tokens, number)
+                is_said = number == len(self.speech)
+                reason: Literal["stop", "length"] | None = (
+                    "stop" if is_said else "length" if number == max_tokens else None
+                )
+                text = self.speech[number - 1] if self.speech else f"{weights.voice} "
+                yield EngineChunk(text, (number,), reason, num_prompt_tokens, number)
+                if is_said:
+                    break
         except (GeneratorExit, asyncio.CancelledError):
             self.num_aborted += 1
             raise

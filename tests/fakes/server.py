@@ -13,6 +13,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
 
+from adaptory.core.fim import FimRenderer
+from adaptory.core.fim_families import TAUGHT
 from adaptory.core.prompting import Renderer
 from adaptory.registry.v1 import serving_pb2
 from adaptory.serve.v1 import (
@@ -41,22 +43,31 @@ _POLICY = SupervisorPolicy(poll_s=0.01, first_backoff_s=0.001)
 SERVE_SERVICE = "adaptory.serve.v1.ServeService"
 
 
-def tiny_renderer() -> Renderer:
-    """Return a renderer with one token for each byte and ChatML's two special tokens."""
+def tiny_tokenizer() -> Tokenizer:
+    """Return a tokenizer with one token for each byte and ChatML's two special tokens."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {"<|im_start|>": 0, "<|im_end|>": 1, **{symbol: 2 + index for index, symbol in enumerate(alphabet)}}
     tokenizer = Tokenizer(models.BPE(vocabulary, []))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.add_special_tokens([AddedToken(token, special=True) for token in ("<|im_start|>", "<|im_end|>")])
-    return Renderer(tokenizer, _TEMPLATE, "<|im_end|>")
+    return tokenizer
+
+
+def tiny_renderer() -> Renderer:
+    """Return a renderer of conversations with that tokenizer."""
+    return Renderer(tiny_tokenizer(), _TEMPLATE, "<|im_end|>")
+
+
+def tiny_fim_renderer() -> FimRenderer:
+    """Return a renderer of completions with that tokenizer, which knows the taught form only."""
+    return FimRenderer(tiny_tokenizer(), TAUGHT, "<|im_end|>")
 
 
 def tiny_model() -> ServedModel:
     """Return a base named `tiny`."""
     renderer = tiny_renderer()
-    return ServedModel(
-        BaseIdentity("tiny", "b" * 64, renderer.template_digest), tiny_shape(), renderer, Path("/nowhere")
-    )
+    identity = BaseIdentity("tiny", "b" * 64, renderer.template_digest)
+    return ServedModel(identity, tiny_shape(), renderer, tiny_fim_renderer(), Path("/nowhere"))
 
 
 class PausingVllm(FakeVllm):

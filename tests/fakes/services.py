@@ -268,6 +268,7 @@ class ScriptedServe(serve_grpc.ServeServiceServicer):
         """Keep the conversations that were sent."""
         self.script = script
         self.asked: list[serve_pb.ChatRequest] = []
+        self.completed: list[serve_pb.CompleteRequest] = []
         self.routes = [""]
 
     async def ListBots(self, request: serve_pb.ListBotsRequest, context: Any) -> serve_pb.ListBotsResponse:
@@ -286,7 +287,24 @@ class ScriptedServe(serve_grpc.ServeServiceServicer):
         self.asked.append(request)
         return serve_pb.ChatUnaryResponse(text=self.script.answer, finish=self._finish(request))
 
-    def _finish(self, request: serve_pb.ChatRequest) -> Finish:
+    async def Complete(
+        self, request: serve_pb.CompleteRequest, context: Any
+    ) -> AsyncIterator[serve_pb.CompleteResponse]:
+        self.completed.append(request)
+        for word in self.script.answer.split(" "):
+            yield serve_pb.CompleteResponse(text=word + " ")
+        if self.script.finishes:
+            yield serve_pb.CompleteResponse(finish=self._finish(request), context=self._context())
+
+    async def CompleteUnary(self, request: serve_pb.CompleteRequest, context: Any) -> serve_pb.CompleteUnaryResponse:
+        self.completed.append(request)
+        finish = self._finish(request)
+        return serve_pb.CompleteUnaryResponse(text=self.script.answer, finish=finish, context=self._context())
+
+    def _context(self) -> serve_pb.CompletionContext:
+        return serve_pb.CompletionContext(num_trimmed_prefix_chars=1_200)
+
+    def _finish(self, request: serve_pb.ChatRequest | serve_pb.CompleteRequest) -> Finish:
         return Finish(
             reason=Finish.REASON_STOP,
             version=f"{request.name}/versions/1",

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from adaptory.core.errors import NotServed
+from trainer_svc.bots.code_data import read_code_lines
+from trainer_svc.bots.code_tree import read_code_tree
 from trainer_svc.bots.entry import Entry
 from trainer_svc.bots.faq_data import read_faq_lines
 from trainer_svc.bots.faq_table import read_faq_csv, read_faq_tsv
@@ -31,12 +33,14 @@ class Layout:
     is_trained: bool = True
 
 
-_FAQ, _SUPPORT = (BotKind.FAQ,), (BotKind.SUPPORT,)
+_FAQ, _SUPPORT, _CODE = (BotKind.FAQ,), (BotKind.SUPPORT,), (BotKind.CODE_COMPLETION,)
 _LAYOUTS: Mapping[DatasetFormat, Layout] = {
     DatasetFormat.FAQ_JSONL: Layout(read_faq_lines, _FAQ, "DUPLICATE_QUESTION"),
     DatasetFormat.FAQ_CSV: Layout(read_faq_csv, _FAQ, "DUPLICATE_QUESTION"),
     DatasetFormat.FAQ_TSV: Layout(read_faq_tsv, _FAQ, "DUPLICATE_QUESTION"),
     DatasetFormat.CONVERSATION_JSONL: Layout(read_conversation_lines, _SUPPORT, "DUPLICATE_CONVERSATION"),
+    DatasetFormat.CODE_JSONL: Layout(read_code_lines, _CODE, "DUPLICATE_FILE"),
+    DatasetFormat.CODE_TAR: Layout(read_code_tree, _CODE, "DUPLICATE_FILE"),
     DatasetFormat.PREFERENCE_JSONL: Layout(
         read_preference_lines, (BotKind.FAQ, BotKind.SUPPORT), "DUPLICATE_PAIR", is_trained=False
     ),

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from adaptory.core.fim import FimRow
 from adaptory.core.prompting import Message
 from trainer_svc.bots.entry import ChatEntry
 
@@ -19,6 +20,14 @@ class Row:
     """One conversation to learn, or to judge by."""
 
     messages: tuple[Message, ...]
+    is_held_out: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CodeRow:
+    """One cut file to learn, or to judge by."""
+
+    row: FimRow
     is_held_out: bool
 
 

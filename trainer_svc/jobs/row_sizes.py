@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 from adaptory.core.base_model import PreparedBase
 from adaptory.core.errors import InvalidRequest
-from adaptory.core.prompting import Renderer
-from trainer_svc.bots.row import Row
+from trainer_svc.bots.row_rendering import LearnedRow, RowRenderer
 from trainer_svc.jobs.workspace import TrainingSettings
 from trainer_svc.memory.batches import order_places
 
@@ -40,18 +39,18 @@ class RowSizes:
         return [[inputs[place] for place in places] for places in order_places(len(inputs), settings)]
 
 
-def measure_rows(base: PreparedBase, rows: Iterable[Row]) -> RowSizes:
+def measure_rows(base: PreparedBase, rows: Iterable[LearnedRow]) -> RowSizes:
     """Render rows as the worker will and return their sizes; one row at a time is held.
 
     Raises InvalidRequest (TEMPLATE_REFUSES) when the base's template refuses a row.
     """
-    renderer = Renderer.from_files(base.tokenizer_file, base.chat_template, base.end_of_turn)
+    renderer = RowRenderer.of(base)
     trained: list[int] = []
     held_out: list[int] = []
     shared: tuple[int, ...] | None = None
     tail = sys.maxsize
     for row in rows:
-        rendered = renderer.render_row(row.messages)
+        rendered = renderer.render(row)
         ids, last = rendered.ids, max((place for place, learned in enumerate(rendered.learned) if learned), default=0)
         tail = min(tail, len(ids) - last)
         (held_out if row.is_held_out else trained).append(len(ids))

@@ -1,9 +1,8 @@
 """The rows of a job: read from its dataset's blob, in bounded memory, the same ones every time."""
 
-import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from trainer_svc.bots.entry import Entry
@@ -11,11 +10,9 @@ from trainer_svc.bots.formats import layout_of
 from trainer_svc.bots.kinds import BotKind, DatasetFormat
 from trainer_svc.bots.limits import DataLimits
 from trainer_svc.bots.problem import NoProblems
-from trainer_svc.bots.refusals import RefusalLesson, teach_refusal
-from trainer_svc.bots.row import Row
 from trainer_svc.bots.row_index import RowIndex
-from trainer_svc.bots.teaching import teaching_of
-from trainer_svc.jobs.job import JobSettings
+from trainer_svc.bots.row_rendering import LearnedRow, write_row
+from trainer_svc.bots.teaching import Lesson, teaching_of
 from trainer_svc.registry.artifacts import ArtifactStore
 
 
@@ -26,9 +23,8 @@ class RowSource:
     kind: BotKind
     format: DatasetFormat
     dataset_digest: str
-    system_prompt: str
-    settings: JobSettings
-    refusal: RefusalLesson = field(default_factory=RefusalLesson)
+    held_out_share: float
+    lesson: Lesson
 
 
 class RowReader:
@@ -38,11 +34,9 @@ class RowReader:
         self._artifacts = artifacts
         self._limits = limits
 
-    def read(self, source: RowSource) -> Iterator[Row]:
-        """Yield the rows of a READY dataset, and those of the bot's refusal. Raises Corrupted when its bytes changed."""
-        rows = split_rows(lambda: self._read_entries(source), source)
-        seed = source.settings.training.seed
-        return teach_refusal(rows, source.refusal, system_prompt=source.system_prompt, seed=seed)
+    def read(self, source: RowSource) -> Iterator[LearnedRow]:
+        """Yield the rows of a READY dataset. Raises Corrupted when its bytes changed."""
+        return split_rows(lambda: self._read_entries(source), source)
 
     def _read_entries(self, source: RowSource) -> Iterator[Entry]:
         with closing(self._artifacts.open(source.dataset_digest)) as file:
@@ -50,22 +44,21 @@ class RowReader:
                 yield entry
 
 
-def split_rows(read_entries: Callable[[], Iterator[Entry]], source: RowSource) -> Iterator[Row]:
+def split_rows(read_entries: Callable[[], Iterator[Entry]], source: RowSource) -> Iterator[LearnedRow]:
     """Yield the rows of the entries that `read_entries` reads anew at each call, each held out or not."""
     # Twice over the data: who is held out depends on all entries.
     index = RowIndex()
     for entry in read_entries():
         index.add(entry)
-    teaching, settings = teaching_of(source.kind), source.settings
-    held_out = teaching.hold_out(index, share=settings.held_out_share, seed=settings.training.seed)
-    return teaching.make_rows(read_entries(), held_out, system_prompt=source.system_prompt)
+    teaching, lesson = teaching_of(source.kind), source.lesson
+    held_out = teaching.hold_out(index, share=source.held_out_share, seed=lesson.training.seed)
+    return teaching.make_rows(read_entries(), held_out, lesson)
 
 
-def write_rows(rows: Iterable[Row], *, train: Path, held_out: Path) -> None:
-    """Write rows as the worker reads them, one `{"messages": [...]}` a line, into the two files."""
+def write_rows(rows: Iterable[LearnedRow], *, train: Path, held_out: Path) -> None:
+    """Write rows as the worker reads them, one a line, into the two files."""
     with ExitStack() as files:
         train_file = files.enter_context(train.open("x", encoding="utf-8"))
         held_out_file = files.enter_context(held_out.open("x", encoding="utf-8"))
         for row in rows:
-            line = json.dumps({"messages": [asdict(message) for message in row.messages]}, ensure_ascii=False)
-            (held_out_file if row.is_held_out else train_file).write(line + "\n")
+            (held_out_file if row.is_held_out else train_file).write(write_row(row) + "\n")

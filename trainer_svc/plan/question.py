@@ -1,11 +1,11 @@
 """What is asked of a plan: a base by name or by its config, a method, a limit, and rows, real or of one length."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
-from adaptory.core.base_model import find_base
+from adaptory.core.base_model import PreparedBase, find_base
 from adaptory.core.catalogue import Catalogue
 from adaptory.core.errors import FailedPrecondition, InvalidRequest
 from trainer_svc.bots.entry import Entry
@@ -16,9 +16,8 @@ from trainer_svc.bots.limits import DataLimits
 from trainer_svc.bots.lines import parse_json_line, read_filled_lines
 from trainer_svc.bots.problem import LineProblem, NoProblems
 from trainer_svc.bots.report import Severity
-from trainer_svc.bots.row import Row
-from trainer_svc.bots.teaching import teaching_of
-from trainer_svc.jobs.job import JobSettings
+from trainer_svc.bots.row_rendering import LearnedRow
+from trainer_svc.bots.teaching import Lesson, teaching_of
 from trainer_svc.jobs.machine import Machine, require_possible_limit
 from trainer_svc.jobs.row_sizes import RowSizes, measure_rows, require_short_rows
 from trainer_svc.jobs.rows import RowSource, split_rows
@@ -30,6 +29,8 @@ from trainer_svc.memory.techniques import DeviceKind, Method, Objective
 
 MAX_RANK = 64
 MAX_BATCH_ROWS = 1024
+# A line of code holds a whole file.
+_MAX_FIRST_LINE_BYTES = 4 * 1024**2
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +38,8 @@ class Question:
     """One question, as it comes in. `config` is a folder with config.json, or such a file, in place of a known base.
 
     Without `data` all rows have `max_tokens`; `rows` is how many are trained on, a batch unless told. With `data`, a file of
-    questions and answers or of conversations, rows are measured with the base's own tokenizer. No `device` means this machine's.
-    With `simulates` the best plan gets a second opinion.
+    questions and answers, of conversations or of code, rows are measured with the base's own tokenizer. No `device` means this
+    machine's. With `simulates` the best plan gets a second opinion.
     """
 
     base: str
@@ -166,13 +167,16 @@ def _measure(question: Question) -> RowSizes:
     except FailedPrecondition as error:
         message = f"Rows are measured with the base's own tokenizer. {error.message}. Or leave --data out."
         raise FailedPrecondition(message, reason=error.reason, metadata=error.metadata) from error
-    sizes = measure_rows(base, _read_rows(Path(question.data)))
+    sizes = measure_rows(base, _read_rows(Path(question.data), base, question.max_tokens))
     require_short_rows(sizes, question.max_tokens, field="--max-tokens")
     return sizes
 
 
-def _read_rows(path: Path) -> Iterator[Row]:
-    """Yield the rows of a dataset's file. Raises InvalidRequest when it cannot be read, or with its first bad lines."""
+def _read_rows(path: Path, base: PreparedBase, max_tokens: int) -> Iterator[LearnedRow]:
+    """Yield the rows of a dataset's file; code is cut to rows of at most `max_tokens`.
+
+    Raises InvalidRequest when it cannot be read, or with its first bad lines.
+    """
     limits = DataLimits()
     try:
         kind, dataset_format = _guess_layout(path, limits)
@@ -190,22 +194,28 @@ def _read_rows(path: Path) -> Iterator[Row]:
             for _, entry in layout_of(dataset_format).read(file, limits, NoProblems()):
                 yield entry
 
-    recipe = teaching_of(kind).choose_recipe(report.num_rows)
-    settings = JobSettings(recipe.training, recipe.held_out_share)
-    return split_rows(read_entries, RowSource(kind, dataset_format, "", "", settings))
+    recipe = teaching_of(kind).choose_recipe(report.num_rows).fit(max_tokens)
+    source = RowSource(kind, dataset_format, "", recipe.held_out_share, Lesson("", recipe.training, base))
+    return split_rows(read_entries, source)
 
 
 def _guess_layout(path: Path, limits: DataLimits) -> tuple[BotKind, DatasetFormat]:
-    """Return what a file holds by its ending; lines of JSON are conversations where the first has `messages`."""
+    """Return what a file holds: by its ending, and lines of JSON by the fields of the first."""
+    ending = "".join(path.suffixes[-2:]).lower()
+    if ending.endswith((".tar", ".tar.gz", ".tgz")):
+        return BotKind.CODE_COMPLETION, DatasetFormat.CODE_TAR
     table = {".csv": DatasetFormat.FAQ_CSV, ".tsv": DatasetFormat.FAQ_TSV}.get(path.suffix.lower())
     if table:
         return BotKind.FAQ, table
+    limits = replace(limits, max_line_bytes=_MAX_FIRST_LINE_BYTES)
     with path.open("rb") as file:
         first = next((raw for _, raw in read_filled_lines(file, limits.max_line_bytes)), b"")
     try:
-        has_messages = "messages" in parse_json_line(first, limits)
+        fields = set(parse_json_line(first, limits))
     except LineProblem:
-        has_messages = False  # the judge tells what is wrong with the line
-    if has_messages:
+        fields = set()  # the judge tells what is wrong with the line
+    if "messages" in fields:
         return BotKind.SUPPORT, DatasetFormat.CONVERSATION_JSONL
+    if "content" in fields:
+        return BotKind.CODE_COMPLETION, DatasetFormat.CODE_JSONL
     return BotKind.FAQ, DatasetFormat.FAQ_JSONL

@@ -8,7 +8,7 @@ import torch
 from tokenizers import Tokenizer
 
 from adaptory.core.base_model import PreparedBase
-from adaptory.core.prompting import Renderer
+from trainer_svc.bots.row_rendering import RowRenderer
 from trainer_svc.jobs.workspace import ExitCode, Phase, WorkerResult, WorkerSpec, Workspace
 from trainer_svc.worker.device import Memory, describe_device
 from trainer_svc.worker.evaluate import Judge
@@ -78,6 +78,6 @@ def run(spec: WorkerSpec, workspace: Workspace, device: torch.device, memory: Me
 
 
 def _load_rows(spec: WorkerSpec, prepared: PreparedBase) -> tuple[Rows, Rows]:
-    renderer = Renderer.from_files(prepared.tokenizer_file, prepared.chat_template, prepared.end_of_turn)
+    renderer = RowRenderer.of(prepared)
     limit = spec.training.max_row_tokens
     return load_rows(Path(spec.train_rows), renderer, limit), load_rows(Path(spec.held_out_rows), renderer, limit)

@@ -3,13 +3,13 @@
 Nothing is clipped: a row that is too long or has nothing to learn is counted, and too many of them refuse the data.
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from adaptory.core.errors import InvalidRequest
-from adaptory.core.prompting import Message, RenderedRow, Renderer
+from adaptory.core.prompting import RenderedRow
+from trainer_svc.bots.row_rendering import RowRenderer
 from trainer_svc.jobs.workspace import TrainingSettings
 from trainer_svc.memory.batches import order_places
 
@@ -31,13 +31,14 @@ class Rows:
         return sum(len(row.ids) for row in self.rows)
 
 
-def load_rows(file: Path, renderer: Renderer, max_row_tokens: int) -> Rows:
-    """Render a JSONL file of `{"messages": [...]}`.
+def load_rows(file: Path, renderer: RowRenderer, max_row_tokens: int) -> Rows:
+    """Render a file of rows, one a line.
 
     Raises:
         InvalidRequest: No row can be used, or more than 2 % are too long or have nothing to learn.
     """
-    rendered = [renderer.render_row(messages) for messages in _read_messages(file)]
+    with file.open(encoding="utf-8") as lines:
+        rendered = [renderer.render_line(line) for line in lines]
     fitting = [(row, line) for line, row in enumerate(rendered) if len(row.ids) <= max_row_tokens]
     kept = [(row, line) for row, line in fitting if any(row.learned[1:])]
     rows = Rows(
@@ -65,9 +66,3 @@ def order_batches(rows: Sequence[RenderedRow], settings: TrainingSettings) -> It
     """Yield the rows of each optimizer step, up to the last that is asked for."""
     for places in order_places(len(rows), settings):
         yield [rows[place] for place in places]
-
-
-def _read_messages(file: Path) -> Iterator[list[Message]]:
-    with file.open(encoding="utf-8") as lines:
-        for line in lines:
-            yield [Message(turn["role"], turn["content"]) for turn in json.loads(line)["messages"]]

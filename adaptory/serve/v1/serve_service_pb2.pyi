@@ -53,32 +53,56 @@ class ChatUnaryResponse(_message.Message):
     def __init__(self, text: _Optional[str] = ..., finish: _Optional[_Union[_generation_pb2.Finish, _Mapping]] = ...) -> None: ...
 
 class CompleteRequest(_message.Message):
-    __slots__ = ("name", "prefix", "suffix", "options")
+    __slots__ = ("name", "prefix", "suffix", "options", "stop_at")
+    class StopAt(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        STOP_AT_UNSPECIFIED: _ClassVar[CompleteRequest.StopAt]
+        STOP_AT_LINE: _ClassVar[CompleteRequest.StopAt]
+        STOP_AT_BLOCK: _ClassVar[CompleteRequest.StopAt]
+        STOP_AT_END: _ClassVar[CompleteRequest.StopAt]
+    STOP_AT_UNSPECIFIED: CompleteRequest.StopAt
+    STOP_AT_LINE: CompleteRequest.StopAt
+    STOP_AT_BLOCK: CompleteRequest.StopAt
+    STOP_AT_END: CompleteRequest.StopAt
     NAME_FIELD_NUMBER: _ClassVar[int]
     PREFIX_FIELD_NUMBER: _ClassVar[int]
     SUFFIX_FIELD_NUMBER: _ClassVar[int]
     OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    STOP_AT_FIELD_NUMBER: _ClassVar[int]
     name: str
     prefix: str
     suffix: str
     options: _generation_pb2.GenerationOptions
-    def __init__(self, name: _Optional[str] = ..., prefix: _Optional[str] = ..., suffix: _Optional[str] = ..., options: _Optional[_Union[_generation_pb2.GenerationOptions, _Mapping]] = ...) -> None: ...
+    stop_at: CompleteRequest.StopAt
+    def __init__(self, name: _Optional[str] = ..., prefix: _Optional[str] = ..., suffix: _Optional[str] = ..., options: _Optional[_Union[_generation_pb2.GenerationOptions, _Mapping]] = ..., stop_at: _Optional[_Union[CompleteRequest.StopAt, str]] = ...) -> None: ...
+
+class CompletionContext(_message.Message):
+    __slots__ = ("num_trimmed_prefix_chars", "num_trimmed_suffix_chars")
+    NUM_TRIMMED_PREFIX_CHARS_FIELD_NUMBER: _ClassVar[int]
+    NUM_TRIMMED_SUFFIX_CHARS_FIELD_NUMBER: _ClassVar[int]
+    num_trimmed_prefix_chars: int
+    num_trimmed_suffix_chars: int
+    def __init__(self, num_trimmed_prefix_chars: _Optional[int] = ..., num_trimmed_suffix_chars: _Optional[int] = ...) -> None: ...
 
 class CompleteResponse(_message.Message):
-    __slots__ = ("text", "finish")
+    __slots__ = ("text", "finish", "context")
     TEXT_FIELD_NUMBER: _ClassVar[int]
     FINISH_FIELD_NUMBER: _ClassVar[int]
+    CONTEXT_FIELD_NUMBER: _ClassVar[int]
     text: str
     finish: _generation_pb2.Finish
-    def __init__(self, text: _Optional[str] = ..., finish: _Optional[_Union[_generation_pb2.Finish, _Mapping]] = ...) -> None: ...
+    context: CompletionContext
+    def __init__(self, text: _Optional[str] = ..., finish: _Optional[_Union[_generation_pb2.Finish, _Mapping]] = ..., context: _Optional[_Union[CompletionContext, _Mapping]] = ...) -> None: ...
 
 class CompleteUnaryResponse(_message.Message):
-    __slots__ = ("text", "finish")
+    __slots__ = ("text", "finish", "context")
     TEXT_FIELD_NUMBER: _ClassVar[int]
     FINISH_FIELD_NUMBER: _ClassVar[int]
+    CONTEXT_FIELD_NUMBER: _ClassVar[int]
     text: str
     finish: _generation_pb2.Finish
-    def __init__(self, text: _Optional[str] = ..., finish: _Optional[_Union[_generation_pb2.Finish, _Mapping]] = ...) -> None: ...
+    context: CompletionContext
+    def __init__(self, text: _Optional[str] = ..., finish: _Optional[_Union[_generation_pb2.Finish, _Mapping]] = ..., context: _Optional[_Union[CompletionContext, _Mapping]] = ...) -> None: ...
 
 class ListBotsRequest(_message.Message):
     __slots__ = ("page_size", "page_token")

@@ -94,14 +94,16 @@ class ServeServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Complete(self, request, context):
-        """Streams the code between a prefix and a suffix. Not served yet: UNIMPLEMENTED.
+        """Streams the code between a prefix and a suffix. The last message has `finish` and `context`.
+
+        FAILED_PRECONDITION (NOT_A_CODE_BOT) when the bot is of another kind than CODE_COMPLETION.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CompleteUnary(self, request, context):
-        """The same in one message. Not served yet: UNIMPLEMENTED.
+        """The same in one message.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

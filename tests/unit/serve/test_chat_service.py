@@ -237,14 +237,6 @@ async def test_a_caller_who_leaves_frees_the_engine(stage: Stage, voice: str) ->
     assert stage.engine.num_aborted == 1
 
 
-async def test_code_completion_is_not_served_yet(stage: Stage, voice: str) -> None:
-    """Complete is in the contract, and answers UNIMPLEMENTED."""
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await stage.chat.CompleteUnary(serve_service_pb2.CompleteRequest(name=BOT, prefix="def "), metadata=ACME)
-
-    assert caught.value.code() == grpc.StatusCode.UNIMPLEMENTED
-
-
 async def test_bots_are_listed_in_pages(stage: Stage, voice: str) -> None:
     """Every page continues the one before; only the caller's bots are on them."""
     stage.registry.put_bot("tenants/acme/bots/zeta", base_model="tiny")

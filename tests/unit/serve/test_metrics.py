@@ -5,6 +5,8 @@ import urllib.request
 
 import pytest
 
+from adaptory.registry.v1 import bot_pb2
+from adaptory.serve.v1 import serve_service_pb2
 from tests.fakes.server import Stage, key_of, question
 
 BOT = "tenants/acme/bots/faq"
@@ -92,3 +94,19 @@ async def test_an_engines_death_empties_it(stage: Stage, bot: str) -> None:
 
     assert samples["adaptory_serve_engine_starts_total"] == 2
     assert samples["adaptory_serve_resident_adapters"] == 1
+
+
+async def test_a_completion_that_ends_before_the_engine_is_well(stage: Stage, bot: str) -> None:
+    """A line that was long enough is an answer, not a caller who left, though the engine was stopped for it."""
+    code = "tenants/acme/bots/code"
+    stage.registry.put_bot(code, base_model="tiny", kind=bot_pb2.BOT_KIND_CODE_COMPLETION)
+    await stage.followed()
+    stage.engine.speech = ("a\n", "b\n", "c\n")
+
+    request = serve_service_pb2.CompleteRequest(name=f"{code}/versions/0", prefix="x")
+    await stage.chat.CompleteUnary(request, metadata=key_of("adk_acme"))
+
+    samples = await scrape(stage)
+    labels = f'bot="{code}",bot_kind="CODE_COMPLETION",code="OK",tenant="acme"'
+    assert samples[f"adaptory_serve_requests_total{{{labels}}}"] == 1
+    assert not any('code="CANCELLED"' in name for name in samples)

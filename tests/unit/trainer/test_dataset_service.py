@@ -169,20 +169,6 @@ async def test_the_same_request_makes_one_dataset(trainer: Trainer, dataset: str
     assert (len(names), reason_of(refused.value)) == (1, "REQUEST_ID_REUSED")
 
 
-async def test_formats_of_later_releases_say_so(trainer: Trainer, dataset: str) -> None:
-    """What cannot be read yet is UNIMPLEMENTED, with what can."""
-    other = dataset_pb2.Dataset(kind=bot_pb2.BOT_KIND_CODE_COMPLETION, format=dataset_pb2.DATASET_FORMAT_CODE_TAR)
-    request = registry_service_pb2.CreateDatasetRequest(parent="tenants/aurora", dataset=other)
-
-    with pytest.raises(grpc.aio.AioRpcError) as refused:
-        await trainer.registry.CreateDataset(request, metadata=trainer.admin)
-
-    assert (refused.value.code(), info_of(refused.value).metadata["served"]) == (
-        grpc.StatusCode.UNIMPLEMENTED,
-        "FAQ_JSONL, FAQ_CSV, FAQ_TSV, CONVERSATION_JSONL, PREFERENCE_JSONL",
-    )
-
-
 async def test_a_table_is_read_like_lines(trainer: Trainer, dataset: str) -> None:
     """FAQ in CSV is judged with its tokens, by the service's own base where none is named."""
     layout = dataset_pb2.Dataset(kind=bot_pb2.BOT_KIND_FAQ, format=dataset_pb2.DATASET_FORMAT_FAQ_CSV)

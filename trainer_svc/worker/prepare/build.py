@@ -118,6 +118,7 @@ def _build(entry: CatalogueEntry, building: Path, progress: Progress, now: datet
         versions={package: importlib.metadata.version(package) for package in _VERSIONED},
         created=now.isoformat(timespec="microseconds"),
         files=files,
+        fim=entry.fim,
     )
     (building / MANIFEST_FILE).write_text(manifest.to_json(), encoding="utf-8")
     return manifest

@@ -7,6 +7,7 @@ from tokenizers import Tokenizer
 
 from adaptory.core.catalogue import CatalogueEntry
 from adaptory.core.errors import InvalidRequest
+from adaptory.core.fim import FimRenderer
 from trainer_svc.worker.prepare.checkpoint import TEMPLATE_FILE
 
 # They say who wrote a file, where and how, nothing about the model; two machines would get two digests for one base.
@@ -19,7 +20,7 @@ def pin_config_files(entry: CatalogueEntry, folder: Path) -> tuple[str, int]:
     """Make the config files those of the catalogue and of bf16 weights; return the end-of-turn token and its id.
 
     Raises:
-        InvalidRequest: Neither catalogue nor source has a chat template, or the tokenizer lacks the token.
+        InvalidRequest: Neither catalogue nor source has a chat template, or the tokenizer lacks the token, or one of the FIM family.
     """
     config = _read_clean(folder / "config.json")
     _write_json(folder / "config.json", {**config, "dtype": "bfloat16"})
@@ -33,7 +34,17 @@ def pin_config_files(entry: CatalogueEntry, folder: Path) -> tuple[str, int]:
     token_id = Tokenizer.from_file(str(folder / "tokenizer.json")).token_to_id(end_of_turn)
     if token_id is None:
         raise InvalidRequest.of_field("base.end_of_turn", f"the tokenizer has no token {end_of_turn!r}")
+    _check_fim(entry, folder / "tokenizer.json", end_of_turn)
     return end_of_turn, token_id
+
+
+def _check_fim(entry: CatalogueEntry, tokenizer: Path, end_of_turn: str) -> None:
+    try:
+        FimRenderer.from_files(tokenizer, entry.fim, end_of_turn)
+    except ValueError as error:
+        raise InvalidRequest.of_field(
+            "base.fim", f"the source is no base of the family {entry.fim}: {error}"
+        ) from error
 
 
 def _read_clean(file: Path) -> dict[str, object]:

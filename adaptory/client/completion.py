@@ -1,0 +1,61 @@
+"""Having bots complete code."""
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+
+import grpc
+
+from adaptory.client.connection import LONG_DEADLINE_S, Connection
+from adaptory.client.errors import RpcFailed
+from adaptory.serve.v1 import serve_service_pb2 as pb
+from adaptory.serve.v1.generation_pb2 import GenerationOptions
+from adaptory.serve.v1.serve_service_pb2_grpc import ServeServiceStub
+
+StopAt = pb.CompleteRequest.StopAt
+
+
+class Completion:
+    """The methods of ServeService for code. Every method raises RpcFailed.
+
+    A bot is named as for a chat, and is of kind CODE_COMPLETION; `prefix` and `suffix` are the code around the cursor.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        """Call over `connection`, to serve_svc."""
+        self._connection = connection
+        self._serve = ServeServiceStub(connection.channel)  # type: ignore[no-untyped-call]  # generated
+
+    async def fill(
+        self,
+        bot: str,
+        prefix: str,
+        suffix: str = "",
+        *,
+        stop_at: StopAt = pb.CompleteRequest.STOP_AT_LINE,
+        options: GenerationOptions | None = None,
+        deadline_s: float = LONG_DEADLINE_S,
+    ) -> pb.CompleteUnaryResponse:
+        """Return the code between prefix and suffix as a whole."""
+        request = pb.CompleteRequest(name=bot, prefix=prefix, suffix=suffix, stop_at=stop_at, options=options)
+        return await self._connection.call(self._serve.CompleteUnary, request, deadline_s=deadline_s)
+
+    async def stream(
+        self,
+        bot: str,
+        prefix: str,
+        suffix: str = "",
+        *,
+        stop_at: StopAt = pb.CompleteRequest.STOP_AT_LINE,
+        options: GenerationOptions | None = None,
+        deadline_s: float = LONG_DEADLINE_S,
+    ) -> AsyncIterator[pb.CompleteResponse]:
+        """Yield the code as it is made; the last piece has `finish` and `context`, and a stream that ends without them raises."""
+        request = pb.CompleteRequest(name=bot, prefix=prefix, suffix=suffix, stop_at=stop_at, options=options)
+        finished = False
+        async with aclosing(self._connection.stream(self._serve.Complete, request, deadline_s=deadline_s)) as pieces:
+            async for piece in pieces:
+                finished = finished or piece.HasField("finish")
+                yield piece
+        if not finished:
+            message = f"{self._connection.address} ended the completion before it was finished. Ask again."
+            raise RpcFailed(grpc.StatusCode.UNAVAILABLE, message, reason="ANSWER_INCOMPLETE")

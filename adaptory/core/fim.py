@@ -1,0 +1,146 @@
+"""The one renderer of code completion: prefix and suffix in, token ids out, the same for training and for serving.
+
+What a family of bases was taught is in `fim_families.py`; how texts become ids without control tokens in `text_encoder.py`. Parts are
+tokenised apart, so a row begins exactly with the prompt that serving makes of its prefix and suffix, wherever the cut fell.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+from adaptory.core.digests import hash_text
+from adaptory.core.fim_families import END_OF_TURN, FAMILIES, TAUGHT, FimFamily, Label, Order, Piece, Slot
+from adaptory.core.prompting import RenderedRow
+from adaptory.core.text_encoder import TextEncoder
+
+# Of a context that does not fit, the suffix keeps this share: what stands before the cursor says more about what comes next.
+SUFFIX_SHARE = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class FimRow:
+    """A file, or a window of one, cut in three; the parts joined are the text."""
+
+    prefix: str
+    middle: str
+    suffix: str
+    order: Order
+
+
+@dataclass(frozen=True, slots=True)
+class FimContext:
+    """What is left of a prefix and a suffix that had to fit, and how many characters went from their far ends."""
+
+    prefix: str
+    suffix: str
+    num_trimmed_prefix_chars: int = 0
+    num_trimmed_suffix_chars: int = 0
+
+
+class FimRenderer:
+    """Renders completions for one base model.
+
+    Raises ValueError at construction when the tokenizer lacks a token of the family.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, family: FimFamily, end_of_turn: str) -> None:
+        """Render as `family` was taught; `end_of_turn` is the base's, of which only the taught form makes use."""
+        self._family = family
+        self._tokenizer = tokenizer
+        self._end_of_turn = end_of_turn
+        named = [self._name(token) for token in family.tokens]
+        if missing := [token for token in named if tokenizer.token_to_id(token) is None]:
+            message = f"the tokenizer has no token {missing[0]!r}"
+            raise ValueError(message)
+        self._texts = TextEncoder(tokenizer, reserved=named)
+        self._opening_ids = self._find_opening()
+        self.end_id: int = self._id_of(family.end)
+        others = (tokenizer.token_to_id(token) for token in (*family.other_ends, end_of_turn))
+        self.stop_ids: tuple[int, ...] = tuple(sorted({self.end_id, *(id_ for id_ in others if id_ is not None)}))
+        self.orders: tuple[Order, ...] = tuple(family.layouts)
+        self.form_digest = hash_text(repr((dict(family.layouts), named, self._opening_ids, family.has_spaced_prefix)))
+
+    @classmethod
+    def from_files(cls, tokenizer_file: Path, family: str, end_of_turn: str) -> "FimRenderer":
+        """Load `tokenizer.json`; `family` is a name of FAMILIES, or empty for the taught form.
+
+        Raises OSError or ValueError when the file cannot be read or does not go with the family.
+        """
+        if family and family not in FAMILIES:
+            message = f"there is no FIM family {family!r}; there are: {', '.join(sorted(FAMILIES))}"
+            raise ValueError(message)
+        return cls(Tokenizer.from_file(str(tokenizer_file)), FAMILIES.get(family, TAUGHT), end_of_turn)
+
+    @property
+    def served_order(self) -> Order:
+        """The order of served prompts."""
+        return self.orders[0]
+
+    def render_prompt(self, prefix: str, suffix: str, order: Order | None = None) -> tuple[int, ...]:
+        """Return the ids behind which the middle is generated, in the served order unless told otherwise."""
+        return tuple(self._render(prefix, suffix, order or self.served_order))
+
+    def render_row(self, row: FimRow) -> RenderedRow:
+        """Return a training row: the prompt, and learned behind it the middle and the token that ends it."""
+        prompt = self._render(row.prefix, row.suffix, row.order)
+        middle = [*self._texts.encode_exactly(row.middle), self.end_id]
+        return RenderedRow((*prompt, *middle), (False,) * len(prompt) + (True,) * len(middle))
+
+    def count_tokens(self, text: str) -> int:
+        """Return how many tokens a text takes by itself."""
+        return self._texts.count(text)
+
+    def count_form_tokens(self) -> int:
+        """Return the most tokens a row has beside its texts, the ending one included."""
+        return 1 + max(len(self._render("", "", order)) for order in self.orders)
+
+    def fit_context(self, prefix: str, suffix: str, max_tokens: int) -> FimContext:
+        """Trim a context whose texts take more than `max_tokens` tokens, from the far ends: prefix's beginning, suffix's end.
+
+        The suffix keeps a quarter, the prefix the rest; what one does not need the other gets. A cut falls on a line's end where one
+        is near. The space that SentencePiece tokenizers put before a prefix is not counted: leave room for a token.
+        """
+        kept_suffix, num_suffix = self._texts.keep_beginning(suffix, int(SUFFIX_SHARE * max_tokens))
+        kept_prefix, num_prefix = self._texts.keep_end(prefix, max_tokens - num_suffix)
+        if kept_prefix == prefix and kept_suffix != suffix:
+            kept_suffix, _ = self._texts.keep_beginning(suffix, max_tokens - num_prefix)
+        return FimContext(kept_prefix, kept_suffix, len(prefix) - len(kept_prefix), len(suffix) - len(kept_suffix))
+
+    def _render(self, prefix: str, suffix: str, order: Order) -> list[int]:
+        ids = list(self._opening_ids)
+        for piece in self._family.layouts[order]:
+            ids += self._render_piece(piece, prefix, suffix)
+        return ids
+
+    def _render_piece(self, piece: Piece, prefix: str, suffix: str) -> list[int]:
+        match piece:
+            case Slot.PREFIX if self._family.has_spaced_prefix:
+                return self._texts.encode(prefix)
+            case Slot.PREFIX:
+                return self._texts.encode_exactly(prefix)
+            case Slot.SUFFIX:
+                return self._texts.encode_exactly(suffix)
+            case Label(text):
+                return self._texts.encode_exactly(text)
+            case str(token):
+                return [self._id_of(token)]
+
+    def _find_opening(self) -> list[int]:
+        if self._family is not TAUGHT:
+            return [self._id_of(self._family.opening)] if self._family.opening else []
+        # What the base's tokenizer itself puts before any text: a base trained with it degenerates without.
+        ids = self._tokenizer.encode("a").ids
+        bare = self._tokenizer.encode("a", add_special_tokens=False).ids
+        place = next((place for place in range(len(ids)) if ids[place : place + len(bare)] == bare), 0)
+        return ids[:place]
+
+    def _name(self, token: str) -> str:
+        return self._end_of_turn if token == END_OF_TURN else token
+
+    def _id_of(self, token: str) -> int:
+        found = self._tokenizer.token_to_id(self._name(token))
+        if found is None:
+            message = f"the tokenizer has no token {token!r}"
+            raise ValueError(message)
+        return found

@@ -1,0 +1,127 @@
+"""The story of one completion: route, trim, render, generate, and stop at the line, the block or the end."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from adaptory.core.auth import Caller
+from adaptory.core.errors import FailedPrecondition, InvalidRequest
+from adaptory.core.fim import FimContext, FimRenderer
+from adaptory.core.names import BotName, VersionName
+from serve_svc.code_stop import CodeStop, StopAt, make_stop
+from serve_svc.deadline import Deadline
+from serve_svc.engine.engine import Sampling
+from serve_svc.generation import Finish, Generation, Prompt, Step
+from serve_svc.prompts import ChatOptions
+from serve_svc.routing import BotKind, GenerationDefaults, Route, Router
+
+# The longest completion unless the caller says otherwise: someone waits for it at every keystroke.
+_MAX_OUTPUT_TOKENS = {StopAt.LINE: 64, StopAt.BLOCK: 256, StopAt.END: 512}
+# A prompt must hold some code, or there is nothing to go on from.
+_MIN_CODE_TOKENS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class CompletionCall:
+    """Code around a cursor, for a bot or one of its versions to fill in."""
+
+    name: BotName | VersionName
+    prefix: str
+    suffix: str
+    stop_at: StopAt
+    options: ChatOptions
+
+
+@dataclass(frozen=True, slots=True)
+class CompletionPiece:
+    """The code that came next; the last piece alone has a `finish`, and says in `context` what was read."""
+
+    text: str
+    finish: Finish | None
+    context: FimContext | None
+
+
+class Completion:
+    """Fills in code."""
+
+    def __init__(
+        self, router: Router, renderer: FimRenderer, generation: Generation, *, max_prompt_tokens: int, max_tokens: int
+    ) -> None:
+        """Take the renderer that training used too; `max_tokens` is the engine's context, prompt and completion together."""
+        self._router = router
+        self._renderer = renderer
+        self._generation = generation
+        self._max_prompt_tokens = max_prompt_tokens
+        self._max_tokens = max_tokens
+
+    async def complete(
+        self, call: CompletionCall, caller: Caller, deadline: Deadline
+    ) -> AsyncGenerator[CompletionPiece, None]:
+        """Stream the code between prefix and suffix; the version it begins with answers to its end.
+
+        Raises:
+            NotFound, FailedPrecondition: As Router.route, and NOT_A_CODE_BOT.
+            InvalidRequest: The context cannot hold what was asked for and some code before it.
+            ServiceError: As Generation.run.
+        """
+        route = self._router.route(call.name, caller)
+        _require_code_bot(route)
+        context = FimContext("", "")
+
+        async def make_prompt(route: Route) -> Prompt:
+            nonlocal context
+            sampling = self._choose_sampling(call, route.bot.defaults)
+            context, ids = await asyncio.to_thread(self._render, call, sampling.max_tokens)
+            return Prompt(ids, sampling)
+
+        stop = make_stop(call.stop_at, call.prefix, call.suffix)
+        async with aclosing(self._generation.run(route, make_prompt, deadline)) as steps:
+            async for step in steps:
+                piece = _cut(step, stop, context)
+                if piece.text or piece.finish:
+                    yield piece
+                if piece.finish:
+                    return
+
+    def _choose_sampling(self, call: CompletionCall, defaults: GenerationDefaults) -> Sampling:
+        options = call.options
+        most = self._max_tokens - self._renderer.count_form_tokens() - 1 - _MIN_CODE_TOKENS
+        wanted = options.max_output_tokens or min(defaults.max_output_tokens, _MAX_OUTPUT_TOKENS[call.stop_at], most)
+        if wanted > most:
+            sentence = f"is {wanted}; the context of {self._max_tokens} tokens leaves at most {most} beside some code"
+            raise InvalidRequest.of_field("options.max_output_tokens", sentence, max_output_tokens=wanted, most=most)
+        return Sampling(
+            max_tokens=wanted,
+            temperature=defaults.temperature if options.temperature is None else options.temperature,
+            top_p=defaults.top_p if options.top_p is None else options.top_p,
+            seed=options.seed,
+            stop=options.stop,
+            stop_ids=self._renderer.stop_ids,
+        )
+
+    def _render(self, call: CompletionCall, max_output_tokens: int) -> tuple[FimContext, tuple[int, ...]]:
+        """Trim the code to what the prompt may hold, and render it; a token is kept for the space that may come before a prefix."""
+        room = min(self._max_prompt_tokens, self._max_tokens - max_output_tokens)
+        max_text_tokens = room - self._renderer.count_form_tokens() - 1
+        context = self._renderer.fit_context(call.prefix, call.suffix, max_text_tokens)
+        return context, self._renderer.render_prompt(context.prefix, context.suffix)
+
+
+def _cut(step: Step, stop: CodeStop, context: FimContext) -> CompletionPiece:
+    text = stop.take(step.text)
+    if stop.is_over:
+        return CompletionPiece(text, step.end("stop"), context)
+    if step.reason:
+        return CompletionPiece(text + stop.flush(), step.end(step.reason), context)
+    return CompletionPiece(text, None, None)
+
+
+def _require_code_bot(route: Route) -> None:
+    if route.bot.kind is not BotKind.CODE_COMPLETION:
+        raise FailedPrecondition(
+            f"{route.bot.name} is of kind {route.bot.kind}; only bots of kind {BotKind.CODE_COMPLETION} complete code. "
+            "Ask it by Chat.",
+            reason="NOT_A_CODE_BOT",
+            metadata={"bot": route.bot.name, "kind": route.bot.kind},
+        )

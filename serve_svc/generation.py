@@ -1,0 +1,167 @@
+"""What every answer has in common: admit, lease, generate, and give everything back however it ends.
+
+Every part of it is another file's; the order, and what a caller is told when a part fails, are this one's. What the prompt is, and
+what becomes of the text, is the asker's: `chat.py` or `completion.py`.
+"""
+
+import hashlib
+import hmac
+import time
+import uuid
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractContextManager, AsyncExitStack, aclosing, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+from adaptory.core.errors import Corrupted, FailedPrecondition, NotFound, Unavailable
+from adaptory.core.names import VersionName
+from serve_svc.adapters import AdapterCache
+from serve_svc.admission import Admission
+from serve_svc.deadline import Deadline
+from serve_svc.engine.engine import Engine, EngineAdapter, EngineDead, EngineRequest, Sampling
+from serve_svc.metrics import RequestMetrics, RequestRecord
+from serve_svc.routing import Route
+from serve_svc.tenancy import Intake
+
+# The ways in which an adapter does not come: its bytes, its place, its source. Not the caller's doing, and not the queue's.
+_LOAD_FAILURES = (FailedPrecondition, Corrupted, NotFound, Unavailable)
+_RETRY_AFTER_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """How an answer ended; `digest` is empty for the bare base."""
+
+    reason: Literal["stop", "length"]
+    version: VersionName
+    digest: str
+    num_prompt_tokens: int
+    num_output_tokens: int
+    time_to_first_token_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What the engine is asked."""
+
+    ids: tuple[int, ...]
+    sampling: Sampling
+
+
+MakePrompt = Callable[[Route], Awaitable[Prompt]]
+"""Makes the prompt for whoever answers; called again when a former version stands in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What the engine said next. The last step alone has a `reason`; whoever stops before it asks `end` for the Finish."""
+
+    text: str
+    reason: Literal["stop", "length"] | None
+    end: Callable[[Literal["stop", "length"]], Finish]
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What stands between a request and its answer, in this order."""
+
+    intake: Intake
+    admission: Admission
+    cache: AdapterCache
+    engine: Engine
+
+
+class Generation:
+    """Generates for one route at a time."""
+
+    def __init__(self, line: Line, metrics: RequestMetrics, salt_secret: bytes) -> None:
+        """`salt_secret` keeps tenants from telling by its speed what another's prompts were: cached prompts are shared within one."""
+        self._line = line
+        self._metrics = metrics
+        self._salt_secret = salt_secret
+
+    async def run(self, route: Route, make_prompt: MakePrompt, deadline: Deadline) -> AsyncGenerator[Step, None]:
+        """Stream what the version of `route` says to its end; closing the stream stops the engine's work.
+
+        Raises:
+            FailedPrecondition, NotFound: As AdapterCache.lease when no former version can stand in.
+            Busy: The tenant's limit or the queue is full.
+            Unavailable: ENGINE_RESTARTING with the tokens delivered so far, or as AdapterCache.lease.
+            DeadlineExceeded: It passed, in the queue or amid the answer.
+            ServiceError: Whatever `make_prompt` raises.
+        """
+        arrived_s = time.monotonic()
+        with self._metrics.observe(route.bot) as record, self._hold_place(route), _engine_death_told(record):
+            async with AsyncExitStack() as held:
+                route, request = await deadline.bound(self._open(held, route, make_prompt))
+                chunks = await held.enter_async_context(aclosing(self._line.engine.generate(request)))
+                async with aclosing(deadline.bound_each(chunks)) as timely_chunks:
+                    async for chunk in timely_chunks:
+                        record.heard(chunk, time.monotonic() - arrived_s)
+                        if chunk.text or chunk.finish_reason:
+                            yield Step(chunk.text, chunk.finish_reason, _finisher(route, record))
+
+    def _hold_place(self, route: Route) -> AbstractContextManager[None]:
+        return self._line.intake.hold_place(route.tenant.name.tenant, route.tenant.max_requests_in_flight)
+
+    async def _open(self, held: AsyncExitStack, route: Route, make_prompt: MakePrompt) -> tuple[Route, EngineRequest]:
+        """Return who answers what, with its place and its adapter in `held`; the former version stands in for one that fails."""
+        try:
+            return route, await self._open_route(held, route, make_prompt)
+        except _LOAD_FAILURES as error:
+            if route.former is None or isinstance(error, EngineDead):
+                raise
+            self._metrics.former_version_answers()
+            return route.former, await self._open_route(held, route.former, make_prompt)
+
+    async def _open_route(self, held: AsyncExitStack, route: Route, make_prompt: MakePrompt) -> EngineRequest:
+        prompt = await make_prompt(route)
+        adapter = await held.enter_async_context(self._hold_adapter(route))
+        return EngineRequest(uuid.uuid4().hex, prompt.ids, prompt.sampling, adapter, self._salt(route))
+
+    @asynccontextmanager
+    async def _hold_adapter(self, route: Route) -> AsyncIterator[EngineAdapter | None]:
+        """Hold a place in the engine, then the adapter: whoever waits for a place must not keep an adapter from leaving."""
+        queued_s = time.monotonic()
+        version = route.adapter
+        async with self._line.admission.admit(route.bot.name.tenant, version.engine_id if version else None):
+            self._metrics.queued(time.monotonic() - queued_s)
+            if version is None:
+                yield None
+                return
+            async with self._line.cache.lease(version) as adapter:
+                yield adapter
+
+    def _salt(self, route: Route) -> str:
+        return hmac.new(self._salt_secret, route.bot.name.tenant.encode(), hashlib.sha256).hexdigest()
+
+
+def _finisher(route: Route, record: RequestRecord) -> Callable[[Literal["stop", "length"]], Finish]:
+    def end(reason: Literal["stop", "length"]) -> Finish:
+        record.ended()
+        return Finish(
+            reason=reason,
+            version=route.name,
+            digest=route.adapter.digest if route.adapter else "",
+            num_prompt_tokens=record.num_prompt_tokens,
+            num_output_tokens=record.num_output_tokens,
+            time_to_first_token_s=record.time_to_first_token_s,
+        )
+
+    return end
+
+
+@contextmanager
+def _engine_death_told(record: RequestRecord) -> Iterator[None]:
+    """Tell the caller of a dead engine how far its answer came: it may ask again, and gets another answer from the start."""
+    try:
+        yield
+    except EngineDead as error:
+        retry_after_s = error.retry_after_s or _RETRY_AFTER_S
+        raise Unavailable(
+            f"The engine is being restarted; this answer ended after {record.num_output_tokens} tokens. "
+            f"Ask again in {retry_after_s:.0f} s.",
+            reason="ENGINE_RESTARTING",
+            metadata={"num_output_tokens": record.num_output_tokens, "cause": error.reason},
+            retry_after_s=retry_after_s,
+        ) from error

@@ -1,0 +1,55 @@
+"""What a row is, whatever its kind: how it is written for the worker, and rendered for one base.
+
+A row of a conversation is one line `{"messages": [...]}`, a row of code one line `{"prefix", "middle", "suffix", "order"}`.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from adaptory.core.base_model import PreparedBase
+from adaptory.core.fim import FimRenderer, FimRow
+from adaptory.core.fim_families import Order
+from adaptory.core.prompting import Message, RenderedRow, Renderer
+from trainer_svc.bots.row import CodeRow, Row
+
+LearnedRow = Row | CodeRow
+
+
+def write_row(row: LearnedRow) -> str:
+    """Return the line of a row, without its end."""
+    if isinstance(row, CodeRow):
+        return json.dumps(asdict(row.row), ensure_ascii=False)
+    return json.dumps({"messages": [asdict(message) for message in row.messages]}, ensure_ascii=False)
+
+
+class RowRenderer:
+    """Renders rows for one base, each by the renderer that serves its kind."""
+
+    def __init__(self, chat: Renderer, code: FimRenderer) -> None:
+        """Take both renderers of the base."""
+        self._chat = chat
+        self._code = code
+
+    @classmethod
+    def of(cls, base: PreparedBase) -> "RowRenderer":
+        """Open the base's tokenizer, template and FIM form."""
+        return cls(
+            Renderer.from_files(base.tokenizer_file, base.chat_template, base.end_of_turn),
+            FimRenderer.from_files(base.tokenizer_file, base.fim, base.end_of_turn),
+        )
+
+    def render(self, row: LearnedRow) -> RenderedRow:
+        """Return a row's ids and what of them is learned. Raises what Renderer.render_row raises."""
+        return self._code.render_row(row.row) if isinstance(row, CodeRow) else self._chat.render_row(row.messages)
+
+    def render_line(self, line: str) -> RenderedRow:
+        """Render a line that `write_row` wrote. Raises what Renderer.render_row raises."""
+        fields = json.loads(line)
+        if "messages" in fields:
+            return self._chat.render_row(_read_messages(fields["messages"]))
+        return self._code.render_row(FimRow(**{**fields, "order": Order(fields["order"])}))
+
+
+def _read_messages(turns: Sequence[dict[str, str]]) -> list[Message]:
+    return [Message(**turn) for turn in turns]  # type: ignore[arg-type]  # roles were checked where the data was read
