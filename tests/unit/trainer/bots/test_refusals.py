@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from adaptory.core.prompting import Message
-from trainer_svc.bots.faq import Row
 from trainer_svc.bots.refusals import RefusalLesson, teach_refusal
+from trainer_svc.bots.row import Row
 
 LESSON = RefusalLesson("I only know about Aurora Bikes.", ("Do you sell cars?",))
 
