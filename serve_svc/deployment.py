@@ -89,5 +89,5 @@ class Deployment:
 
 def _productions(table: RoutingTable, router: Router) -> set[AdapterVersion]:
     """Return the adapters that answer for bots in this table, as far as this server's base may serve them."""
-    names = {str(bot.production) for bot in table.bots.values() if bot.production}
-    return {version.adapter for name in names if (version := table.versions.get(name)) and router.is_servable(version)}
+    promoted = ((bot.kind, table.versions.get(str(bot.production))) for bot in table.bots.values() if bot.production)
+    return {version.adapter for kind, version in promoted if version and router.is_servable(version, kind)}

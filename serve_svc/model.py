@@ -38,6 +38,6 @@ def open_model(settings: ServeSettings) -> ServedModel:
         sentence = f"is {settings.max_model_tokens}; {base.name} knows at most {base.max_tokens} tokens"
         raise InvalidRequest.of_field("max_model_tokens", sentence)
     renderer = Renderer.from_files(base.tokenizer_file, base.chat_template, base.end_of_turn)
-    identity = BaseIdentity(base.name, base.parity_digest, renderer.template_digest)
     fim_renderer = FimRenderer.from_files(base.tokenizer_file, base.fim, base.end_of_turn)
+    identity = BaseIdentity(base.name, base.parity_digest, renderer.template_digest, fim_renderer.form_digest)
     return ServedModel(identity, base.shape, renderer, fim_renderer, base.parity_dir)

@@ -113,11 +113,16 @@ NOTHING_KNOWN = RoutingTable(generation=-1, tenants={}, bots={}, versions={})
 
 @dataclass(frozen=True, slots=True)
 class BaseIdentity:
-    """The base in the engine: its name in the catalogue, and the digests of its parity copy and of its chat template."""
+    """The base in the engine: its name in the catalogue, and the digests of its parity copy, its chat template and its FIM form."""
 
     name: str
     digest: str
     template_digest: str
+    form_digest: str = ""
+
+    def rendering_digest(self, kind: BotKind) -> str:
+        """Return the digest of what renders for bots of a kind."""
+        return self.form_digest if kind is BotKind.CODE_COMPLETION else self.template_digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,32 +173,33 @@ class Router:
         if bot.base_model != self._base.name:
             raise _base_mismatch(str(bot.name), "base model", bot.base_model, self._base.name)
         if isinstance(name, VersionName):
-            return Route(tenant, bot, self._find_version(name) if name.number else None)
+            return Route(tenant, bot, self._find_version(name, bot.kind) if name.number else None)
         if bot.production is None:
             raise FailedPrecondition(
                 f"No version of {bot.name} was promoted: promote one, or ask {bot.name}/versions/0 for the base's own answer.",
                 reason="NO_VERSION_PROMOTED",
                 metadata={"bot": bot.name},
             )
-        return Route(tenant, bot, self._find_version(bot.production), former=self._find_former(tenant, bot))
+        return Route(tenant, bot, self._find_version(bot.production, bot.kind), former=self._find_former(tenant, bot))
 
-    def is_servable(self, version: RoutedVersion) -> bool:
-        """Tell whether the version was made for the base and the template of this server."""
-        return (version.adapter.base_digest, version.template_digest) == (self._base.digest, self._base.template_digest)
+    def is_servable(self, version: RoutedVersion, kind: BotKind) -> bool:
+        """Tell whether the version, of a bot of this kind, was made for the base of this server and what renders for it."""
+        served = (self._base.digest, self._base.rendering_digest(kind))
+        return (version.adapter.base_digest, version.template_digest) == served
 
-    def _find_version(self, name: VersionName) -> RoutedVersion:
+    def _find_version(self, name: VersionName, kind: BotKind) -> RoutedVersion:
         version = self.table.versions.get(str(name))
         if version is None:
             raise not_found(str(name))
         if version.adapter.base_digest != self._base.digest:
             raise _base_mismatch(str(name), "base digest", version.adapter.base_digest, self._base.digest)
-        if version.template_digest != self._base.template_digest:
-            raise _base_mismatch(str(name), "template digest", version.template_digest, self._base.template_digest)
+        if version.template_digest != (served := self._base.rendering_digest(kind)):
+            raise _base_mismatch(str(name), "template digest", version.template_digest, served)
         return version
 
     def _find_former(self, tenant: RoutedTenant, bot: RoutedBot) -> Route | None:
         former = self.table.versions.get(str(bot.previous))
-        return Route(tenant, bot, former) if former and self.is_servable(former) else None
+        return Route(tenant, bot, former) if former and self.is_servable(former, bot.kind) else None
 
 
 def _merge(items: Mapping[str, _Item], changed: Mapping[str, _Item], removed: Collection[str]) -> Mapping[str, _Item]:

@@ -21,6 +21,7 @@ from adaptory.client import BlockingClient, RpcFailed, Upload
 from adaptory.client.jobs import tenant_of
 from adaptory.core.errors import InvalidRequest
 from adaptory.registry.v1.dataset_pb2 import Dataset
+from adaptory.registry.v1.version_pb2 import Version
 from adaptory.trainer.v1.training_job_pb2 import MemoryPlan, TrainingJob, TrainingSettings
 
 DataOption = Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="A file to upload and train on.")]
@@ -107,20 +108,35 @@ def _end(client: BlockingClient, job: TrainingJob, *, promote: bool, as_json: bo
         say(f"{job.name} was cancelled.")
         raise typer.Exit(1)
     version = client.bots.get_version(job.version)
-    if promote:
+    is_promoted = promote and not version.rejection
+    if is_promoted:
         client.bots.promote(version.name)
     if as_json:
-        print_json({"training_job": to_dict(job), "version": to_dict(version), "promoted": promote})
-        return
+        print_json({"training_job": to_dict(job), "version": to_dict(version), "promoted": is_promoted})
+    else:
+        _tell_end(job, version, is_promoted=is_promoted)
+    if promote and not is_promoted:
+        raise typer.Exit(1)
+
+
+def _tell_end(job: TrainingJob, version: Version, *, is_promoted: bool) -> None:
     scores = version.evaluation
+    main = (
+        f"{scores.scores[0].name} {scores.scores[0].adapter:.2f} (base {scores.scores[0].base:.2f}), "
+        if scores.scores
+        else ""
+    )
     say(
-        f"{version.name}: held-out loss {scores.adapter_loss:.3f} (base {scores.base_loss:.3f}), "
+        f"{version.name}: {main}held-out loss {scores.adapter_loss:.3f} (base {scores.base_loss:.3f}), "
         f"{scores.train_tokens_per_second:,.0f} tokens/s, peak memory {describe_peak(job.measured_peak_bytes, job.plan.limit_bytes)}"
     )
     if version.rejection:
-        say(f"It did not pass the gate and cannot answer: {version.rejection}")
-    else:
-        say("It answers from now on." if promote else f"Next: `adaptory bot promote {version.name}` lets it answer.")
+        say(
+            f"It did not pass the gate and does not answer: {version.rejection} To let it answer all the same: "
+            f"`adaptory bot promote {version.name} --override-gate REASON`."
+        )
+        return
+    say("It answers from now on." if is_promoted else f"Next: `adaptory bot promote {version.name}` lets it answer.")
 
 
 def _describe_plans(plan: MemoryPlan) -> Iterator[str]:

@@ -4,6 +4,7 @@ What a family of bases was taught is in `fim_families.py`; how texts become ids 
 tokenised apart, so a row begins exactly with the prompt that serving makes of its prefix and suffix, wherever the cut fell.
 """
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,7 +60,7 @@ class FimRenderer:
         others = (tokenizer.token_to_id(token) for token in (*family.other_ends, end_of_turn))
         self.stop_ids: tuple[int, ...] = tuple(sorted({self.end_id, *(id_ for id_ in others if id_ is not None)}))
         self.orders: tuple[Order, ...] = tuple(family.layouts)
-        self.form_digest = hash_text(repr((dict(family.layouts), named, self._opening_ids, family.has_spaced_prefix)))
+        self.form_digest = _digest_form(family, end_of_turn)
 
     @classmethod
     def from_files(cls, tokenizer_file: Path, family: str, end_of_turn: str) -> "FimRenderer":
@@ -67,10 +68,8 @@ class FimRenderer:
 
         Raises OSError or ValueError when the file cannot be read or does not go with the family.
         """
-        if family and family not in FAMILIES:
-            message = f"there is no FIM family {family!r}; there are: {', '.join(sorted(FAMILIES))}"
-            raise ValueError(message)
-        return cls(Tokenizer.from_file(str(tokenizer_file)), FAMILIES.get(family, TAUGHT), end_of_turn)
+        found = _find_family(family)
+        return cls(Tokenizer.from_file(str(tokenizer_file)), found, end_of_turn)
 
     @property
     def served_order(self) -> Order:
@@ -144,3 +143,34 @@ class FimRenderer:
             message = f"the tokenizer has no token {token!r}"
             raise ValueError(message)
         return found
+
+
+def digest_form(family: str, end_of_turn: str) -> str:
+    """Return the `form_digest` of a renderer of this family, without a tokenizer. Raises ValueError where there is no such family."""
+    return _digest_form(_find_family(family), end_of_turn)
+
+
+def _digest_form(family: FimFamily, end_of_turn: str) -> str:
+    """Return what tells two forms apart: a version is served with the form it was trained with."""
+    layouts = [
+        (order.value, [_describe(piece, end_of_turn) for piece in layout]) for order, layout in family.layouts.items()
+    ]
+    end = _describe(family.end, end_of_turn)
+    return hash_text(json.dumps([layouts, end, family.opening, family.has_spaced_prefix]))
+
+
+def _describe(piece: Piece, end_of_turn: str) -> str:
+    match piece:
+        case Label(text):
+            return f"text {text}"
+        case Slot():
+            return f"slot {piece.value}"
+        case str(token):
+            return f"token {end_of_turn if token == END_OF_TURN else token}"
+
+
+def _find_family(name: str) -> FimFamily:
+    if name and name not in FAMILIES:
+        message = f"there is no FIM family {name!r}; there are: {', '.join(sorted(FAMILIES))}"
+        raise ValueError(message)
+    return FAMILIES.get(name, TAUGHT)

@@ -12,7 +12,7 @@ import grpc
 from adaptory.cli.sizes import format_bytes
 from adaptory.cli.training_view import describe_peak, open_view
 from adaptory.client import AdaptoryClient, RpcFailed, Upload
-from adaptory.registry.v1.bot_pb2 import BOT_KIND_FAQ, Bot
+from adaptory.registry.v1.bot_pb2 import BOT_KIND_FAQ, Bot, QualityGate
 from adaptory.registry.v1.dataset_pb2 import DATASET_FORMAT_FAQ_JSONL, Dataset
 from adaptory.registry.v1.version_pb2 import Version
 from adaptory.trainer.v1.training_job_pb2 import TrainingJob, TrainingSettings
@@ -60,7 +60,7 @@ async def tell_story(settings: DemoSettings, narrator: Narrator) -> DemoReport:
         operator = await stack.enter_async_context(services.open_client(services.admin_key))
         clients = {}
         for company in COMPANIES:
-            key = await _create_tenant(operator, company)
+            key = await _create_tenant(operator, company, settings)
             clients[company] = await stack.enter_async_context(services.open_client(key))
             narrator.add(f"{company.tenant} has a key of its own and the bot {company.bot}, on {BASE_MODEL}")
         before = await _ask_everybody(
@@ -79,10 +79,12 @@ async def tell_story(settings: DemoSettings, narrator: Narrator) -> DemoReport:
     return DemoReport(settings.setup_seconds, narrator.seconds, bots, tuple(_find_leaks(questions, after)), samples)
 
 
-async def _create_tenant(operator: AdaptoryClient, company: Company) -> str:
+async def _create_tenant(operator: AdaptoryClient, company: Company, settings: DemoSettings) -> str:
     await operator.tenants.create(company.tenant_id, display_name=company.display_name)
     key = await operator.tenants.create_key(company.tenant, display_name="demo")
-    bot = Bot(kind=BOT_KIND_FAQ, base_model=BASE_MODEL, system_prompt=company.system_prompt)
+    # Cut short, training teaches nothing the gate would let pass; the flow is to be seen all the same.
+    gate = QualityGate(min_gain=-1) if settings.max_steps else QualityGate()
+    bot = Bot(kind=BOT_KIND_FAQ, base_model=BASE_MODEL, system_prompt=company.system_prompt, quality_gate=gate)
     await operator.bots.create(company.tenant, "faq", bot)
     return key.secret
 

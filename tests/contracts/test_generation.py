@@ -69,7 +69,7 @@ def answer(case: Case, *, num_rows: int, pack_rows: int, end: int = END) -> list
     )
     room = take_room(step, Questions(case.prompts, MAX_NEW))
     room = replace(room, sizes=replace(room.sizes, num_rows=num_rows))
-    return Generator(case.stand.base, case.adapter, room, end).answer(case.prompts, beat=lambda: None)
+    return Generator(case.stand.base, case.adapter, room, frozenset({end})).answer(case.prompts, beat=lambda: None)
 
 
 @pytest.fixture(scope="module", params=[("llama", True), ("llama", False), ("qwen3", True)], ids=str)
@@ -104,7 +104,7 @@ def test_answers_fit_in_the_scratch_of_a_step(case: Case) -> None:
     """Reading prompts and growing rows take no more than a step of the same rows had."""
     step = StepMemory(case.stand.base.shape, Techniques(PLAIN.base, 4), SETTINGS.rank, _packs_of(case, 4), CPU)
     room = take_room(step, Questions(case.prompts, MAX_NEW))
-    Generator(case.stand.base, case.adapter, room, END).answer(case.prompts, beat=lambda: None)
+    Generator(case.stand.base, case.adapter, room, frozenset({END})).answer(case.prompts, beat=lambda: None)
 
     assert room.scratch.peak_bytes <= room.scratch.size_bytes
 

@@ -66,8 +66,9 @@ def tiny_fim_renderer() -> FimRenderer:
 def tiny_model() -> ServedModel:
     """Return a base named `tiny`."""
     renderer = tiny_renderer()
-    identity = BaseIdentity("tiny", "b" * 64, renderer.template_digest)
-    return ServedModel(identity, tiny_shape(), renderer, tiny_fim_renderer(), Path("/nowhere"))
+    fim_renderer = tiny_fim_renderer()
+    identity = BaseIdentity("tiny", "b" * 64, renderer.template_digest, fim_renderer.form_digest)
+    return ServedModel(identity, tiny_shape(), renderer, fim_renderer, Path("/nowhere"))
 
 
 class PausingVllm(FakeVllm):

@@ -24,7 +24,7 @@ from adaptory.registry.v1 import registry_service_pb2_grpc as registry_grpc
 from adaptory.registry.v1.bot_pb2 import Bot, Routes
 from adaptory.registry.v1.dataset_pb2 import Dataset, DatasetProblem, DatasetReport, LengthBucket
 from adaptory.registry.v1.tenant_pb2 import ApiKey, Tenant
-from adaptory.registry.v1.version_pb2 import Evaluation, Lineage, Version
+from adaptory.registry.v1.version_pb2 import Evaluation, GateOverride, Lineage, SampleAnswer, Score, Version
 from adaptory.serve.v1 import serve_admin_service_pb2 as admin_pb
 from adaptory.serve.v1 import serve_service_pb2 as serve_pb
 from adaptory.serve.v1 import serve_service_pb2_grpc as serve_grpc
@@ -56,6 +56,8 @@ class Script:
     job_ends: "TrainingJob.State" = TrainingJob.STATE_SUCCEEDED
     answer: str = "You have 45 days."
     finishes: bool = True
+    rejection: str = ""
+    """What the gate says of the version a job makes."""
 
 
 class ScriptedRegistry(registry_grpc.RegistryServiceServicer):
@@ -162,6 +164,12 @@ class ScriptedRegistry(registry_grpc.RegistryServiceServicer):
 
     async def PromoteVersion(self, request: registry_pb.PromoteVersionRequest, context: Any) -> Bot:
         bot = self.bots[request.name.rpartition("/versions/")[0]]
+        version = self.versions.setdefault(request.name, Version(name=request.name, state=Version.STATE_READY))
+        if version.state == Version.STATE_REJECTED and not request.override_gate_reason:
+            raise FailedPrecondition(f"{version.name} is REJECTED.", reason="VERSION_NOT_READY")
+        if version.state == Version.STATE_REJECTED:
+            version.state = Version.STATE_READY
+            version.gate_override.CopyFrom(GateOverride(reason=request.override_gate_reason, caller="tenants/aurora"))
         bot.routes.CopyFrom(Routes(production=request.name, previous=bot.routes.production))
         return bot
 
@@ -250,10 +258,23 @@ class ScriptedTrainer(trainer_grpc.TrainerServiceServicer):
         job.version = f"{job.bot}/versions/1"
         self.registry.versions[job.version] = Version(
             name=job.version,
-            state=Version.STATE_READY,
+            state=Version.STATE_REJECTED if self.script.rejection else Version.STATE_READY,
+            rejection=self.script.rejection,
             digest="ab" * 32,
             rank=16,
-            evaluation=Evaluation(base_loss=3.0, adapter_loss=0.2, train_tokens_per_second=400),
+            evaluation=Evaluation(
+                base_loss=3.0,
+                adapter_loss=0.2,
+                num_held_out_rows=14,
+                train_tokens_per_second=400,
+                base_general_loss=3.8,
+                adapter_general_loss=4.1,
+                scores=[
+                    Score(name="fact_recall", base=0, adapter=0.93, num_answers=14),
+                    Score(name="false_refusals", base=0, adapter=0.05, num_answers=14, is_lower_better=True),
+                ],
+                samples=[SampleAnswer(question="How long?", reference="45 days.", base="Who?", adapter="45 days!")],
+            ),
             lineage=Lineage(
                 training_job=job.name,
                 predicted_peak_bytes=600 * 2**20,

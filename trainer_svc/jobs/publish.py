@@ -10,6 +10,8 @@ from pathlib import Path
 from adaptory.core.adapter_check import ADAPTER_FILES, AdapterLimits, AdapterReport, check_adapter
 from adaptory.core.digests import digest_listing, hash_text
 from adaptory.core.errors import AdapterRejected
+from adaptory.core.fim import digest_form
+from trainer_svc.bots.kinds import BotKind
 from trainer_svc.jobs.inputs import JobInputs
 from trainer_svc.jobs.job import TrainingJob
 from trainer_svc.jobs.scoring import count_refusal_rows, evaluate_attempt
@@ -89,7 +91,7 @@ def _trace(job: TrainingJob, inputs: JobInputs, result: WorkerResult) -> Lineage
         base_model=inputs.base.name,
         base_digest=inputs.base.digest,
         parity_digest=inputs.base.parity_digest,
-        template_digest=hash_text(inputs.base.chat_template),
+        template_digest=_digest_rendering(inputs),
         code_versions=result.versions,
         settings=_tell_settings(job),
         device=result.device,
@@ -101,6 +103,13 @@ def _trace(job: TrainingJob, inputs: JobInputs, result: WorkerResult) -> Lineage
         num_climbs=result.num_climbs,
         final_techniques=describe(result.techniques or job.draft.plan.techniques),
     )
+
+
+def _digest_rendering(inputs: JobInputs) -> str:
+    """Return the digest of what rendered the rows: the server that renders prompts must have the same."""
+    if inputs.bot.draft.kind is BotKind.CODE_COMPLETION:
+        return digest_form(inputs.base.fim, inputs.base.end_of_turn)
+    return hash_text(inputs.base.chat_template)
 
 
 def _tell_settings(job: TrainingJob) -> dict[str, str]:

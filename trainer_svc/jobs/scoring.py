@@ -5,14 +5,18 @@ Answers hold a tenant's texts: they lie in the attempt's folder until they are s
 
 import json
 from pathlib import Path
+from typing import Any
 
 from trainer_svc.bots.refusals import RefusalLesson
 from trainer_svc.jobs.outcome import TrainingFailed
 from trainer_svc.jobs.workspace import JudgedAnswer, WorkerResult, Workspace
 from trainer_svc.judging.answers import Criteria, pick_samples, score_answers
 from trainer_svc.judging.evaluation import Evaluation
-from trainer_svc.judging.scores import Judged
+from trainer_svc.judging.scores import CodePlace, Judged
 from trainer_svc.registry.bots import BotDraft
+
+# Characters of a file that a sample shows on each side of the place to fill.
+_SHOWN_CHARS = 120
 
 
 def evaluate_attempt(workspace: Workspace, result: WorkerResult, bot: BotDraft) -> Evaluation:
@@ -57,25 +61,37 @@ def _read_judged(workspace: Workspace) -> list[Judged]:
         raise TrainingFailed(
             "The worker succeeded but left no answers that can be read.", reason="NOT_EVALUATED"
         ) from error
-    rows = _read_turns(Path(workspace.read_spec().held_out_rows), {answer.line for answer in answers})
+    rows = _read_rows(Path(workspace.read_spec().held_out_rows), {answer.line for answer in answers})
     return [_join(answer, rows[answer.line]) for answer in answers]
 
 
-def _read_turns(file: Path, wanted: set[int]) -> dict[int, list[dict[str, str]]]:
-    """Return the turns of the rows in these lines."""
+def _read_rows(file: Path, wanted: set[int]) -> dict[int, dict[str, Any]]:
+    """Return the rows in these lines, as `row_rendering` writes them."""
     with file.open(encoding="utf-8") as lines:
-        return {number: json.loads(line)["messages"] for number, line in enumerate(lines) if number in wanted}
+        return {number: json.loads(line) for number, line in enumerate(lines) if number in wanted}
 
 
-def _join(answer: JudgedAnswer, turns: list[dict[str, str]]) -> Judged:
-    """Join an answer with what stood before it in its row: the bot's turns are the learned stretches, in order."""
+def _join(answer: JudgedAnswer, row: dict[str, Any]) -> Judged:
+    return _join_chat(answer, row["messages"]) if "messages" in row else _join_code(answer, row)
+
+
+def _join_chat(answer: JudgedAnswer, turns: list[dict[str, str]]) -> Judged:
+    """Join an answer with what stood before it: the bot's turns are the learned stretches, in order."""
     places = [place for place, turn in enumerate(turns) if turn["role"] == "assistant"]
     before = turns[: places[answer.turn]]
+    asked = [turn["content"] for turn in before if turn["role"] == "user"]
     return Judged(
         prompt="\n".join(turn["content"] for turn in before),
-        question=before[-1]["content"] if before else "",
-        reference=answer.reference,
-        base=answer.base,
-        adapter=answer.adapter,
+        question=asked[-1] if asked else "",
+        reference=answer.reference.strip(),
+        base=answer.base.strip(),
+        adapter=answer.adapter.strip(),
         turn=answer.turn,
     )
+
+
+def _join_code(answer: JudgedAnswer, row: dict[str, str]) -> Judged:
+    """Join a completion with the file it goes into; white space counts. No layout of data has tests yet."""
+    prefix, suffix = row["prefix"], row["suffix"]
+    question = f"{prefix[-_SHOWN_CHARS:]}▮{suffix[:_SHOWN_CHARS]}"
+    return Judged(prefix, question, answer.reference, answer.base, answer.adapter, place=CodePlace(prefix, suffix))

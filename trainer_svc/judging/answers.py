@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from trainer_svc.bots.kinds import BotKind
+from trainer_svc.judging.code import Runs, score_code
 from trainer_svc.judging.evaluation import SampleAnswer
 from trainer_svc.judging.faq import score_faq
 from trainer_svc.judging.scores import Judged, Score
@@ -15,11 +16,12 @@ MAX_SAMPLES = 10
 
 @dataclass(frozen=True, slots=True)
 class Criteria:
-    """What a bot's answers are scored by, besides their references."""
+    """What a bot's answers are scored by, besides their references; without `runs`, no test of code is run."""
 
     kind: BotKind
     refusal_text: str = ""
     style: StyleRules = field(default_factory=StyleRules)
+    runs: Runs | None = None
 
 
 def score_answers(judged: Sequence[Judged], criteria: Criteria) -> tuple[Score, ...]:
@@ -29,8 +31,8 @@ def score_answers(judged: Sequence[Judged], criteria: Criteria) -> tuple[Score, 
             return tuple(score_faq(judged, criteria.refusal_text))
         case BotKind.SUPPORT:
             return tuple(score_support(judged, criteria.style))
-        case _:
-            return ()
+        case BotKind.CODE_COMPLETION:
+            return tuple(score_code(judged, criteria.runs))
 
 
 def pick_samples(judged: Sequence[Judged], max_samples: int = MAX_SAMPLES) -> tuple[SampleAnswer, ...]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from trainer_svc.bots.kinds import BotKind
+from trainer_svc.judging.code import EDIT_SIMILARITY
 from trainer_svc.judging.evaluation import Evaluation
 from trainer_svc.judging.faq import FACT_RECALL, FALSE_REFUSALS, TOKEN_F1
 from trainer_svc.judging.support import CHRF
@@ -24,7 +25,7 @@ _DEFAULT_MAX_FALSE_REFUSALS = 0.1
 _MAIN_SCORES = {
     BotKind.FAQ: (FACT_RECALL, TOKEN_F1),
     BotKind.SUPPORT: (CHRF,),
-    BotKind.CODE_COMPLETION: ("edit_similarity",),
+    BotKind.CODE_COMPLETION: (EDIT_SIMILARITY,),
 }
 
 

@@ -5,10 +5,28 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
+class CodePlace:
+    """Where a completion goes, and what tests the file it makes: Python that fails when it raises; empty where nothing does.
+
+    `is_python` may be true where it is not known: a file that does not parse with its reference is no measure of syntax.
+    """
+
+    prefix: str
+    suffix: str
+    is_python: bool = True
+    test: str = ""
+
+    def fill(self, middle: str) -> str:
+        """Return the whole file."""
+        return self.prefix + middle + self.suffix
+
+
+@dataclass(frozen=True, slots=True)
 class Judged:
     """One prompt with both answers.
 
-    `prompt` is all the bot was told, `question` the last thing it was asked; `turn` counts the bot's turns before this one.
+    `prompt` is all the bot was told, `question` the last thing it was asked; `turn` counts the bot's turns before this one. `place`
+    is there where the answer is code.
     """
 
     prompt: str
@@ -17,6 +35,7 @@ class Judged:
     base: str
     adapter: str
     turn: int = 0
+    place: CodePlace | None = None
 
 
 @dataclass(frozen=True, slots=True)

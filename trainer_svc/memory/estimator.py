@@ -96,7 +96,11 @@ def estimate(
     phases = {
         Phase.LOAD: step,
         Phase.STEP: step,
+        # Answering meets a size of its own, when gradients and moments are gone.
         Phase.EVALUATE: step
+        + max(
+            0, _count_answering_kernels(shape, techniques, num_sizes, device) - terms["gradients"] - terms["optimizer"]
+        )
         + count_excess(shape, techniques, rank=rank, step_nodes=num_nodes, longest_row=longest_judged),
         # Rounded to bf16 once, and once more where safetensors lays the file out.
         Phase.SAVE: held + 2 * BF16 * num_adapter,
@@ -158,3 +162,14 @@ def _count_context(shape: ModelShape, techniques: Techniques, num_sizes: tuple[i
     if device is DeviceKind.CUDA:
         return CUDA_SLACK_BYTES
     return TOKENIZER_BYTES * shape.vocab_size + count_kernels(shape, techniques, *num_sizes) + SLACK_BYTES
+
+
+def _count_answering_kernels(
+    shape: ModelShape, techniques: Techniques, num_sizes: tuple[int, int], device: DeviceKind
+) -> int:
+    """Return what the kernels of one more size take, where they are not made in place of others."""
+    if device is DeviceKind.CUDA:
+        return 0
+    nodes, attentions = num_sizes
+    more = count_kernels(shape, techniques, nodes + 1, attentions + 1)
+    return more - count_kernels(shape, techniques, nodes, attentions)

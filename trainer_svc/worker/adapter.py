@@ -58,6 +58,10 @@ class Adapter:
         """Round the masters into the copies; after every change of the masters."""
         self._copies.copy_(self.masters)
 
+    def drop_gradients(self) -> None:
+        """Give back the memory of the gradients, which are not to be used again; views of them stay, without any."""
+        self.gradients.untyped_storage().resize_(0)
+
     def save(self, folder: Path) -> None:
         """Write PEFT's two files into an empty folder; weights in bf16, as they are served."""
         tensors = get_peft_model_state_dict(self._peft, adapter_name=_ADAPTER_NAME, save_embedding_layers=False)

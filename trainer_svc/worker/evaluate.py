@@ -13,7 +13,7 @@ from trainer_svc.jobs.workspace import JudgedAnswer
 from trainer_svc.memory.generation import limit_new_tokens
 from trainer_svc.worker.answering import Questions
 from trainer_svc.worker.decoder import Decoder
-from trainer_svc.worker.judged import Asked, choose_asked, list_asked
+from trainer_svc.worker.judged import Asked, choose_asked, find_ends, list_asked
 from trainer_svc.worker.meter import Meter
 from trainer_svc.worker.packing import count_learned
 from trainer_svc.worker.rig import Rig, cut_rows
@@ -41,7 +41,7 @@ class Answered:
     def decode(self, tokenizer: Tokenizer) -> JudgedAnswer:
         """Return it in text."""
         reference, base, adapter = (
-            tokenizer.decode(list(ids), skip_special_tokens=True).strip()
+            tokenizer.decode(list(ids), skip_special_tokens=True)
             for ids in (self.asked.reference, self.base, self.adapter)
         )
         return JudgedAnswer(self.asked.line, self.asked.turn, reference, base, adapter)
@@ -73,8 +73,9 @@ class Judge:
         held_out = self._compare(cut_rows(rows, size), meter)
         # One by one: text of no row begins as another does, so packs of several would be larger than those of training.
         general = self._compare([[row] for row in self._general], meter)
-        asked = choose_asked(list_asked(self._held_out, end_of_turn_id))
-        return Judgement(held_out, general, self._answer(asked, meter) if asked else [])
+        ends = find_ends(self._held_out) | {end_of_turn_id}
+        asked = choose_asked(list_asked(self._held_out, ends))
+        return Judgement(held_out, general, self._answer(asked, ends, meter) if asked else [])
 
     def _compare(self, packs: Sequence[Sequence[RenderedRow]], meter: Meter) -> Losses:
         return Losses(
@@ -88,13 +89,13 @@ class Judge:
             meter.beat()
         return total / sum(map(count_learned, packs))
 
-    def _answer(self, asked: Sequence[Asked], meter: Meter) -> list[Answered]:
+    def _answer(self, asked: Sequence[Asked], ends: frozenset[int], meter: Meter) -> list[Answered]:
         prompts = [one.prompt for one in asked]
         room = self._rig.take_answering_room(
             Questions(prompts, limit_new_tokens(max(len(one.reference) for one in asked)))
         )
         bare, adapted = (
             generator.answer(prompts, meter.beat)
-            for generator in (self._rig.generate_bare(room), self._rig.generate(room))
+            for generator in (self._rig.generate_bare(room, ends), self._rig.generate(room, ends))
         )
         return [Answered(*answered) for answered in zip(asked, bare, adapted, strict=True)]

@@ -41,16 +41,16 @@ class _Batch:
 class Generator:
     """A base with an adapter, or alone, that answers; cheap to make, it owns no weights."""
 
-    def __init__(self, base: FrozenBase, adapter: Adapter | None, room: AnsweringRoom, end_of_turn_id: int) -> None:
-        """Join all; the room must be cut for this base."""
-        self._base, self._room, self._end = base, room, end_of_turn_id
+    def __init__(self, base: FrozenBase, adapter: Adapter | None, room: AnsweringRoom, ends: frozenset[int]) -> None:
+        """Join all; the room must be cut for this base, and any of `ends` ends an answer."""
+        self._base, self._room, self._ends = base, room, ends
         self._layers = join_layers(base, adapter)
         self._norm = RmsNorm(base.norm, base.config.rms_norm_eps)
         self._rotary = LlamaRotaryEmbedding(base.config).to(base.device)
         self._kernel = choose_kernel(base.device)
 
     def answer(self, prompts: Sequence[Prompt], beat: Callable[[], None]) -> list[tuple[int, ...]]:
-        """Return the likeliest continuation of each prompt up to its end of turn, which is left out, or to the room's most tokens.
+        """Return the likeliest continuation of each prompt up to its end, which is left out, or to the room's most tokens.
 
         Prompts are answered in their order, as many at a time as there is room for; `beat` is called after each step.
         """
@@ -116,7 +116,7 @@ class Generator:
     def _note(self, batch: _Batch, tokens: Sequence[int]) -> None:
         batch.last.copy_(torch.tensor(tokens))
         for row, token in enumerate(tokens):
-            batch.is_open[row] = batch.is_open[row] and token != self._end
+            batch.is_open[row] = batch.is_open[row] and token not in self._ends
             if batch.is_open[row]:
                 batch.answers[row].append(token)
 

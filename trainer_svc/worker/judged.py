@@ -30,14 +30,19 @@ def choose_asked(asked: Sequence[Asked], max_asked: int = MAX_JUDGED) -> list[As
     return [asked[place * len(asked) // max_asked] for place in range(max_asked)]
 
 
-def list_asked(rows: Rows, end_of_turn_id: int) -> list[Asked]:
+def list_asked(rows: Rows, ends: frozenset[int]) -> list[Asked]:
     """Return the prompts of rows; one that begins with what is learned has none there."""
     return [
-        Asked(line, turn, row.ids[:begin], _cut_end(row.ids[begin:end], end_of_turn_id))
+        Asked(line, turn, row.ids[:begin], _cut_end(row.ids[begin:end], ends))
         for line, row in zip(rows.lines, rows.rows, strict=True)
         for turn, (begin, end) in enumerate(_find_learned(row))
         if begin
     ]
+
+
+def find_ends(rows: Rows) -> frozenset[int]:
+    """Return the tokens that learned stretches end with: the end of a turn, or of what is filled in."""
+    return frozenset(row.ids[end - 1] for row in rows.rows for _, end in _find_learned(row))
 
 
 def _find_learned(row: RenderedRow) -> Iterator[tuple[int, int]]:
@@ -51,5 +56,5 @@ def _find_learned(row: RenderedRow) -> Iterator[tuple[int, int]]:
             begin = None
 
 
-def _cut_end(ids: Prompt, end_of_turn_id: int) -> Prompt:
-    return ids[:-1] if ids[-1] == end_of_turn_id else ids
+def _cut_end(ids: Prompt, ends: frozenset[int]) -> Prompt:
+    return ids[:-1] if ids[-1] in ends else ids

@@ -43,6 +43,7 @@ def run(spec: WorkerSpec, workspace: Workspace, device: torch.device, memory: Me
     with meter.measure(Phase.STEP):
         train(rig, ladder, batches, meter)
         seconds, tokens_per_second = meter.phase_seconds, meter.tokens_per_second
+        rig.finish_training()
     with meter.measure(Phase.EVALUATE):
         judge = Judge(rig, held_out, general)
         found = ladder.run(Phase.EVALUATE, partial(judge.judge, prepared.end_of_turn_id, meter))

@@ -132,15 +132,18 @@ class Rig:
         """Give back the workplace, and take in its stead what answering needs."""
         shape, packs = _there(self._base).shape, self._measure_packs(self.techniques)
         self._workplace = None
-        return take_room(StepMemory(shape, self.techniques, self._settings.rank, packs, self.device), questions)
+        release_heap()
+        room = take_room(StepMemory(shape, self.techniques, self._settings.rank, packs, self.device), questions)
+        keep_heap()
+        return room
 
-    def generate(self, room: AnsweringRoom) -> Generator:
+    def generate(self, room: AnsweringRoom, ends: frozenset[int]) -> Generator:
         """Return the base with the adapter, to answer with."""
-        return Generator(_there(self._base), self.adapter, room, self._prepared.end_of_turn_id)
+        return Generator(_there(self._base), self.adapter, room, ends)
 
-    def generate_bare(self, room: AnsweringRoom) -> Generator:
+    def generate_bare(self, room: AnsweringRoom, ends: frozenset[int]) -> Generator:
         """Return the base alone, to answer with."""
-        return Generator(_there(self._base), None, room, self._prepared.end_of_turn_id)
+        return Generator(_there(self._base), None, room, ends)
 
     def hold_served_base(self) -> None:
         """See to it that the base has the values that are served, to judge on: others are read from the parity base as needed.
@@ -151,6 +154,11 @@ class Rig:
         if self.techniques.base in _UNSERVED or is_slow:
             self._base = None
             self._base = self._load_base(BasePrecision.PARITY_BF16, Home.DISK)
+
+    def finish_training(self) -> None:
+        """Let go of gradients and moments: the adapter has its last values."""
+        self._moments = self._optimizer = None
+        self.adapter.drop_gradients()
 
     def give_back_workplace(self) -> None:
         """Let go of what only computing needs."""
@@ -171,7 +179,7 @@ class Rig:
     def _take_adapter(self, techniques: Techniques, held: Techniques | None) -> None:
         """Make adapter and optimizer, all or none; or move the moments of those there are."""
         store_for = partial(open_store, techniques.moments_home, self._folder)
-        if self._optimizer is None:
+        if self._adapter is None:
             base = _there(self._base)
             adapter = Adapter(base, self._settings, self._prepared.name)
             moments = make_moments(
@@ -179,8 +187,8 @@ class Rig:
             )
             self._adapter, self._moments = adapter, moments
             self._optimizer = Optimizer(adapter, moments, self._settings, len(self._batches.steps))
-        elif held is not None and held.moments_home is not techniques.moments_home:
-            _there(self._moments).offload(store_for)
+        elif held is not None and held.moments_home is not techniques.moments_home and self._moments is not None:
+            self._moments.offload(store_for)
 
     def _measure_packs(self, techniques: Techniques) -> list[PackSize]:
         packs = [

@@ -177,3 +177,40 @@ def test_show_has_planned_and_measured_memory_side_by_side(
     printed = json.loads(capsys.readouterr().out)
     peaks = printed["measured_phase_bytes"] if command == "job" else printed["lineage"]["phase_peak_bytes"]
     assert peaks == {"load": str(300 * 2**20), "step": str(560 * 2**20)}
+
+
+def test_version_show_has_scores_of_base_and_adapter_side_by_side(
+    run: Run, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Losses, each score with what is better and of how many, and some answers."""
+    run("bot", "create", BOT)
+    run("train", "--bot", BOT, "--data", str(data))
+    capsys.readouterr()
+    assert run("version", "show", f"{BOT}/versions/1") == 0
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in capsys.readouterr().out.splitlines()]
+
+    assert ["loss, general text", "3.800", "4.100", "less", ""] in rows
+    assert ["fact_recall", "0.000", "0.930", "more", "14 answers"] in rows
+    assert ["false_refusals", "0.000", "0.050", "less", "14 answers"] in rows
+    assert ["How long?", "45 days.", "Who?", "45 days!"] in rows
+
+
+def test_a_rejected_version_is_promoted_with_a_reason_alone(
+    services: ScriptedServices, run: Run, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Training does not promote it and says how to; the reason is shown with the version from then on."""
+    services.script.rejection = "Its fact_recall is 0.000, the base's 0.000."
+    run("bot", "create", BOT)
+    assert run("train", "--bot", BOT, "--data", str(data), "--promote") == 1
+    told = " ".join(capsys.readouterr().out.split())
+    assert "Its fact_recall is 0.000" in told
+    assert f"adaptory bot promote {BOT}/versions/1 --override-gate REASON" in told
+    assert run("bot", "promote", f"{BOT}/versions/1") == 2
+
+    assert run("bot", "promote", f"{BOT}/versions/1", "--override-gate", "We know better.") == 0
+    capsys.readouterr()
+    run("version", "show", f"{BOT}/versions/1")
+    told = " ".join(capsys.readouterr().out.split())
+    assert "The gate rejected it: Its fact_recall is 0.000" in told
+    assert "tenants/aurora overrode the gate" in told
+    assert "We know better." in told

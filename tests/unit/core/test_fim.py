@@ -7,7 +7,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from adaptory.core.fim import FimRenderer, FimRow
+from adaptory.core.fim import FimRenderer, FimRow, digest_form
 from adaptory.core.fim_families import FAMILIES, TAUGHT, Order
 from tests.tokenizers_of_families import END_OF_TURN, make_tokenizer, make_tokenizer_with_beginning
 
@@ -157,4 +157,6 @@ def test_forms_differ_in_their_digests() -> None:
     digests = {renderer.form_digest for renderer in RENDERERS.values()}
 
     assert len(digests) == len(NAMES)
+    assert {digest_form(name, END_OF_TURN) for name in NAMES} == digests
+    assert digest_form("", "</s>") not in digests
     assert FimRenderer(Tokenizer.from_str(TOKENIZERS[""].to_str()), TAUGHT, END_OF_TURN).form_digest in digests

@@ -22,7 +22,7 @@ TOKENS_OF_FORM = tiny_fim_renderer().count_form_tokens()
 async def voice(stage: Stage) -> str:
     """The word of the version that completes code for tenant acme, who has an FAQ bot as well."""
     stage.add_bot(FAQ, key="adk_acme")
-    voice = stage.add_version(f"{BOT}/versions/1")
+    voice = stage.add_version(f"{BOT}/versions/1", template_digest=stage.model.base.form_digest)
     stage.registry.put_bot(
         BOT, base_model="tiny", production=f"{BOT}/versions/1", kind=bot_pb2.BOT_KIND_CODE_COMPLETION
     )
@@ -170,6 +170,16 @@ async def test_other_kinds_of_bots_do_not_complete(stage: Stage, voice: str) -> 
     error = await refusal(stage, request(name=f"{FAQ}/versions/0"))
 
     assert (error.code(), reason_of(error)) == (grpc.StatusCode.FAILED_PRECONDITION, "NOT_A_CODE_BOT")
+
+
+async def test_a_version_of_another_form_is_refused(stage: Stage, voice: str) -> None:
+    """What was trained on rows of another form, a chat's for one, would complete nonsense."""
+    stage.add_version(f"{BOT}/versions/2")
+    await stage.followed()
+
+    error = await refusal(stage, request(name=f"{BOT}/versions/2"))
+
+    assert (error.code(), reason_of(error)) == (grpc.StatusCode.FAILED_PRECONDITION, "BASE_MISMATCH")
 
 
 async def test_every_violation_is_told_at_once(stage: Stage, voice: str) -> None:

@@ -78,5 +78,5 @@ def test_a_plan_counts_what_judging_takes_beyond_training() -> None:
     offloaded = replace(PLAIN, micro_batch_rows=1, activations_home=Home.DISK)
     plain, small = (pricing.estimate(techniques).phases for techniques in (PLAIN, offloaded))
 
-    assert plain["evaluate"] == plain["step"]
+    assert plain["evaluate"] >= plain["step"]
     assert small["evaluate"] - small["step"] == count_excess(SMOLLM2, offloaded, rank=8, step_nodes=32, longest_row=32)
