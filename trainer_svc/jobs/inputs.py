@@ -11,6 +11,7 @@ from trainer_svc.bots.formats import require_trained_format
 from trainer_svc.bots.teaching import teaching_of
 from trainer_svc.jobs.job import JobSettings
 from trainer_svc.jobs.rows import RowSource
+from trainer_svc.memory.techniques import Method
 from trainer_svc.registry.bots import Bot, Bots
 from trainer_svc.registry.datasets import Dataset, Datasets, DatasetState
 
@@ -28,11 +29,11 @@ class JobInputs:
         dataset, bot = self.dataset, self.bot.draft
         return RowSource(bot.kind, dataset.draft.format, dataset.digest, bot.system_prompt, settings, self.base)
 
-    def choose_settings(self, given: Mapping[str, int | float]) -> JobSettings:
+    def choose_settings(self, given: Mapping[str, int | float], method: Method) -> JobSettings:
         """Return the settings of a job: what is given by name, and else the recipe for this data and base."""
         recipe = teaching_of(self.bot.draft.kind).choose_recipe(self.dataset.report.num_rows)
         chosen = recipe.fit(self.base.max_tokens).override(given)
-        return JobSettings(chosen.training, chosen.held_out_share)
+        return JobSettings(chosen.training, chosen.held_out_share, method)
 
 
 class InputFinder:

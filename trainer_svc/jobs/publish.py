@@ -133,7 +133,7 @@ def _digest_rendering(inputs: JobInputs) -> str:
 def _tell_settings(job: TrainingJob) -> dict[str, str]:
     settings, plan = job.draft.settings, job.draft.plan
     told = {
-        "method": "QLORA",
+        "method": job.draft.settings.method.name,
         **asdict(settings.training),
         "held_out_share": settings.held_out_share,
         **asdict(plan.techniques),
