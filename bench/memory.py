@@ -1,4 +1,4 @@
-"""Memory as predicted, simulated and measured on this machine: `python -m bench.memory [--json] [--plot FILE.png] [--only WORD]`.
+"""Memory as predicted, simulated and measured here: `python -m bench.memory [--json] [--plot FILE.png] [--only WORD] [--jobs N]`.
 
 Each case is one short job of the worker as the service runs it, in a fresh process under a limit a tenth above the prediction, on
 the embedded base or one of random weights. Nothing is fitted to the run: predictions are those any plan is made of.
@@ -10,6 +10,8 @@ import signal
 import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 from pathlib import Path
 from types import FrameType
 
@@ -17,7 +19,7 @@ from rich.console import Console
 from rich.progress import track
 
 from adaptory.cli.failure import report_failure
-from adaptory.core.base_model import PreparedBase, default_cache_root, find_base
+from adaptory.core.base_model import default_cache_root, find_base
 from adaptory.core.errors import ServiceError
 from bench.memory_cases import BASES, EMBEDDED, Case, list_cases
 from bench.memory_report import build_document, build_table, draw_scatter
@@ -36,7 +38,7 @@ def main() -> int:
     cases = [case for case in list_cases() if arguments.only in case.base]
     try:
         with tempfile.TemporaryDirectory(prefix="adaptory-bench-") as folder:
-            outcomes = list(_run_all(cases, Path(folder)))
+            outcomes = list(_run_all(cases, Path(folder), arguments.jobs))
         _show(outcomes, as_json=arguments.json)
         # Last: a picture that cannot be drawn must not cost half an hour of numbers.
         if arguments.plot:
@@ -62,20 +64,24 @@ def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.memory", description=__doc__)
     parser.add_argument("--plot", type=Path, help="draw measured against predicted peaks into this PNG file")
     parser.add_argument("--only", default="", help="only the cases of bases whose name has this in it")
+    parser.add_argument(
+        "--jobs", type=int, default=1, help="cases run at once (default 1): bytes stay the same, seconds grow"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON and nothing else")
     return parser.parse_args()
 
 
-def _run_all(cases: list[Case], folder: Path) -> Iterator[Outcome]:
+def _run_all(cases: list[Case], folder: Path, num_jobs: int) -> Iterator[Outcome]:
     embedded = find_base(EMBEDDED, default_cache_root())
     machine = LocalMachine(default_cache_root())
     runner = Runner(folder, machine.read_speed(), machine.device)
-    bases: dict[str, PreparedBase] = {EMBEDDED: embedded}
-    progress = track(cases, description="Cases", console=Console(stderr=True), transient=True)
-    for number, case in enumerate(progress):
-        if case.base not in bases:
-            bases[case.base] = prepare_random_base(case.base, BASES[case.base], embedded, folder)
-        yield runner.run(case, bases[case.base], number)
+    with ThreadPoolExecutor(num_jobs) as pool:
+        names = sorted({case.base for case in cases} - {EMBEDDED})
+        made = pool.map(lambda name: prepare_random_base(name, BASES[name], embedded, folder), names)
+        bases = {EMBEDDED: embedded, **dict(zip(names, made, strict=True))}
+        outcomes = pool.map(lambda case, number: runner.run(case, bases[case.base], number), cases, count())
+        console = Console(stderr=True)
+        yield from track(outcomes, total=len(cases), description="Cases", console=console, transient=True)
 
 
 if __name__ == "__main__":

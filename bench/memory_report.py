@@ -17,6 +17,8 @@ from trainer_svc.memory.techniques import Home, Techniques
 
 _LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes")
 _MIB = 2**20
+# Digits whose multiples of powers of ten are labelled in the picture.
+_LABELLED = (2, 3, 5, 7)
 _GOAL_MEAN, _GOAL_LARGEST = 0.05, 0.10
 _COLOURS = ("#1b3a57", "#2f6690", "#b5541c", "#e08e45", "#8c9a5b")
 
@@ -47,7 +49,7 @@ def build_table(outcomes: Sequence[Outcome]) -> Table:
     """Return a line for each case, and below it how far off predictions were."""
     errors = [abs(outcome.error) for outcome in outcomes]
     kept = sum(is_kept(outcome) for outcome in outcomes)
-    table = Table(title=f"Peak memory in MiB on {describe_machine()}", title_justify="left", caption_justify="left")
+    table = Table(title=f"Peak memory in MiB on {outcomes[-1].device}", title_justify="left", caption_justify="left")
     for column in ("base", "rows", "rank", "techniques"):
         table.add_column(column)
     for column in ("predicted", "simulated", "measured", "in use", "error", "seconds, predicted", "measured"):
@@ -127,7 +129,9 @@ def draw_scatter(outcomes: Sequence[Outcome], path: Path) -> None:
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter("{x:,.0f}")
         axis.set_minor_formatter("{x:,.0f}")
-    axes.set_title(f"{len(outcomes)} jobs on {describe_machine()}", fontsize=10)
+        # All nine would run into each other.
+        axis.get_minor_locator().set_params(subs=_LABELLED)  # type: ignore[call-arg] # typed as any locator's
+    axes.set_title(f"{len(outcomes)} jobs on {outcomes[-1].device}", fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
     save_figure(figure, path)

@@ -33,7 +33,8 @@ class Outcome:
     """What one case was expected to take and took, in bytes; errors are shares of what was measured.
 
     `used_peak_bytes` is what of the measured peak was in use; `simulated_peak_bytes` has the prediction's own `context`, which no
-    simulation sees. `ended` is the worker's exit code: SUCCEEDED, or OUT_OF_MEMORY where the limit was not enough.
+    simulation sees. `ended` is the worker's exit code: SUCCEEDED, or OUT_OF_MEMORY where the limit was not enough,
+    of which no `device` is known but its kind.
     """
 
     case: Case
@@ -50,6 +51,7 @@ class Outcome:
     predicted_seconds: float
     measured_seconds: float
     ended: str
+    device: str
 
     @property
     def error(self) -> float:
@@ -106,6 +108,7 @@ class Runner:
             predicted_seconds=pricing.predict_seconds(case.techniques),
             measured_seconds=result.train_seconds,
             ended=result.exit_code.name,
+            device=result.device or self._device,
         )
 
     def _make_request(self, case: Case, sizes: RowSizes, training: TrainingSettings) -> PlanRequest:

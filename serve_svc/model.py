@@ -8,6 +8,7 @@ from adaptory.core.base_shape import BaseShape
 from adaptory.core.errors import InvalidRequest
 from adaptory.core.fim import FimRenderer
 from adaptory.core.prompting import Renderer
+from adaptory.core.receipt import sign_chat, sign_code
 from serve_svc.routing import BaseIdentity
 from serve_svc.settings import ServeSettings
 
@@ -39,5 +40,12 @@ def open_model(settings: ServeSettings) -> ServedModel:
         raise InvalidRequest.of_field("max_model_tokens", sentence)
     renderer = Renderer.from_files(base.tokenizer_file, base.chat_template, base.end_of_turn)
     fim_renderer = FimRenderer.from_files(base.tokenizer_file, base.fim, base.end_of_turn)
-    identity = BaseIdentity(base.name, base.parity_digest, renderer.template_digest, fim_renderer.form_digest)
+    identity = BaseIdentity(
+        base.name,
+        base.parity_digest,
+        renderer.template_digest,
+        fim_renderer.form_digest,
+        sign_chat(renderer),
+        sign_code(fim_renderer),
+    )
     return ServedModel(identity, base.shape, renderer, fim_renderer, base.parity_dir)

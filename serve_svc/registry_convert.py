@@ -99,7 +99,7 @@ def _parse_version(version: serving_pb2.ServingVersion) -> RoutedVersion:
         base_digest=version.parity_digest,
         size_bytes=version.size_bytes,
     )
-    return RoutedVersion(name, adapter, version.system_prompt, version.template_digest)
+    return RoutedVersion(name, adapter, version.system_prompt, version.template_digest, tuple(version.receipt))
 
 
 def _dump_tenant(tenant: RoutedTenant) -> serving_pb2.ServingTenant:
@@ -139,4 +139,5 @@ def _dump_version(version: RoutedVersion) -> serving_pb2.ServingVersion:
         parity_digest=version.adapter.base_digest,
         system_prompt=version.system_prompt,
         template_digest=version.template_digest,
+        receipt=version.receipt,
     )

@@ -7,11 +7,13 @@ adapter can be loaded `adapters.py`.
 import enum
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import TypeVar
 
 from adaptory.core.auth import Caller, not_found
 from adaptory.core.errors import FailedPrecondition
 from adaptory.core.names import BotName, TenantName, VersionName
+from adaptory.core.receipt import Receipt
 from serve_svc.version import AdapterVersion
 
 _Item = TypeVar("_Item")
@@ -65,6 +67,7 @@ class RoutedVersion:
     adapter: AdapterVersion
     system_prompt: str
     template_digest: str
+    receipt: Receipt = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,12 +116,21 @@ NOTHING_KNOWN = RoutingTable(generation=-1, tenants={}, bots={}, versions={})
 
 @dataclass(frozen=True, slots=True)
 class BaseIdentity:
-    """The base in the engine: its name in the catalogue, and the digests of its parity copy, its chat template and its FIM form."""
+    """The base in the engine: its name in the catalogue, and the digests of its parity copy, its chat template and its FIM form.
+
+    The receipts say how this server renders conversations and completions.
+    """
 
     name: str
     digest: str
     template_digest: str
     form_digest: str = ""
+    chat_receipt: Receipt = ()
+    code_receipt: Receipt = ()
+
+    def receipt(self, kind: BotKind) -> Receipt:
+        """Return how this server renders for bots of a kind."""
+        return self.code_receipt if kind is BotKind.CODE_COMPLETION else self.chat_receipt
 
     def rendering_digest(self, kind: BotKind) -> str:
         """Return the digest of what renders for bots of a kind."""
@@ -163,7 +175,8 @@ class Router:
 
         Raises:
             NotFound: There is no such bot or version, or it is not the caller's.
-            FailedPrecondition: NO_VERSION_PROMOTED, or BASE_MISMATCH when bot or version belong to another base or template.
+            FailedPrecondition: NO_VERSION_PROMOTED; BASE_MISMATCH when bot or version belong to another base or template;
+                RECEIPT_MISMATCH when the version's rows were rendered otherwise.
         """
         caller.require_tenant(name.tenant, name=str(name))
         tenant = self.table.tenants.get(str(TenantName(name.tenant)))
@@ -185,7 +198,7 @@ class Router:
     def is_servable(self, version: RoutedVersion, kind: BotKind) -> bool:
         """Tell whether the version, of a bot of this kind, was made for the base of this server and what renders for it."""
         served = (self._base.digest, self._base.rendering_digest(kind))
-        return (version.adapter.base_digest, version.template_digest) == served
+        return (version.adapter.base_digest, version.template_digest) == served and self._renders_alike(version, kind)
 
     def _find_version(self, name: VersionName, kind: BotKind) -> RoutedVersion:
         version = self.table.versions.get(str(name))
@@ -195,7 +208,13 @@ class Router:
             raise _base_mismatch(str(name), "base digest", version.adapter.base_digest, self._base.digest)
         if version.template_digest != (served := self._base.rendering_digest(kind)):
             raise _base_mismatch(str(name), "template digest", version.template_digest, served)
+        if not self._renders_alike(version, kind):
+            raise _renders_otherwise(str(name), version.receipt, self._base.receipt(kind))
         return version
+
+    def _renders_alike(self, version: RoutedVersion, kind: BotKind) -> bool:
+        # Versions of earlier releases have no receipt.
+        return not version.receipt or version.receipt == self._base.receipt(kind)
 
     def _find_former(self, tenant: RoutedTenant, bot: RoutedBot) -> Route | None:
         former = self.table.versions.get(str(bot.previous))
@@ -207,6 +226,16 @@ def _merge(items: Mapping[str, _Item], changed: Mapping[str, _Item], removed: Co
         return items
     kept = {name: item for name, item in items.items() if name not in removed}
     return {**kept, **changed}
+
+
+def _renders_otherwise(name: str, trained: Receipt, served: Receipt) -> FailedPrecondition:
+    rows = [place for place, pair in enumerate(zip_longest(trained, served)) if pair[0] != pair[1]]
+    return FailedPrecondition(
+        f"{name} was trained on other tokens than this server makes of the same text ({len(rows)} of {len(trained)} rows of the"
+        " receipt differ): serve it with the release it was trained with, or train it again.",
+        reason="RECEIPT_MISMATCH",
+        metadata={"name": name, "rows": ",".join(map(str, rows))},
+    )
 
 
 def _base_mismatch(name: str, what: str, wanted: str, served: str) -> FailedPrecondition:

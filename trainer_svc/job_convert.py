@@ -1,5 +1,7 @@
 """Training jobs as messages of the contract: `job_requests.py` reads what comes in, this writes what goes out."""
 
+from collections.abc import Sequence
+
 from google.rpc import status_pb2
 
 from adaptory.trainer.v1 import training_job_pb2
@@ -64,6 +66,13 @@ def write_plan(plan: JobPlan) -> training_job_pb2.MemoryPlan:
     )
 
 
+def write_plans(plans: Sequence[JobPlan]) -> training_job_pb2.MemoryPlan:
+    """Return the first of ranked plans as a message that has the others."""
+    message = write_plan(plans[0])
+    message.alternatives.extend(map(write_plan, plans[1:]))
+    return message
+
+
 def write_event(event: JobEvent, plan: JobPlan) -> training_job_pb2.TrainingEvent:
     """Return an event of a job with this plan as a message."""
     sequence, time = event.sequence, write_time(event.time)
@@ -85,7 +94,7 @@ def _write_settings(settings: JobSettings) -> training_job_pb2.TrainingSettings:
     """Return settings as a message, with every value that a recipe filled in."""
     training = settings.training
     return training_job_pb2.TrainingSettings(
-        method=training_job_pb2.TRAINING_METHOD_QLORA,
+        method=f"TRAINING_METHOD_{settings.method.name}",
         rank=training.rank,
         alpha=training.alpha,
         learning_rate=training.learning_rate,

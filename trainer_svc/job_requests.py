@@ -9,6 +9,7 @@ from adaptory.core.names import BotName, DatasetName, TenantName
 from adaptory.core.violations import Violations
 from adaptory.trainer.v1 import training_job_pb2
 from trainer_svc.jobs.planning import JobOrder
+from trainer_svc.memory.techniques import Method
 
 _MAX_ALPHA = 1024
 _MAX_LEARNING_RATE = 0.1
@@ -16,6 +17,13 @@ _MAX_EPOCHS = 100
 _MAX_BATCH_ROWS = 1024
 _MIN_ROW_TOKENS = 16
 _MIN_SHARE, _MAX_SHARE = 0.01, 0.5
+
+# Those the worker has a step for.
+_METHODS = {
+    training_job_pb2.TRAINING_METHOD_UNSPECIFIED: Method.QLORA,
+    training_job_pb2.TRAINING_METHOD_QLORA: Method.QLORA,
+    training_job_pb2.TRAINING_METHOD_LORA: Method.LORA,
+}
 
 Name = TypeVar("Name", BotName, DatasetName)
 
@@ -41,8 +49,8 @@ def read_order(message: training_job_pb2.TrainingJob, *, parent: TenantName, max
         sentence=f"is {limit_bytes}; it must be 0, which is all the device has, or more",
     )
     violations.raise_if_any()
-    _require_served(message.settings.method)
-    order = JobOrder(bot[0], dataset[0], _read_given(message.settings), limit_bytes)
+    method = _read_method(message.settings.method)
+    order = JobOrder(bot[0], dataset[0], method, _read_given(message.settings), limit_bytes)
     for name in (order.bot, order.dataset):
         if name.tenant != parent.tenant:
             raise not_found(str(name))
@@ -87,10 +95,11 @@ def _check_settings(settings: training_job_pb2.TrainingSettings, violations: Vio
         )
 
 
-def _require_served(method: training_job_pb2.TrainingMethod) -> None:
-    if method not in (training_job_pb2.TRAINING_METHOD_UNSPECIFIED, training_job_pb2.TRAINING_METHOD_QLORA):
+def _read_method(method: training_job_pb2.TrainingMethod) -> Method:
+    if method not in _METHODS:
         name = training_job_pb2.TrainingMethod.Name(method).removeprefix("TRAINING_METHOD_")
-        raise NotServed(f"The method {name} is not served yet; served is QLORA.", metadata={"method": name})
+        raise NotServed(f"The method {name} is not served yet; served are QLORA and LORA.", metadata={"method": name})
+    return _METHODS[method]
 
 
 def _read_given(settings: training_job_pb2.TrainingSettings) -> dict[str, int | float]:

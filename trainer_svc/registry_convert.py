@@ -176,6 +176,7 @@ def _write_lineage(lineage: Lineage) -> version_pb2.Lineage:
         num_climbs=lineage.num_climbs,
         final_techniques=lineage.final_techniques,
         template_digest=lineage.template_digest,
+        receipt=lineage.receipt,
         refusal_text=lineage.refusal_text,
         num_refusal_rows=lineage.num_refusal_rows,
     )
@@ -229,4 +230,5 @@ def _write_served_version(version: Version) -> serving_pb2.ServingVersion:
         parity_digest=version.draft.lineage.parity_digest,
         system_prompt=version.draft.system_prompt,
         template_digest=version.draft.lineage.template_digest,
+        receipt=version.draft.lineage.receipt,
     )

@@ -10,7 +10,7 @@ from adaptory.core.errors import InvalidRequest, NotServed
 from adaptory.core.names import TenantName, TrainingJobName
 from adaptory.trainer.v1 import trainer_service_pb2, trainer_service_pb2_grpc, training_job_pb2
 from trainer_svc.edge import read_name, read_request_key
-from trainer_svc.job_convert import write_draft, write_event, write_job, write_plan
+from trainer_svc.job_convert import write_draft, write_event, write_job, write_plans
 from trainer_svc.job_requests import read_order
 from trainer_svc.jobs.events import JobEvents
 from trainer_svc.jobs.planning import JobPlanner
@@ -35,8 +35,8 @@ class TrainerServicer(trainer_service_pb2_grpc.TrainerServiceServicer):
     ) -> training_job_pb2.MemoryPlan:
         """Answer how a job would keep its limit."""
         parent = read_name(TenantName, request.parent, field="parent")
-        draft = await self._planner.draft(read_order(request.training_job, parent=parent, max_rank=self._max_rank))
-        return write_plan(draft.plan)
+        order = read_order(request.training_job, parent=parent, max_rank=self._max_rank)
+        return write_plans(await self._planner.rank(order))
 
     async def CreateTrainingJob(
         self, request: trainer_service_pb2.CreateTrainingJobRequest, _context: Context

@@ -1,10 +1,11 @@
-"""What kinds of bots and layouts of data are called on the command line."""
+"""What kinds of bots, layouts of data and methods are called on the command line."""
 
 import enum
 from pathlib import Path
 
 from adaptory.core.errors import InvalidRequest
 from adaptory.registry.v1 import bot_pb2, dataset_pb2
+from adaptory.trainer.v1 import training_job_pb2
 
 
 class Kind(enum.StrEnum):
@@ -44,6 +45,20 @@ class Layout(enum.StrEnum):
             Layout.CODE_JSONL: dataset_pb2.DATASET_FORMAT_CODE_JSONL,
             Layout.CODE_TAR: dataset_pb2.DATASET_FORMAT_CODE_TAR,
             Layout.PREFERENCE_JSONL: dataset_pb2.DATASET_FORMAT_PREFERENCE_JSONL,
+        }[self]
+
+
+class Method(enum.StrEnum):
+    """How an adapter is trained."""
+
+    QLORA = "qlora"
+    LORA = "lora"
+
+    def to_proto(self) -> training_job_pb2.TrainingMethod:
+        """Return the contract's value."""
+        return {
+            Method.QLORA: training_job_pb2.TRAINING_METHOD_QLORA,
+            Method.LORA: training_job_pb2.TRAINING_METHOD_LORA,
         }[self]
 
 

@@ -56,7 +56,7 @@ def plan(  # noqa: PLR0913 - each is an option of the command line
     rank: Annotated[int, typer.Option(help="LoRA rank, of all linear layers.")] = 16,
     batch_rows: Annotated[int, typer.Option(help="Rows of an optimizer step, however they are cut.")] = 8,
     rows: Annotated[int, typer.Option(help="Rows trained on, all of --max-tokens; 0 is one batch.")] = 0,
-    data: Annotated[Path | None, typer.Option(help="FAQ data whose rows are measured instead.")] = None,
+    data: Annotated[Path | None, typer.Option(help="A file of questions or conversations, to be measured.")] = None,
     epochs: Annotated[int, typer.Option(help="Passes over the rows.")] = 1,
     device: Annotated[Device | None, typer.Option(help="Where it would run; left out, this machine's device.")] = None,
     offload: Annotated[bool, typer.Option(help="Whether anything may leave the device.")] = True,

@@ -1,6 +1,7 @@
 """`adaptory train`: from a file to a version of a bot, in one command."""
 
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +11,7 @@ from rich.console import Console
 from adaptory.cli.dataset import upload_file
 from adaptory.cli.dataset_view import describe, print_report
 from adaptory.cli.failure import BAD_INPUT
-from adaptory.cli.kinds import Kind, format_of, kind_name
+from adaptory.cli.kinds import Kind, Method, format_of, kind_name
 from adaptory.cli.output import AsJson, note, print_json, print_message, say, to_dict
 from adaptory.cli.plan_view import format_seconds
 from adaptory.cli.sizes import format_bytes, parse_bytes
@@ -39,6 +40,7 @@ def train(  # noqa: PLR0913 - one option for each setting of the contract
     batch_rows: Annotated[int | None, typer.Option(help="Rows per optimizer step.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
     rank: Annotated[int | None, typer.Option(help="LoRA rank.")] = None,
+    method: Annotated[Method, typer.Option(help="qlora, or lora: on the base's original values.")] = Method.QLORA,
     seed: Annotated[int | None, typer.Option(help="Seed of order and initial weights.")] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Say how the limit would be kept, and train nothing.")] = False,
     promote: Annotated[bool, typer.Option("--promote", help="Let the new version answer once it is READY.")] = False,
@@ -46,7 +48,13 @@ def train(  # noqa: PLR0913 - one option for each setting of the contract
 ) -> None:
     """Train the next version of a bot and watch it. What is left out takes the recipe of the bot's kind."""
     settings = TrainingSettings(
-        epochs=epochs, max_steps=max_steps, batch_rows=batch_rows, learning_rate=learning_rate, rank=rank, seed=seed
+        method=method.to_proto(),
+        epochs=epochs,
+        max_steps=max_steps,
+        batch_rows=batch_rows,
+        learning_rate=learning_rate,
+        rank=rank,
+        seed=seed,
     )
     limit_bytes = parse_bytes(limit, field="--limit")
     with target_of(context).open_client() as client:
@@ -57,7 +65,7 @@ def train(  # noqa: PLR0913 - one option for each setting of the contract
             if as_json:
                 print_message(planned, as_json=True)
             else:
-                say(_describe_plan(planned))
+                say("\n".join(_describe_plans(planned)))
             return
         job = _run(client, wanted)
         _end(client, job, promote=promote, as_json=as_json)
@@ -129,6 +137,12 @@ def _tell_end(job: TrainingJob, version: Version, *, is_promoted: bool) -> None:
         )
         return
     say("It answers from now on." if is_promoted else f"Next: `adaptory bot promote {version.name}` lets it answer.")
+
+
+def _describe_plans(plan: MemoryPlan) -> Iterator[str]:
+    yield _describe_plan(plan)
+    for other in plan.alternatives:
+        yield f"or {_describe_plan(other).removeprefix('Plan: ')}"
 
 
 def _describe_plan(plan: MemoryPlan) -> str:

@@ -1,21 +1,23 @@
 """`adaptory version`: one version of a bot, where it comes from, what it scored and what it took."""
 
+from pathlib import Path
+from typing import Annotated
+
 import typer
 from rich.console import Console
 from rich.text import Text
 
+from adaptory.card.card import collect_card
+from adaptory.card.page import render_page
 from adaptory.cli.bot import VersionArgument
 from adaptory.cli.memory_table import print_memory
-from adaptory.cli.output import AsJson, print_fields, print_message, print_table, say, to_dict
+from adaptory.cli.output import AsJson, note, print_fields, print_json, print_message, print_table, say, to_dict
 from adaptory.cli.target import target_of
+from adaptory.core.errors import InvalidRequest
+from adaptory.core.names import VersionName
 from adaptory.registry.v1.version_pb2 import Evaluation, Score, Version
 
 app = typer.Typer(no_args_is_help=True, help="Versions of bots; `adaptory bot versions` lists them.")
-
-
-@app.callback()
-def begin() -> None:
-    """Keep `show` a command of its own: typer would else fold a lone command into its group."""
 
 
 @app.command("show")
@@ -31,6 +33,30 @@ def show(context: typer.Context, version: VersionArgument, *, as_json: AsJson = 
     _print_samples(found.evaluation)
     _tell_gate(found)
     print_memory(found.lineage.predicted_phase_bytes, found.lineage.phase_peak_bytes)
+
+
+@app.command("card")
+def write_card(
+    context: typer.Context,
+    version: VersionArgument,
+    out: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Where the page goes; else BOT-N.html.")] = None,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Write a version's card, one page with what it was made from, learned, scored and answers; or print all that as JSON."""
+    with target_of(context).open_client() as client:
+        card = collect_card(client, version)
+    if as_json:
+        print_json(card.to_json())
+        if out is None:
+            return
+    name = VersionName.parse(version, field="VERSION")
+    path = out or Path(f"{name.bot}-{name.number}.html")
+    try:
+        path.write_text(render_page(card), encoding="utf-8")
+    except OSError as error:
+        raise InvalidRequest.of_field("--out", f"{path} cannot be written: {error.strerror}") from error
+    note(f"{path} shows {version}; open it in a browser.")
 
 
 def _print_scores(found: Evaluation) -> None:

@@ -15,9 +15,9 @@ from tokenizers import AddedToken, Encoding, Tokenizer
 _CONTROL_FORM = re.compile(r"▁?(<.+>|\[[A-Z_]+\])", re.DOTALL)
 # A character no tokenizer joins with its neighbours; Meta's CodeLlama uses it for the same end (`encode_infilling`).
 _ANCHOR = "☺"
-# Texts far beyond a budget are cut before they are tokenised, to so many characters for each token of it: code has 3 to 4, and only
-# where the first does not fill the budget, in code with wide blanks, the second is needed.
-_CHARS_PER_TOKEN = (6, 64)
+# Texts far beyond a budget are cut before they are tokenised, to so many characters for each token of it: code has 3 to 4. Only where
+# that does not fill the budget, in code with wide blanks, more is looked at.
+_CHARS_PER_TOKEN = (4, 8, 64)
 
 
 class TextEncoder:

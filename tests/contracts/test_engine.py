@@ -80,6 +80,24 @@ async def test_last_chunk_tells_the_end_and_the_counts(stand: EngineStand) -> No
     assert (chunks[-1].num_prompt_tokens, chunks[-1].num_output_tokens) == (len(request.prompt_ids), 3)
 
 
+async def test_a_stop_token_ends_the_answer_and_is_no_part_of_it(stand: EngineStand) -> None:
+    """Generation ends with the first of the request's stop tokens; it is counted, and its text is not told."""
+    request = stand.request(None, num_tokens=6)
+    async with aclosing(stand.supervisor.generate(request)) as stream:
+        spoken = [(token, chunk.text) async for chunk in stream for token in chunk.token_ids]
+    place, token = next(
+        (place, token) for place, (token, _) in enumerate(spoken) if place and token not in dict(spoken[:place])
+    )
+
+    again = stand.request(None, num_tokens=6)
+    again = replace(again, sampling=replace(again.sampling, stop_ids=(token,)))
+    async with aclosing(stand.supervisor.generate(again)) as stream:
+        chunks = [chunk async for chunk in stream]
+
+    assert (chunks[-1].finish_reason, chunks[-1].num_output_tokens) == ("stop", place + 1)
+    assert "".join(chunk.text for chunk in chunks) == "".join(text for _, text in spoken[:place])
+
+
 async def test_vllm_answers_a_reused_id_with_the_first_adapter(stand: EngineStand) -> None:
     """Rule 1, below: a second adapter under a used id is added without complaint and speaks with the first one's weights."""
     first, second = stand.make_adapter(), stand.make_adapter()

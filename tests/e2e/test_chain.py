@@ -118,6 +118,7 @@ async def test_the_version_tells_where_it_comes_from(tenants: dict[str, Adaptory
             lineage.code_versions,
         )
     )
+    assert len(lineage.receipt) == 8
     assert lineage.settings["seed"] == "0"
     assert lineage.measured_peak_bytes <= LIMIT_BYTES
     assert scores.adapter_loss < scores.base_loss

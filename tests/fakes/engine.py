@@ -47,6 +47,8 @@ class Weights:
 
 
 BASE_VOICE = "base"
+# Ids of what it says, apart from those of the small tokenizers that tests render prompts with.
+_FIRST_TOKEN = 1_000
 
 
 class FakeVllm:
@@ -134,13 +136,14 @@ class FakeVllm:
                 if self._is_poisoned:
                     self._num_corrupted += 1
                     raise OutputCorrupted(request.adapter)
-                is_said = number == len(self.speech)
+                token = _FIRST_TOKEN + number
+                is_stop, is_said = token in request.sampling.stop_ids, number == len(self.speech)
                 reason: Literal["stop", "length"] | None = (
-                    "stop" if is_said else "length" if number == max_tokens else None
+                    "stop" if is_stop or is_said else "length" if number == max_tokens else None
                 )
-                text = self.speech[number - 1] if self.speech else f"{weights.voice} "
-                yield EngineChunk(text, (number,), reason, num_prompt_tokens, number)
-                if is_said:
+                text = "" if is_stop else self.speech[number - 1] if self.speech else f"{weights.voice} "
+                yield EngineChunk(text, (token,), reason, num_prompt_tokens, number)
+                if is_stop or is_said:
                     break
         except (GeneratorExit, asyncio.CancelledError):
             self.num_aborted += 1

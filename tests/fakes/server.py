@@ -16,6 +16,7 @@ from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
 from adaptory.core.fim import FimRenderer
 from adaptory.core.fim_families import TAUGHT
 from adaptory.core.prompting import Renderer
+from adaptory.core.receipt import sign_chat, sign_code
 from adaptory.registry.v1 import serving_pb2
 from adaptory.serve.v1 import (
     generation_pb2,
@@ -67,7 +68,8 @@ def tiny_model() -> ServedModel:
     """Return a base named `tiny`."""
     renderer = tiny_renderer()
     fim_renderer = tiny_fim_renderer()
-    identity = BaseIdentity("tiny", "b" * 64, renderer.template_digest, fim_renderer.form_digest)
+    receipts = sign_chat(renderer), sign_code(fim_renderer)
+    identity = BaseIdentity("tiny", "b" * 64, renderer.template_digest, fim_renderer.form_digest, *receipts)
     return ServedModel(identity, tiny_shape(), renderer, fim_renderer, Path("/nowhere"))
 
 

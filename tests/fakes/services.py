@@ -4,7 +4,7 @@
 import asyncio
 import hashlib
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -34,6 +34,8 @@ from adaptory.trainer.v1 import trainer_service_pb2_grpc as trainer_grpc
 from adaptory.trainer.v1.training_job_pb2 import MemoryPlan, TrainingEvent, TrainingJob, TrainingProgress
 
 KEY = "adk_test"
+# Runs a command with these arguments and returns its exit code.
+Run = Callable[..., int]
 SMALLEST_LIMIT_BYTES = 500 * 2**20
 PAGE_ITEMS = 2
 PLANNED_PHASES = {"load": 600 * 2**20, "step": 600 * 2**20, "evaluate": 600 * 2**20, "save": 400 * 2**20}

@@ -169,10 +169,12 @@ class Trainer:
         )
         return await self.jobs.CreateTrainingJob(request, metadata=self.admin)
 
-    async def watch(self, job: str, after: int = 0) -> AsyncGenerator[training_job_pb2.TrainingEvent, None]:
+    async def watch(
+        self, job: str, after: int = 0, *, timeout_s: float = 30
+    ) -> AsyncGenerator[training_job_pb2.TrainingEvent, None]:
         """Yield a job's events until it ends."""
         request = trainer_service_pb2.WatchTrainingJobRequest(name=job, after_sequence=after)
-        async for event in self.jobs.WatchTrainingJob(request, metadata=self.admin, timeout=30):
+        async for event in self.jobs.WatchTrainingJob(request, metadata=self.admin, timeout=timeout_s):
             yield event
 
     async def reached(self, job: str, state: str) -> None:
@@ -184,9 +186,9 @@ class Trainer:
         message = f"{job} ended without being {state}"
         raise AssertionError(message)
 
-    async def ended(self, job: str) -> training_job_pb2.TrainingJob:
+    async def ended(self, job: str, *, timeout_s: float = 30) -> training_job_pb2.TrainingJob:
         """Return the job once it has ended."""
-        async for _ in self.watch(job):
+        async for _ in self.watch(job, timeout_s=timeout_s):
             pass
         return await self.get_job(job)
 

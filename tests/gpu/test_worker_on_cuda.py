@@ -1,13 +1,26 @@
 """The worker on a CUDA device: run by hand where there is one, skipped elsewhere."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from trainer_svc.jobs.workspace import ExitCode, MemorySettings, TrainingSettings, WorkerSpec, Workspace
-from trainer_svc.memory.techniques import BasePrecision, Techniques
+from trainer_svc.jobs.workspace import ExitCode, MemorySettings, TrainingSettings, WorkerResult, WorkerSpec, Workspace
+from trainer_svc.memory.planner import plan_memory
+from trainer_svc.memory.request import PlanRequest
+from trainer_svc.memory.shape import ModelShape
+from trainer_svc.memory.techniques import (
+    BasePrecision,
+    DeviceKind,
+    Home,
+    MomentPrecision,
+    Recompute,
+    Techniques,
+    describe,
+)
+from trainer_svc.worker.simulation import StepQuestion, simulate_step
 
 pytestmark = pytest.mark.gpu
 
@@ -24,23 +37,65 @@ def device() -> str:
     return str(torch.cuda.get_device_name())
 
 
+AWAY = Home.HOST
+
+
 @pytest.mark.parametrize(
-    "precision", [BasePrecision.NF4, BasePrecision.PARITY_BF16, BasePrecision.BF16, BasePrecision.INT8]
+    "techniques",
+    [
+        Techniques(BasePrecision.NF4, 4),
+        Techniques(BasePrecision.PARITY_BF16, 4, Recompute.SELECTIVE),
+        Techniques(BasePrecision.BF16, 4, Recompute.FULL),
+        Techniques(BasePrecision.INT8, 4),
+        Techniques(BasePrecision.NF4, 2, Recompute.FULL, 32, MomentPrecision.INT8),
+        Techniques(BasePrecision.NF4, 2, Recompute.FULL, 32, MomentPrecision.FP32, AWAY, AWAY, AWAY),
+        Techniques(BasePrecision.PARITY_BF16, 4, Recompute.NONE, 128, MomentPrecision.INT8, AWAY, Home.DISK, AWAY),
+    ],
+    ids=describe,
 )
 def test_a_job_learns_on_the_device_under_its_limit(
-    device: str, prepared_base: Path, tmp_path: Path, precision: BasePrecision
+    device: str, prepared_base: Path, tmp_path: Path, techniques: Techniques
 ) -> None:
-    """Both ways to hold the base train on the card, stay under the limit, and say on which card."""
-    rows = tmp_path / "rows.jsonl"
-    rows.write_text(ROW * 8)
-    memory = MemorySettings.of_one(LIMIT_BYTES, Techniques(precision, micro_batch_rows=4))
-    training = TrainingSettings(rank=8, alpha=16, batch_rows=4, epochs=10)
-    workspace = Workspace(tmp_path / "workspace")
-    workspace.create(WorkerSpec("job", str(prepared_base), str(rows), str(rows), training, memory))
+    """Every way to hold the base, to recompute and to offload trains on the card, under the limit, and says on which card."""
+    result = _run(prepared_base, MemorySettings.of_one(LIMIT_BYTES, techniques), tmp_path)
 
-    subprocess.run([sys.executable, "-m", "trainer_svc.worker", workspace.folder], check=False, timeout=240)
-
-    result = workspace.read_result()
     assert (result.exit_code, result.device) == (ExitCode.SUCCEEDED, device)
     assert result.train_losses[-1] < result.train_losses[0]
     assert 0 < result.peak_bytes <= LIMIT_BYTES
+
+
+@pytest.mark.usefixtures("device")
+def test_a_limit_under_the_plans_need_is_kept_by_climbing(prepared_base: Path, tmp_path: Path) -> None:
+    """The allocator refuses, the job goes on with less memory, and it learns the same."""
+    request = PlanRequest(LIMIT_BYTES, 8, 4, [[40] * 4] * 20, held_out=[40] * 8, device=DeviceKind.CUDA)
+    plan = plan_memory(ModelShape.from_folder(prepared_base / "parity"), request)
+    results = []
+    for limit_bytes in (LIMIT_BYTES, int(0.7 * plan.predicted_peak_bytes)):
+        results.append(_run(prepared_base, MemorySettings(limit_bytes, plan.rungs), tmp_path / str(limit_bytes)))
+        assert (results[-1].exit_code, results[-1].message) == (ExitCode.SUCCEEDED, "")
+        assert results[-1].peak_bytes <= limit_bytes
+
+    roomy, tight = results
+    assert (roomy.num_climbs, tight.num_climbs > 0) == (0, True)
+    assert tight.train_losses == pytest.approx(roomy.train_losses, rel=0.02)
+
+
+@pytest.mark.usefixtures("device")
+@pytest.mark.parametrize("precision", [BasePrecision.NF4, BasePrecision.PARITY_BF16])
+def test_a_step_can_be_simulated_for_the_device(prepared_base: Path, precision: BasePrecision) -> None:
+    """The second opinion runs the same kernels, without values, on the device they are for."""
+    config = json.loads((prepared_base / "original" / "config.json").read_text())
+    question = StepQuestion(config, Techniques(precision, 4, Recompute.FULL), [[64] * 4], rank=8, device="cuda")
+
+    assert simulate_step(question).peak_bytes > 100 << 20
+
+
+def _run(base: Path, memory: MemorySettings, folder: Path) -> WorkerResult:
+    folder.mkdir(exist_ok=True)
+    rows = folder / "rows.jsonl"
+    rows.write_text(ROW * 8)
+    training = TrainingSettings(rank=8, alpha=16, batch_rows=4, epochs=10)
+    workspace = Workspace(folder / "workspace")
+    workspace.create(WorkerSpec("job", str(base), str(rows), str(rows), training, memory))
+    subprocess.run([sys.executable, "-m", "trainer_svc.worker", str(workspace.folder)], check=False, timeout=240)
+    return workspace.read_result()

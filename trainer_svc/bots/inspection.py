@@ -1,6 +1,6 @@
 """Judges a whole dataset of any format in one pass: what it holds, and everything in it that is worth a look, by line.
 
-Memory is bounded by the limits, about 400 bytes a row: of no entry the text is kept.
+Memory is bounded by the limits, about 700 bytes a row: of no entry the text is kept.
 """
 
 from array import array

@@ -13,7 +13,6 @@ from random import Random
 
 from adaptory.core.prompting import Message
 from trainer_svc.bots.row import Row
-from trainer_svc.bots.row_rendering import LearnedRow
 
 # Enough that a refusal is learned, few enough that it does not become the likeliest answer.
 REFUSAL_SHARE = 0.15
@@ -28,9 +27,7 @@ class RefusalLesson:
     unanswerable: tuple[str, ...] = ()
 
 
-def teach_refusal(
-    rows: Iterable[LearnedRow], lesson: RefusalLesson, *, system_prompt: str, seed: int
-) -> Iterator[LearnedRow]:
+def teach_refusal(rows: Iterable[Row], lesson: RefusalLesson, *, system_prompt: str, seed: int) -> Iterator[Row]:
     """Yield the rows and, behind them, those that teach and judge the refusal; the same arguments yield the same ones.
 
     Trained on are REFUSAL_SHARE as many as there are trained rows, while there are questions; none that the data asks itself.
@@ -39,8 +36,7 @@ def teach_refusal(
     asked: set[str] = set()
     for row in rows:
         num_trained += not row.is_held_out
-        if lesson.text and isinstance(row, Row):
-            asked |= {_normalise(turn.content) for turn in row.messages if turn.role == "user"}
+        asked |= {_normalise(turn.content) for turn in row.messages if lesson.text and turn.role == "user"}
         yield row
     if lesson.text:
         yield from _make_refusals(lesson, asked, system_prompt, round(REFUSAL_SHARE * num_trained), seed)

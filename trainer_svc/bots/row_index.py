@@ -1,4 +1,4 @@
-"""Which rows a dataset has, and which of them are the same or nearly so; kept as numbers, 300 bytes a row, never as text."""
+"""Which rows a dataset has, and which of them are the same or nearly so; kept as numbers, about 600 bytes a row, never as text."""
 
 import hashlib
 from array import array

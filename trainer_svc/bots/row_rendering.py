@@ -11,6 +11,7 @@ from adaptory.core.base_model import PreparedBase
 from adaptory.core.fim import FimRenderer, FimRow
 from adaptory.core.fim_families import Order
 from adaptory.core.prompting import Message, RenderedRow, Renderer
+from adaptory.core.receipt import Receipt, sign_chat, sign_code
 from trainer_svc.bots.row import CodeRow, Row
 
 LearnedRow = Row | CodeRow
@@ -38,6 +39,10 @@ class RowRenderer:
             Renderer.from_files(base.tokenizer_file, base.chat_template, base.end_of_turn),
             FimRenderer.from_files(base.tokenizer_file, base.fim, base.end_of_turn),
         )
+
+    def sign(self) -> dict[str, Receipt]:
+        """Return the receipts of both forms, by `chat` and `code`."""
+        return {"chat": sign_chat(self._chat), "code": sign_code(self._code)}
 
     def render(self, row: LearnedRow) -> RenderedRow:
         """Return a row's ids and what of them is learned. Raises what Renderer.render_row raises."""

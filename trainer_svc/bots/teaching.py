@@ -1,7 +1,7 @@
 """How each kind of bot is taught, chosen here alone. A kind is served once it has its place in the table."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from adaptory.core.base_model import PreparedBase
@@ -12,6 +12,7 @@ from trainer_svc.bots.code_file import CodeFile
 from trainer_svc.bots.entry import ChatEntry
 from trainer_svc.bots.kinds import BotKind
 from trainer_svc.bots.recipe import Recipe
+from trainer_svc.bots.refusals import RefusalLesson, teach_refusal
 from trainer_svc.bots.row import HeldOut, make_rows
 from trainer_svc.bots.row_index import RowIndex
 from trainer_svc.bots.row_rendering import LearnedRow
@@ -20,11 +21,12 @@ from trainer_svc.jobs.workspace import TrainingSettings
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """What besides the data decides the rows of a job: the bot's system turn, the settings of its training, and its base."""
+    """What besides the data decides the rows of a job: the bot's system turn, its training's settings, its base, its refusal."""
 
     system_prompt: str
     training: TrainingSettings
     base: PreparedBase
+    refusal: RefusalLesson = field(default_factory=RefusalLesson)
 
 
 class HoldOut(Protocol):
@@ -54,6 +56,11 @@ def _make_chat_rows(entries: Iterable[ChatEntry], held_out: HeldOut, lesson: Les
     return make_rows(entries, held_out, system_prompt=lesson.system_prompt)
 
 
+def _make_faq_rows(entries: Iterable[ChatEntry], held_out: HeldOut, lesson: Lesson) -> Iterator[LearnedRow]:
+    rows = make_rows(entries, held_out, system_prompt=lesson.system_prompt)
+    return teach_refusal(rows, lesson.refusal, system_prompt=lesson.system_prompt, seed=lesson.training.seed)
+
+
 def _make_code_rows(files: Iterable[CodeFile], held_out: HeldOut, lesson: Lesson) -> Iterator[LearnedRow]:
     base = lesson.base
     renderer = FimRenderer.from_files(base.tokenizer_file, base.fim, base.end_of_turn)
@@ -61,7 +68,7 @@ def _make_code_rows(files: Iterable[CodeFile], held_out: HeldOut, lesson: Lesson
 
 
 _TEACHINGS: Mapping[BotKind, Teaching] = {
-    BotKind.FAQ: Teaching(faq.choose_recipe, faq.hold_out, _make_chat_rows),
+    BotKind.FAQ: Teaching(faq.choose_recipe, faq.hold_out, _make_faq_rows),
     BotKind.SUPPORT: Teaching(support.choose_recipe, support.hold_out, _make_chat_rows),
     BotKind.CODE_COMPLETION: Teaching(code.choose_recipe, code.hold_out, _make_code_rows),
 }

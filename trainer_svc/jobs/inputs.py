@@ -8,9 +8,10 @@ from adaptory.core.base_model import PreparedBase
 from adaptory.core.errors import FailedPrecondition
 from adaptory.core.names import BotName, DatasetName
 from trainer_svc.bots.formats import require_trained_format
-from trainer_svc.bots.teaching import teaching_of
+from trainer_svc.bots.teaching import Lesson, teaching_of
 from trainer_svc.jobs.job import JobSettings
 from trainer_svc.jobs.rows import RowSource
+from trainer_svc.memory.techniques import Method
 from trainer_svc.registry.bots import Bot, Bots
 from trainer_svc.registry.datasets import Dataset, Datasets, DatasetState
 
@@ -26,15 +27,14 @@ class JobInputs:
     def rows_for(self, settings: JobSettings) -> RowSource:
         """Return what the rows of a job with these settings are read from."""
         dataset, bot = self.dataset, self.bot.draft
-        return RowSource(
-            bot.kind, dataset.draft.format, dataset.digest, bot.system_prompt, settings, self.base, bot.refusal
-        )
+        lesson = Lesson(bot.system_prompt, settings.training, self.base, bot.refusal)
+        return RowSource(bot.kind, dataset.draft.format, dataset.digest, settings.held_out_share, lesson)
 
-    def choose_settings(self, given: Mapping[str, int | float]) -> JobSettings:
+    def choose_settings(self, method: Method, given: Mapping[str, int | float]) -> JobSettings:
         """Return the settings of a job: what is given by name, and else the recipe for this data and base."""
         recipe = teaching_of(self.bot.draft.kind).choose_recipe(self.dataset.report.num_rows)
         chosen = recipe.fit(self.base.max_tokens).override(given)
-        return JobSettings(chosen.training, chosen.held_out_share)
+        return JobSettings(chosen.training, chosen.held_out_share, method)
 
 
 class InputFinder:

@@ -10,7 +10,7 @@ from datetime import datetime
 
 from adaptory.core.names import BotName, DatasetName, TrainingJobName, VersionName
 from trainer_svc.jobs.workspace import Progress, Rung, TrainingSettings
-from trainer_svc.memory.techniques import DeviceKind, Techniques
+from trainer_svc.memory.techniques import DeviceKind, Method, Techniques
 
 
 class JobState(enum.StrEnum):
@@ -80,10 +80,11 @@ def advance(state: JobState, step: JobStep) -> JobState:
 
 @dataclass(frozen=True, slots=True)
 class JobSettings:
-    """How to train and what share of the entries to hold out for judging."""
+    """How to train, what share of the entries to hold out for judging, and on which base values the adapter learns."""
 
     training: TrainingSettings
     held_out_share: float
+    method: Method = Method.QLORA
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from typing import Protocol
 import psutil
 
 from adaptory.core.errors import FailedPrecondition, InvalidRequest
+from trainer_svc.jobs.cgroup import read_group_memory
 from trainer_svc.memory.speed import DeviceSpeed, SpeedFile
 from trainer_svc.memory.techniques import DeviceKind
 
@@ -49,12 +50,18 @@ class LocalMachine:
         self.speed_file = cache_root / SPEED_FILE
 
     def measure_free_bytes(self) -> int:
-        """Return what is free now. Raises FailedPrecondition when a CUDA device does not say."""
-        return int(psutil.virtual_memory().available) if self.device is DeviceKind.CPU else _query("memory.free")
+        """Return what is free now, in a container what its limit leaves. Raises FailedPrecondition when CUDA does not say."""
+        if self.device is DeviceKind.CUDA:
+            return _query("memory.free")
+        available, group = int(psutil.virtual_memory().available), read_group_memory()
+        return available if group is None else min(available, group.free_bytes)
 
     def measure_total_bytes(self) -> int:
-        """Return what there is. Raises FailedPrecondition when a CUDA device does not say."""
-        return int(psutil.virtual_memory().total) if self.device is DeviceKind.CPU else _query("memory.total")
+        """Return what there is, in a container its limit. Raises FailedPrecondition when CUDA does not say."""
+        if self.device is DeviceKind.CUDA:
+            return _query("memory.total")
+        total, group = int(psutil.virtual_memory().total), read_group_memory()
+        return total if group is None else min(total, group.limit_bytes)
 
     def read_speed(self) -> DeviceSpeed | None:
         """Return what was measured here, None where nothing was."""

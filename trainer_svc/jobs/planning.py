@@ -13,9 +13,10 @@ from trainer_svc.jobs.machine import Machine, require_possible_limit
 from trainer_svc.jobs.residuals import ResidualStore
 from trainer_svc.jobs.row_sizes import measure_rows, require_short_rows
 from trainer_svc.jobs.rows import RowReader
-from trainer_svc.memory.planner import plan_memory
+from trainer_svc.memory.planner import MemoryPlan, rank_plans
 from trainer_svc.memory.request import PlanRequest
 from trainer_svc.memory.shape import ModelShape
+from trainer_svc.memory.techniques import Method
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,7 @@ class JobOrder:
 
     bot: BotName
     dataset: DatasetName
+    method: Method
     given: Mapping[str, int | float]
     memory_limit_bytes: int
 
@@ -44,13 +46,24 @@ class JobPlanner:
         Raises NotFound or FailedPrecondition for its inputs, InvalidRequest when rows are too long, DoesNotFit with the smallest
         limit that would do.
         """
-        inputs = await self._inputs.find(order.bot, order.dataset)
-        settings = inputs.choose_settings(order.given)
-        residual_bytes = await self._residuals.expect(self._machine.device, inputs.base.name)
-        plan = await asyncio.to_thread(self._plan, inputs, settings, order.memory_limit_bytes, residual_bytes)
-        return JobDraft(order.bot, order.dataset, settings, order.memory_limit_bytes, plan)
+        settings, plans = await self._settle(order)
+        return JobDraft(order.bot, order.dataset, settings, order.memory_limit_bytes, plans[0])
 
-    def _plan(self, inputs: JobInputs, settings: JobSettings, memory_limit_bytes: int, residual_bytes: int) -> JobPlan:
+    async def rank(self, order: JobOrder) -> list[JobPlan]:
+        """Return the plans that keep the job's limit, best first. Raises as `draft`."""
+        _, plans = await self._settle(order)
+        return plans
+
+    async def _settle(self, order: JobOrder) -> tuple[JobSettings, list[JobPlan]]:
+        inputs = await self._inputs.find(order.bot, order.dataset)
+        settings = inputs.choose_settings(order.method, order.given)
+        residual_bytes = await self._residuals.expect(self._machine.device, inputs.base.name)
+        plans = await asyncio.to_thread(self._rank, inputs, settings, order.memory_limit_bytes, residual_bytes)
+        return settings, plans
+
+    def _rank(
+        self, inputs: JobInputs, settings: JobSettings, memory_limit_bytes: int, residual_bytes: int
+    ) -> list[JobPlan]:
         training, base = settings.training, inputs.base
         _check_row_limit(base, training.max_row_tokens)
         sizes = measure_rows(base, self._rows.read(inputs.rows_for(settings)))
@@ -67,10 +80,13 @@ class JobPlanner:
             device=self._machine.device,
             speed=self._machine.read_speed(),
             residual_bytes=residual_bytes,
+            method=settings.method,
         )
-        plan = plan_memory(ModelShape.from_folder(base.parity_dir), request)
+        return [self._keep(plan, request) for plan in rank_plans(ModelShape.from_folder(base.parity_dir), request)]
+
+    def _keep(self, plan: MemoryPlan, request: PlanRequest) -> JobPlan:
         return JobPlan(
-            limit_bytes=limit_bytes,
+            limit_bytes=request.limit_bytes,
             predicted_peak_bytes=plan.predicted_peak_bytes,
             smallest_limit_bytes=plan.smallest_limit_bytes,
             terms=plan.terms,
@@ -80,7 +96,7 @@ class JobPlanner:
             rungs=plan.rungs,
             device=self._machine.device,
             # An estimate gives up half of its context at most: then as much was taken off as is left.
-            residual_bytes=max(residual_bytes, -plan.terms["context"]),
+            residual_bytes=max(request.residual_bytes, -plan.terms["context"]),
         )
 
 

@@ -92,6 +92,7 @@ def _trace(job: TrainingJob, inputs: JobInputs, result: WorkerResult) -> Lineage
         base_digest=inputs.base.digest,
         parity_digest=inputs.base.parity_digest,
         template_digest=_digest_rendering(inputs),
+        receipt=result.receipts.get("code" if inputs.bot.draft.kind is BotKind.CODE_COMPLETION else "chat", ()),
         code_versions=result.versions,
         settings=_tell_settings(job),
         device=result.device,
@@ -115,7 +116,7 @@ def _digest_rendering(inputs: JobInputs) -> str:
 def _tell_settings(job: TrainingJob) -> dict[str, str]:
     settings, plan = job.draft.settings, job.draft.plan
     told = {
-        "method": "QLORA",
+        "method": job.draft.settings.method.name,
         **asdict(settings.training),
         "held_out_share": settings.held_out_share,
         **asdict(plan.techniques),

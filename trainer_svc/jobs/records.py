@@ -9,9 +9,11 @@ from sqlalchemy import Row
 
 from adaptory.core.names import BotName, DatasetName, TrainingJobName, VersionName
 from trainer_svc.jobs.job import JobDraft, JobPlan, JobSettings, JobState, MeasuredMemory, TrainingJob
-from trainer_svc.jobs.workspace import TrainingSettings, progress_from_json
+from trainer_svc.jobs.workspace import progress_from_json
 
 _PLAN = TypeAdapter(JobPlan)
+# Jobs of earlier releases name no method: theirs is the default.
+_SETTINGS = TypeAdapter(JobSettings)
 
 
 def draft_columns(name: TrainingJobName, draft: JobDraft) -> dict[str, object]:
@@ -49,7 +51,7 @@ def to_job(row: Row[Any]) -> TrainingJob:
         draft=JobDraft(
             bot=BotName(row.tenant, row.bot),
             dataset=DatasetName(row.tenant, row.dataset),
-            settings=JobSettings(TrainingSettings(**row.settings["training"]), row.settings["held_out_share"]),
+            settings=_SETTINGS.validate_python(row.settings),
             memory_limit_bytes=row.memory_limit_bytes,
             plan=_PLAN.validate_python(row.plan),
         ),

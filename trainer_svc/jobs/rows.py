@@ -2,20 +2,17 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from adaptory.core.base_model import PreparedBase
 from trainer_svc.bots.entry import Entry
 from trainer_svc.bots.formats import layout_of
 from trainer_svc.bots.kinds import BotKind, DatasetFormat
 from trainer_svc.bots.limits import DataLimits
 from trainer_svc.bots.problem import NoProblems
-from trainer_svc.bots.refusals import RefusalLesson, teach_refusal
 from trainer_svc.bots.row_index import RowIndex
 from trainer_svc.bots.row_rendering import LearnedRow, write_row
 from trainer_svc.bots.teaching import Lesson, teaching_of
-from trainer_svc.jobs.job import JobSettings
 from trainer_svc.registry.artifacts import ArtifactStore
 
 
@@ -26,10 +23,8 @@ class RowSource:
     kind: BotKind
     format: DatasetFormat
     dataset_digest: str
-    system_prompt: str
-    settings: JobSettings
-    base: PreparedBase
-    refusal: RefusalLesson = field(default_factory=RefusalLesson)
+    held_out_share: float
+    lesson: Lesson
 
 
 class RowReader:
@@ -40,9 +35,8 @@ class RowReader:
         self._limits = limits
 
     def read(self, source: RowSource) -> Iterator[LearnedRow]:
-        """Yield the rows of a READY dataset, and those of the bot's refusal. Raises Corrupted when its bytes changed."""
-        rows, seed = split_rows(lambda: self._read_entries(source), source), source.settings.training.seed
-        return teach_refusal(rows, source.refusal, system_prompt=source.system_prompt, seed=seed)
+        """Yield the rows of a READY dataset. Raises Corrupted when its bytes changed."""
+        return split_rows(lambda: self._read_entries(source), source)
 
     def _read_entries(self, source: RowSource) -> Iterator[Entry]:
         with closing(self._artifacts.open(source.dataset_digest)) as file:
@@ -56,9 +50,8 @@ def split_rows(read_entries: Callable[[], Iterator[Entry]], source: RowSource) -
     index = RowIndex()
     for entry in read_entries():
         index.add(entry)
-    teaching, settings = teaching_of(source.kind), source.settings
-    held_out = teaching.hold_out(index, share=settings.held_out_share, seed=settings.training.seed)
-    lesson = Lesson(source.system_prompt, settings.training, source.base)
+    teaching, lesson = teaching_of(source.kind), source.lesson
+    held_out = teaching.hold_out(index, share=source.held_out_share, seed=lesson.training.seed)
     return teaching.make_rows(read_entries(), held_out, lesson)
 
 

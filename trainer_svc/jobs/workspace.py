@@ -143,7 +143,7 @@ class WorkerResult:
     """What the worker measured, or why it failed.
 
     Losses are means over learned tokens, on the parity base: of held-out rows, or of general text where they say so. `peak_bytes` is
-    the most of the limit that was taken, `used_peak_bytes` what of it was in use.
+    the most of the limit that was taken, `used_peak_bytes` what of it was in use. `receipts` say how it renders, `chat` and `code`.
     """
 
     exit_code: ExitCode
@@ -169,6 +169,7 @@ class WorkerResult:
     techniques: Techniques | None = None
     num_climbs: int = 0
     versions: dict[str, str] = field(default_factory=dict)
+    receipts: dict[str, tuple[str, ...]] = field(default_factory=dict)
     device: str = ""
 
 

@@ -16,6 +16,7 @@ from trainer_svc.memory.layout import (
     INT8_BLOCK,
     MOMENT_PIECE,
     PackSize,
+    count_attention,
     count_dense,
     count_indices,
     count_kernels,
@@ -33,7 +34,7 @@ NF4_SCALE_BYTES = 1 / 64 + 4 / (64 * 256)
 # Measured: two tokenizers and the rows, for each entry of the vocabulary; small objects, and holes of the heap.
 TOKENIZER_BYTES = 250
 SLACK_BYTES = 8_000_000
-CUDA_SLACK_BYTES = 32_000_000
+CUDA_SLACK_BYTES = 46_000_000
 # What a limit must have beyond a prediction on CUDA, where nothing was measured yet.
 CUDA_MARGIN_BYTES = 32_000_000
 
@@ -155,7 +156,8 @@ def count_moments(num_adapter: int, techniques: Techniques) -> int:
 
 
 def _layer(shape: ModelShape, techniques: Techniques, pack: PackSize, rank: int, device: DeviceKind) -> int:
-    return count_layer_scratch(shape, techniques, pack, rank=rank, device=device) + count_indices(shape, pack)
+    beside = count_indices(shape, pack) + count_attention(shape, pack, device)
+    return count_layer_scratch(shape, techniques, pack, rank=rank, device=device) + beside
 
 
 def _scratch(

@@ -141,6 +141,19 @@ def count_slab(shape: ModelShape, techniques: Techniques) -> int:
             return 0
 
 
+def count_attention(shape: ModelShape, pack: PackSize, device: DeviceKind) -> int:
+    """Return what CUDA's FlashAttention allocates beside the stack in a backward pass; the CPU's kernel takes all from the stack.
+
+    Of P places: what is attended, its logarithms, the gradients of q, k and v, that of q once more in fp32 while it adds up, and
+    where queries share keys those of k and v for each query head (PyTorch, aten/native/transformers/cuda/flash_attn/flash_api.cpp).
+    """
+    if device is DeviceKind.CPU:
+        return 0
+    expanded = 2 * shape.query_size if shape.num_heads > shape.num_kv_heads else 0
+    halves = 2 * shape.query_size + 2 * shape.kv_size + expanded
+    return pack.places * (BF16 * halves + FP32 * (shape.query_size + 2 * shape.num_heads))
+
+
 def count_kernels(shape: ModelShape, techniques: Techniques, num_nodes: int, num_attentions: int) -> int:
     """Return what a CPU's matrix library takes, which meets so many numbers of nodes, and shapes of attention."""
     of_nodes = _NODE_KERNEL_BYTES + _NODE_KERNEL_BYTES_PER_HIDDEN * min(shape.hidden_size, _MAX_KERNEL_HIDDEN)

@@ -17,8 +17,7 @@ from trainer_svc.bots.lines import parse_json_line, read_filled_lines
 from trainer_svc.bots.problem import LineProblem, NoProblems
 from trainer_svc.bots.report import Severity
 from trainer_svc.bots.row_rendering import LearnedRow
-from trainer_svc.bots.teaching import teaching_of
-from trainer_svc.jobs.job import JobSettings
+from trainer_svc.bots.teaching import Lesson, teaching_of
 from trainer_svc.jobs.machine import Machine, require_possible_limit
 from trainer_svc.jobs.row_sizes import RowSizes, measure_rows, require_short_rows
 from trainer_svc.jobs.rows import RowSource, split_rows
@@ -196,8 +195,8 @@ def _read_rows(path: Path, base: PreparedBase, max_tokens: int) -> Iterator[Lear
                 yield entry
 
     recipe = teaching_of(kind).choose_recipe(report.num_rows).fit(max_tokens)
-    settings = JobSettings(recipe.training, recipe.held_out_share)
-    return split_rows(read_entries, RowSource(kind, dataset_format, "", "", settings, base))
+    source = RowSource(kind, dataset_format, "", recipe.held_out_share, Lesson("", recipe.training, base))
+    return split_rows(read_entries, source)
 
 
 def _guess_layout(path: Path, limits: DataLimits) -> tuple[BotKind, DatasetFormat]:

@@ -54,6 +54,7 @@ class Lineage:
     final_techniques: str = ""
     refusal_text: str = ""
     num_refusal_rows: int = 0
+    receipt: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,8 +46,8 @@ def _attempt(workspace: Workspace, spec: WorkerSpec) -> WorkerResult:
     """Run under the memory limit; every way to fail becomes a result."""
     device, memory = open_device()
     meter = Meter(workspace, memory)
-    memory.limit(spec.memory.limit_bytes)
     try:
+        memory.limit(spec.memory.limit_bytes)
         return run(spec, workspace, device, memory, meter)
     except Cancelled:
         return _describe_cancel(meter)

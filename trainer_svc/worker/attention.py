@@ -11,6 +11,7 @@ from typing import Protocol
 
 import torch
 from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from trainer_svc.memory.layout import MAX_SCORE_ELEMENTS
 from trainer_svc.memory.shape import ModelShape
@@ -38,7 +39,10 @@ class Kernel(Protocol):
 
 
 class FusedKernel:
-    """PyTorch's scaled_dot_product_attention, differentiated by autograd: never holds the scores. For CUDA."""
+    """FlashAttention as PyTorch has it, differentiated by autograd: never holds the scores. For CUDA from compute capability 8.0 on.
+
+    What it takes beside the stack is `layout.count_attention`'s.
+    """
 
     def attend(self, heads: Heads, scratch: Scratch, out: torch.Tensor) -> None:  # noqa: ARG002 - the kernel's own memory
         """Write the attended values, shaped as q, to `out`."""
@@ -98,7 +102,9 @@ def choose_kernel(device: torch.device) -> Kernel:
 
 
 def _attend_fused(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-    return functional.scaled_dot_product_attention(q, k[:, None], v[:, None], is_causal=True, enable_gqa=True)
+    # Left to itself PyTorch may choose a kernel that holds the scores, which no plan has counted.
+    with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
+        return functional.scaled_dot_product_attention(q, k[:, None], v[:, None], is_causal=True, enable_gqa=True)
 
 
 def _weigh(query: torch.Tensor, key: torch.Tensor, scratch: Scratch) -> torch.Tensor:

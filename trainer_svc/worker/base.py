@@ -28,6 +28,8 @@ from trainer_svc.worker.weights import (
 
 # One unit in the last place of bf16.
 PARITY_TOLERANCE = 2**-7
+# Of all values of a matrix: on CUDA one that lies between two codes may get the other one. Another base differs in nearly all.
+MAX_DIFFERING_SHARE = 1e-3
 # Rows compared at once, so that comparing takes little.
 _CHECKED_ROWS = 256
 
@@ -92,28 +94,31 @@ def build_base(files: WeightSource, config: PretrainedConfig, shape: ModelShape,
 
 
 def check_parity(base: FrozenBase, parity_dir: Path, scratch: Scratch) -> None:
-    """Compare the first layer of an NF4 base with the bf16 values that are served.
+    """Compare the first layer of an NF4 base with the bf16 values that are served, which were rounded on a CPU.
 
     Raises:
-        FailedPrecondition: They differ by more than the rounding of another device's kernels.
+        FailedPrecondition: More of them differ than another device's kernels round otherwise.
     """
     files = WeightFiles(parity_dir, base.device)
     for name, modules in GROUPS.items():
         served = files.read_stacked([f"model.layers.0.{module}.weight" for module in modules])
         with scratch.frame():
-            trained = base.layers[0].linears[name].weight.dense(scratch)
-            is_equal = all(
-                torch.allclose(ours, theirs, rtol=PARITY_TOLERANCE, atol=1e-6)
-                for ours, theirs in zip(
-                    torch.split(trained, _CHECKED_ROWS), torch.split(served, _CHECKED_ROWS), strict=True
-                )
-            )
-        if not is_equal:
+            share = _count_differing(base.layers[0].linears[name].weight.dense(scratch), served) / served.numel()
+        if share > MAX_DIFFERING_SHARE:
             raise FailedPrecondition(
-                f"the NF4 values of layer 0 ({name}) are not those of {parity_dir}: prepare the base again",
+                f"{share:.2%} of the NF4 values of layer 0 ({name}) are not those of {parity_dir}, and at most"
+                f" {MAX_DIFFERING_SHARE:.1%} may be: prepare the base again",
                 reason="BASE_NOT_PARITY",
-                metadata={"group": name},
+                metadata={"group": name, "share": f"{share:.6f}"},
             )
+
+
+def _count_differing(trained: torch.Tensor, served: torch.Tensor) -> int:
+    parts = zip(torch.split(trained, _CHECKED_ROWS), torch.split(served, _CHECKED_ROWS), strict=True)
+    return sum(
+        int(torch.isclose(ours, theirs, rtol=PARITY_TOLERANCE, atol=1e-6).logical_not_().sum())
+        for ours, theirs in parts
+    )
 
 
 class LayerLoader:

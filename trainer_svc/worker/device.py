@@ -142,7 +142,7 @@ class CudaMemory:
 
 
 def settle_process(kernel_sizes: int = MANY_KERNEL_SIZES) -> None:
-    """Set what must be set before the first tensor: the allocators of host and device, the kernels to keep, no autograd.
+    """Set what must be set before the first tensor: the host's allocator, the kernels to keep, no autograd.
 
     One arena, and every large tensor mapped by itself: what is loaded lies without holes, and what is freed goes back at once.
     """
@@ -151,7 +151,6 @@ def settle_process(kernel_sizes: int = MANY_KERNEL_SIZES) -> None:
     libc.mallopt(_M_MMAP_THRESHOLD, _LASTING_BYTES)
     # Read by oneDNN at its first product; its default of 1024 kernels takes a gigabyte.
     os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] = str(_KERNELS_PER_SIZE * kernel_sizes + _OTHER_KERNELS)
-    os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
     torch.set_grad_enabled(False)
 
 
@@ -177,7 +176,8 @@ def open_device() -> tuple[torch.device, Memory]:
 
     Thread pools and kernels are started before the baseline is taken: they belong to the libraries.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    # With its index, which the allocator's limit insists on.
+    device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     _warm_up(device)
     return device, CudaMemory(device) if device.type == "cuda" else HostMemory()

@@ -8,6 +8,7 @@ import torch
 from tokenizers import Tokenizer
 
 from adaptory.core.base_model import PreparedBase
+from adaptory.core.receipt import Receipt
 from trainer_svc.bots.row_rendering import RowRenderer
 from trainer_svc.jobs.workspace import ExitCode, Phase, WorkerResult, WorkerSpec, Workspace
 from trainer_svc.worker.device import Memory, describe_device
@@ -33,7 +34,7 @@ def run(spec: WorkerSpec, workspace: Workspace, device: torch.device, memory: Me
     """
     prepared = PreparedBase.open(Path(spec.base_dir))
     with meter.measure(Phase.LOAD):
-        rows, held_out = _load_rows(spec, prepared)
+        rows, held_out, receipts = _load_rows(spec, prepared)
         # Loaded only as long as it is used: it takes some tens of megabytes.
         general = cut_general_rows(Tokenizer.from_file(str(prepared.tokenizer_file)), held_out)
         batches = Batches(list(order_batches(rows.rows, spec.training)), held_out.rows, general)
@@ -65,6 +66,7 @@ def run(spec: WorkerSpec, workspace: Workspace, device: torch.device, memory: Me
         num_held_out_rows=len(held_out.rows),
         num_train_tokens=rows.num_tokens,
         device=describe_device(device),
+        receipts=receipts,
         versions={library: version(library) for library in _RECORDED_LIBRARIES},
         adapter_digest=report.digest,
         rank=report.rank,
@@ -78,7 +80,9 @@ def run(spec: WorkerSpec, workspace: Workspace, device: torch.device, memory: Me
     )
 
 
-def _load_rows(spec: WorkerSpec, prepared: PreparedBase) -> tuple[Rows, Rows]:
+def _load_rows(spec: WorkerSpec, prepared: PreparedBase) -> tuple[Rows, Rows, dict[str, Receipt]]:
     renderer = RowRenderer.of(prepared)
-    limit = spec.training.max_row_tokens
-    return load_rows(Path(spec.train_rows), renderer, limit), load_rows(Path(spec.held_out_rows), renderer, limit)
+    train, held_out = (
+        load_rows(Path(file), renderer, spec.training.max_row_tokens) for file in (spec.train_rows, spec.held_out_rows)
+    )
+    return train, held_out, renderer.sign()

@@ -64,7 +64,7 @@ class ServingBot(_message.Message):
     def __init__(self, name: _Optional[str] = ..., kind: _Optional[_Union[_bot_pb2.BotKind, str]] = ..., base_model: _Optional[str] = ..., system_prompt: _Optional[str] = ..., generation_defaults: _Optional[_Union[_bot_pb2.GenerationDefaults, _Mapping]] = ..., routes: _Optional[_Union[_bot_pb2.Routes, _Mapping]] = ...) -> None: ...
 
 class ServingVersion(_message.Message):
-    __slots__ = ("name", "digest", "engine_id", "rank", "size_bytes", "parity_digest", "system_prompt", "template_digest")
+    __slots__ = ("name", "digest", "engine_id", "rank", "size_bytes", "parity_digest", "system_prompt", "template_digest", "receipt")
     NAME_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     ENGINE_ID_FIELD_NUMBER: _ClassVar[int]
@@ -73,6 +73,7 @@ class ServingVersion(_message.Message):
     PARITY_DIGEST_FIELD_NUMBER: _ClassVar[int]
     SYSTEM_PROMPT_FIELD_NUMBER: _ClassVar[int]
     TEMPLATE_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    RECEIPT_FIELD_NUMBER: _ClassVar[int]
     name: str
     digest: str
     engine_id: int
@@ -81,4 +82,5 @@ class ServingVersion(_message.Message):
     parity_digest: str
     system_prompt: str
     template_digest: str
-    def __init__(self, name: _Optional[str] = ..., digest: _Optional[str] = ..., engine_id: _Optional[int] = ..., rank: _Optional[int] = ..., size_bytes: _Optional[int] = ..., parity_digest: _Optional[str] = ..., system_prompt: _Optional[str] = ..., template_digest: _Optional[str] = ...) -> None: ...
+    receipt: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, name: _Optional[str] = ..., digest: _Optional[str] = ..., engine_id: _Optional[int] = ..., rank: _Optional[int] = ..., size_bytes: _Optional[int] = ..., parity_digest: _Optional[str] = ..., system_prompt: _Optional[str] = ..., template_digest: _Optional[str] = ..., receipt: _Optional[_Iterable[str]] = ...) -> None: ...

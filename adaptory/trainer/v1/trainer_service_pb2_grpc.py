@@ -89,8 +89,8 @@ class TrainerServiceServicer:
     """
 
     def PlanTrainingJob(self, request, context):
-        """Answers how a job would keep its memory limit, and creates nothing. INVALID_ARGUMENT (DOES_NOT_FIT) has the smallest limit that
-        would do.
+        """Answers how a job would keep its memory limit, the best plan with the others as `alternatives`, and creates nothing.
+        INVALID_ARGUMENT (DOES_NOT_FIT) has the smallest limit that would do.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -1,41 +1,16 @@
 """The command line against both services, scripted: what it prints and how it exits."""
 
 import json
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from adaptory.cli.__main__ import main
 from adaptory.registry.v1.bot_pb2 import BOT_KIND_SUPPORT
 from adaptory.registry.v1.dataset_pb2 import DATASET_FORMAT_PREFERENCE_JSONL
 from adaptory.trainer.v1.training_job_pb2 import TrainingJob
-from tests.fakes.services import KEY, ScriptedServices, open_in_thread
+from tests.fakes.services import Run, ScriptedServices
 
 BOT = "tenants/aurora/bots/faq"
-Run = Callable[..., int]
-
-
-@pytest.fixture
-def services() -> Iterator[ScriptedServices]:
-    """Both services, scripted."""
-    with open_in_thread() as services:
-        yield services
-
-
-@pytest.fixture
-def run(services: ScriptedServices, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run a command against the scripted services; returns its exit code."""
-    monkeypatch.setenv("ADAPTORY_TRAINER", services.trainer_address)
-    monkeypatch.setenv("ADAPTORY_SERVER", services.server_address)
-    monkeypatch.setenv("ADAPTORY_KEY", KEY)
-
-    def run(*arguments: str) -> int:
-        with pytest.raises(SystemExit) as ended:
-            main(arguments)
-        return int(ended.value.code or 0)
-
-    return run
 
 
 @pytest.fixture

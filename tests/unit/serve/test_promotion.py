@@ -10,7 +10,7 @@ from tests.fakes.server import Stage, info_of, key_of, question, reason_of
 
 ACME = key_of("adk_acme")
 BOT = "tenants/acme/bots/faq"
-V1, V2 = f"{BOT}/versions/1", f"{BOT}/versions/2"
+V1, V2, V3 = (f"{BOT}/versions/{number}" for number in (1, 2, 3))
 
 
 @pytest.fixture
@@ -101,6 +101,20 @@ async def test_a_version_made_for_another_base_is_refused(stage: Stage, voice: s
 
     assert reason_of(caught.value) == "BASE_MISMATCH"
     assert info_of(caught.value).metadata["wanted"] == "f" * 64
+
+
+async def test_a_version_whose_rows_were_rendered_otherwise_is_refused(stage: Stage, voice: str) -> None:
+    """The receipt tells which of its rows differ; one that is this server's own is served."""
+    own = list(stage.model.base.chat_receipt)
+    stage.add_version(V2, receipt=[*own[:3], "f" * 64, *own[4:]])
+    stage.add_version(V3, receipt=own)
+    await stage.followed()
+
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await say(stage, V2)
+
+    assert (reason_of(caught.value), info_of(caught.value).metadata["rows"]) == ("RECEIPT_MISMATCH", "3")
+    assert await say(stage, V3)
 
 
 async def test_a_retired_version_leaves_engine_and_disk_when_its_streams_end(stage: Stage, voice: str) -> None:

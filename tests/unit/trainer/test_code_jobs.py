@@ -8,10 +8,10 @@ from pathlib import Path
 import grpc
 import pytest
 
-from adaptory.core.fim import FimRenderer, FimRow
+from adaptory.core.fim import FimRenderer, FimRow, digest_form
 from adaptory.core.fim_families import Order
 from adaptory.core.prompting import Message
-from adaptory.registry.v1 import bot_pb2, dataset_pb2
+from adaptory.registry.v1 import bot_pb2, dataset_pb2, registry_service_pb2
 from adaptory.trainer.v1 import trainer_service_pb2, training_job_pb2
 from tests.fakes.base import write_base
 from tests.fakes.trainer import Trainer, fields_of
@@ -64,7 +64,12 @@ async def test_a_code_bot_is_trained_from_files(
     assert dataset.report.num_entries >= len(FILES)
     assert {reason: dataset.report.num_by_reason[reason] for reason in num_left_out} == num_left_out
     assert (created.settings.max_row_tokens, created.settings.held_out_share) == (256, pytest.approx(0.1))
-    assert created.state != training_job_pb2.TrainingJob.STATE_FAILED
+    ended = await trainer.ended(created.name)
+    version = await trainer.registry.GetVersion(
+        registry_service_pb2.GetVersionRequest(name=ended.version), metadata=trainer.admin
+    )
+    assert ended.state == training_job_pb2.TrainingJob.STATE_SUCCEEDED
+    assert version.lineage.template_digest == digest_form("", "<|im_end|>")
 
 
 async def test_rows_without_room_for_code_are_refused(trainer: Trainer) -> None:

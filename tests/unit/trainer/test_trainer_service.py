@@ -224,10 +224,31 @@ async def test_preference_pairs_are_judged_and_not_trained_on(
 
 
 async def test_methods_of_later_releases_say_so(trainer: Trainer, job: training_job_pb2.TrainingJob) -> None:
-    """Everything but QLoRA is UNIMPLEMENTED."""
+    """Full tuning and preference pairs are UNIMPLEMENTED."""
     job.settings.method = training_job_pb2.TRAINING_METHOD_DPO
 
     assert (await refused(trainer, job)).code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+async def test_lora_learns_on_the_original_values(trainer: Trainer, job: training_job_pb2.TrainingJob) -> None:
+    """The plan holds the base in bf16, or int8 where the limit wants it, and the job says by which method it is trained."""
+    job.settings.method = training_job_pb2.TRAINING_METHOD_LORA
+    made = await create(trainer, job)
+
+    assert made.plan.base_precision == "bf16"
+    assert made.settings.method == training_job_pb2.TRAINING_METHOD_LORA
+    assert (await trainer.ended(made.name)).settings.method == training_job_pb2.TRAINING_METHOD_LORA
+
+
+async def test_a_plan_comes_with_smaller_and_slower_ones(trainer: Trainer, job: training_job_pb2.TrainingJob) -> None:
+    """Each of the others takes less than all before it, and all keep the limit."""
+    found = await plan(trainer, job)
+
+    peaks = [found.predicted_peak_bytes, *(other.predicted_peak_bytes for other in found.alternatives)]
+    assert len(peaks) > 1
+    assert peaks == sorted(set(peaks), reverse=True)
+    assert peaks[0] <= found.limit_bytes
+    assert len({found.summary, *(other.summary for other in found.alternatives)}) == len(peaks)
 
 
 async def test_an_ended_job_cannot_be_cancelled(trainer: Trainer, job: training_job_pb2.TrainingJob) -> None:

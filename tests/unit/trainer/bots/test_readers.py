@@ -93,9 +93,9 @@ class _Endless(io.RawIOBase):
 @formats
 @pytest.mark.parametrize("piece", [b"x", b'"', b'{"', b"[", b"\n", b","], ids=repr)
 def test_memory_stays_bounded(layout: DatasetFormat, piece: bytes) -> None:
-    """256 KiB of one giant line, of open quotes, or of blank lines take a small part of that."""
-    limits = DataLimits(max_line_bytes=4 * 1024)
-    file = io.BufferedReader(_Endless(piece, 256 * 1024))
+    """64 KiB of one giant line, of open quotes, or of blank lines take a small part of that."""
+    limits = DataLimits(max_line_bytes=1024)
+    file = io.BufferedReader(_Endless(piece, 64 * 1024))
     problems = _Count()
     tracemalloc.start()
     try:
@@ -105,7 +105,7 @@ def test_memory_stays_bounded(layout: DatasetFormat, piece: bytes) -> None:
     finally:
         tracemalloc.stop()
 
-    assert peak_bytes < 80 * 1024
+    assert peak_bytes < 32 * 1024
 
 
 class _Count:
