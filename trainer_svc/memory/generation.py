@@ -1,7 +1,7 @@
-"""How answers are generated in memory that training has reserved: in place of the records a step keeps for its backward pass.
+"""How answers are generated in memory that training has reserved: that of records, gradients and moments, none of which it needs.
 
-Generation keeps nothing for a gradient, so one record serves all layers, and what the others took goes to the keys and values of as
-many rows as fit. The worker takes what is said here, and the estimator prices the phase by the smallest room, that of one row.
+Nothing is kept for a backward pass, so one record serves all layers, and what the rest took goes to the keys and values of as many
+rows as fit. The worker takes what is said here, and the estimator prices the phase by the smallest room, that of one row.
 Symbols as in `layout`: L layers, kv all key heads, N nodes of the largest pack of prompts, W places of a row's keys and values.
 """
 

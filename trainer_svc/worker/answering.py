@@ -1,6 +1,6 @@
 """The memory in which answers are generated: what tape, gradients and moments of training had, laid out anew for keys and values.
 
-Owns what is taken; how much there is room for is `trainer_svc.memory.generation`'s.
+Owns what is taken; the sums are those of `trainer_svc.memory.generation`, by which a plan counts the phase.
 """
 
 from collections.abc import Sequence
@@ -49,14 +49,13 @@ class AnsweringRoom:
 
 @dataclass(frozen=True, slots=True)
 class StepMemory:
-    """What decides the memory a step has on a device, which answering may use: the packs of the job, and what was given back."""
+    """What decides the memory a step had on a device, which answering may use: the packs of the job."""
 
     shape: ModelShape
     techniques: Techniques
     rank: int
     packs: Sequence[PackSize]
     device: torch.device
-    has_gradients: bool = True
 
     @property
     def max_nodes(self) -> int:
@@ -76,9 +75,7 @@ class StepMemory:
         return (room - count_record(self.shape, self.rank, nodes)) // count_cache_row(self.shape, num_places)
 
     def _spare_bytes(self) -> int:
-        """Return what gradients and moments had, when they were given back."""
-        if self.has_gradients:
-            return 0
+        """Return what gradients and moments had."""
         kind = DeviceKind(self.device.type)
         return max(
             0,
@@ -87,7 +84,10 @@ class StepMemory:
 
 
 def take_room(step: StepMemory, questions: Questions) -> AnsweringRoom:
-    """Take what answering needs, for as many rows as the memory of a step has room for; that must have been given back."""
+    """Take what answering needs, for as many rows as the memory of a step has room for.
+
+    Of that, tape, scratch, gradients and moments must have been given back.
+    """
     num_places = count_places(max(map(len, questions.prompts)), questions.max_new_tokens)
     packs = _pack_prompts(step, questions.prompts, num_places)
     prompt_nodes = max(pack.nodes for pack in packs)

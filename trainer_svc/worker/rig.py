@@ -129,13 +129,11 @@ class Rig:
         return Decoder(_there(self._base), None, _there(self._workplace))
 
     def take_answering_room(self, questions: Questions) -> AnsweringRoom:
-        """Give back the workplace, and take in its stead what answering needs."""
+        """Give back the workplace, and take in its stead what answering needs; training must be finished."""
         shape, packs = _there(self._base).shape, self._measure_packs(self.techniques)
         self._workplace = None
         release_heap()
-        has_gradients = self._optimizer is not None
-        step = StepMemory(shape, self.techniques, self._settings.rank, packs, self.device, has_gradients=has_gradients)
-        room = take_room(step, questions)
+        room = take_room(StepMemory(shape, self.techniques, self._settings.rank, packs, self.device), questions)
         keep_heap()
         return room
 
