@@ -44,6 +44,8 @@ class CutSettings:
 # A middle of so many characters may fit; whether it does is counted in tokens.
 _MAX_CHARS_PER_TOKEN = 6
 _MAX_LINES = 8
+# Shorter middles say little, and teach above all to stop: in a base that is not sure what comes, the token that ends every row wins.
+_MIN_CHARS = 8
 # A file of blanks and brackets may have no place for a middle; then fewer rows come of it.
 _MAX_TRIES = 8
 
@@ -71,6 +73,7 @@ class RowCutter:
         chance = _seed_chance(self._settings.seed, file)
         num_rows = max(1, self._renderer.count_tokens(file.content) // self._settings.tokens_per_row)
         nodes = self._grammars.find_nodes(file.path, file.content, self._max_middle_chars)
+        nodes = [(begin, end) for begin, end in nodes if end - begin >= _MIN_CHARS]
         cuts = [Cut.CHARACTERS, Cut.LINES, *([Cut.NODE] if nodes else [])]
         first_cut = chance.randrange(len(cuts))
         spans: dict[tuple[int, int], None] = {}
@@ -128,9 +131,10 @@ def make_code_rows(files: Iterable[CodeFile], held_out: HeldOut, cutter: RowCutt
 
 
 def _choose_characters(content: str, max_chars: int, chance: random.Random) -> tuple[int, int]:
-    """Choose a place, and a length that is as likely between 1 and 2 characters as between 64 and 128."""
+    """Choose a place, and a length that is as likely between 8 and 16 characters as between 64 and 128."""
     begin = chance.randrange(len(content))
-    return begin, min(len(content), begin + round(max_chars ** chance.random()))
+    longest = max(1.0, max_chars / _MIN_CHARS)
+    return begin, min(len(content), begin + round(_MIN_CHARS * longest ** chance.random()))
 
 
 def _choose_lines(content: str, chance: random.Random) -> tuple[int, int]:

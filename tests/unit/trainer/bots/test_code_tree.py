@@ -300,9 +300,11 @@ def test_a_damaged_archive_is_read_or_refused(
                 raw[block + 148 : block + 156] = b"        "
                 raw[block + 148 : block + 156] = b"%06o\0 " % sum(raw[block : block + 512])
 
-    for piece in (bytes(raw), bytes(raw[begin:]), gzip.compress(bytes(raw))):
-        files, told = read(piece)
-        assert files or told.sentences
+    for piece in (bytes(raw), bytes(raw[begin:])):
+        for packed in (piece, gzip.compress(piece)):
+            files, told = read(packed)
+            # Zeros alone are an archive without members, of which a dataset's judge tells.
+            assert files or told.sentences or not piece.strip(b"\0")
 
 
 @given(st.binary(max_size=3_000))
@@ -310,4 +312,4 @@ def test_any_bytes_are_read_or_refused(raw: bytes) -> None:
     """No bytes make the reader fail."""
     for packed in (raw, b"\x1f\x8b\x08" + raw, gzip.compress(raw)):
         files, told = read(packed)
-        assert files or told.sentences
+        assert files or told.sentences or not raw.strip(b"\0")
