@@ -87,7 +87,8 @@ class Completion:
     def _choose_sampling(self, call: CompletionCall, defaults: GenerationDefaults) -> Sampling:
         options = call.options
         most = self._max_tokens - self._renderer.count_form_tokens() - 1 - _MIN_CODE_TOKENS
-        wanted = options.max_output_tokens or min(defaults.max_output_tokens, _MAX_OUTPUT_TOKENS[call.stop_at], most)
+        longest = min(defaults.max_output_tokens, _MAX_OUTPUT_TOKENS[call.stop_at], most)
+        wanted = options.max_output_tokens or max(1, longest)
         if wanted > most:
             sentence = f"is {wanted}; the context of {self._max_tokens} tokens leaves at most {most} beside some code"
             raise InvalidRequest.of_field("options.max_output_tokens", sentence, max_output_tokens=wanted, most=most)

@@ -198,6 +198,18 @@ async def test_more_than_the_context_leaves_is_refused(stage: Stage, voice: str)
     assert f"at most {256 - TOKENS_OF_FORM - 1 - 16}" in str(error.details())
 
 
+async def test_a_context_too_small_for_code_is_refused(stage: Stage, voice: str) -> None:
+    """A server whose context holds the form and no code says so, whatever was asked for."""
+    stage.overrides = {"max_model_tokens": 24}
+    await stage.stop()
+    await stage.start()
+    await stage.served()
+
+    error = await refusal(stage, request())
+
+    assert fields_of(error) == ["options.max_output_tokens"]
+
+
 async def test_a_dying_engine_is_told_as_in_a_chat(stage: Stage, voice: str) -> None:
     """The stream ends with UNAVAILABLE and how far it came."""
     stage.engine.pause_after(2)
