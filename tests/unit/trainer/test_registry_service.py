@@ -76,13 +76,12 @@ async def test_every_bad_field_is_told_at_once(trainer: Trainer) -> None:
     [
         ({"base_model": "unheard-of"}, "NOT_FOUND"),
         ({"base_model": "smollm2-135m-instruct"}, "BASE_NOT_PREPARED"),
-        ({"kind": bot_pb2.BOT_KIND_SUPPORT}, "NOT_SERVED"),
     ],
 )
 async def test_a_bot_that_cannot_be_trained_is_refused(
     trainer: Trainer, fields: dict[str, object], reason: str
 ) -> None:
-    """An unknown base, one that is not prepared, and a kind of a later release each have their reason."""
+    """An unknown base and one that is not prepared each have their reason."""
     await trainer.add_tenant("aurora")
 
     with pytest.raises(grpc.aio.AioRpcError) as refused:
