@@ -86,7 +86,7 @@ def _run(workspace: Workspace) -> WorkerResult:
 
 
 def test_a_job_leaves_a_checked_adapter_and_its_measurements(prepared_base: Path, tmp_path: Path) -> None:
-    """After ten steps the loss has fallen, base and adapter are judged, and the staged files pass serve_svc's check."""
+    """After ten steps the loss has fallen, base and adapter are judged and have answered, and the files pass serve_svc's check."""
     workspace = _prepare(tmp_path, prepared_base, steps=10)
     result = _run(workspace)
 
@@ -95,6 +95,12 @@ def test_a_job_leaves_a_checked_adapter_and_its_measurements(prepared_base: Path
     assert result.adapter_loss is not None
     assert result.adapter_loss < 0.5 * result.base_loss
     assert result.train_losses[-1] < 0.5 * result.train_losses[0]
+    assert result.base_general_loss is not None
+    assert result.adapter_general_loss is not None
+    answers = workspace.read_answers()
+    assert [answer.line for answer in answers] == list(range(12))
+    assert {answer.reference for answer in answers} == {answer for _, answer in FACTS}
+    assert any(answer.adapter != answer.base for answer in answers)
     assert set(result.phase_peak_bytes) == {"load", "step", "evaluate", "save"}
     report = check_adapter(workspace.adapter_dir, PreparedBase.open(prepared_base).shape, AdapterLimits())
     assert (report.digest, report.rank) == (result.adapter_digest, 8)
