@@ -19,8 +19,8 @@ from tests.adapters import write_adapter
 from trainer_svc.jobs.workspace import ExitCode, JudgedAnswer, Phase, Progress, WorkerResult, WorkerSpec, Workspace
 from trainer_svc.memory.techniques import describe
 
-PEAK_BYTES = 123_456_789
-SMALL_PEAK_BYTES = 100_000_000
+PEAK_BYTES = 223_456_789
+SMALL_PEAK_BYTES = 190_000_000
 PHASES = {Phase.LOAD: 3, Phase.STEP: 1, Phase.EVALUATE: 2, Phase.SAVE: 4}
 PHASE_PEAK_BYTES = {str(phase): PEAK_BYTES // share for phase, share in PHASES.items()}
 

@@ -47,6 +47,8 @@ def version(run: Run, services: ScriptedServices, tmp_path: Path, capsys: pytest
     run("bot", "create", BOT, "--display-name", "Aurora's questions")
     run("train", "--bot", BOT, "--data", str(data), "--limit", "1GiB")
     made = services.registry.versions[VERSION]
+    del made.evaluation.scores[:]
+    del made.evaluation.samples[:]
     made.evaluation.scores.append(Score(name="fact_recall", base=0.1, adapter=0.9, num_answers=48))
     made.evaluation.scores.append(
         Score(name="false_refusals", base=0.0, adapter=0.2, num_answers=48, is_lower_better=True)
