@@ -59,7 +59,7 @@ def _check_gate(gate: bot_pb2.QualityGate, violations: Violations) -> None:
     violations.check(
         field="bot.quality_gate.min_gain",
         is_good=-1 <= gain <= 1,
-        sentence=f"is {gain}; it must be -1 to 1, or 0 for the default, 0.05",
+        sentence=f"is {gain}; it must be -1 to 1, or 0 for the default",
     )
     violations.check(
         field="bot.quality_gate.max_general_loss_rise",

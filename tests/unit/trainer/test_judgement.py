@@ -33,7 +33,7 @@ async def test_wrong_answers_are_rejected_with_their_scores(trainer: Trainer) ->
     version = await trainer.train("aurora")
 
     assert version.state == version_pb2.Version.STATE_REJECTED
-    assert "the gate wants 0.05 more than the base" in version.rejection
+    assert "the gate wants 0.35 more than the base" in version.rejection
     assert [(score.base, score.adapter) for score in version.evaluation.scores[:1]] == [(0, 0)]
     assert [sample.adapter for sample in version.evaluation.samples] == ["No."]
 

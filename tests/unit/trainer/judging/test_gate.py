@@ -50,7 +50,7 @@ def test_a_version_that_beats_its_base_and_spoils_nothing_passes() -> None:
         (replace(GOOD, adapter_loss=NAN), ("held-out loss is nan",)),
         (replace(GOOD, adapter_general_loss=5.1), ("general text is 5.1", "the base's 3", "at most 2.")),
         (replace(GOOD, adapter_general_loss=NAN), ("general text is nan",)),
-        (with_score(adapter=0.04), ("fact_recall is 0.040", "0.000", "10 held-out answers", "0.05")),
+        (with_score(adapter=0.3), ("fact_recall is 0.300", "0.000", "10 held-out answers", "0.35")),
         (with_score(base=0.9), ("fact_recall is 0.900, the base's 0.900",)),
         (replace(GOOD, scores=(replace(GOOD.scores[1], adapter=0.2),)), ("refuses 20.0% of 10", "10.0%")),
     ],
