@@ -65,10 +65,10 @@ def _tell_file(outcome: Outcome) -> Iterator[str]:
 
 
 def _list_scores(outcome: Outcome) -> Iterator[tuple[str, str, str, str]]:
-    """Yield each measure with its name, base, adapter and how many answers it is the mean of."""
+    """Yield each measure with its name, base, adapter and how many answers it is the mean of; an arrow is for less is better."""
     found = outcome.evaluation
     for score in found.scores:
-        name = f"{score.name} (lower is better)" if score.is_lower_better else score.name
+        name = f"{score.name} ↓" if score.is_lower_better else score.name
         yield name, f"{score.base:.3f}", f"{score.adapter:.3f}", f"{score.num_answers:,}"
     yield "held-out loss", f"{found.base_loss:.3f}", f"{found.adapter_loss:.3f}", ""
     yield "general loss", f"{found.base_general_loss:.3f}", f"{found.adapter_general_loss:.3f}", ""

@@ -5,7 +5,7 @@ many tokens are trained on.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
@@ -14,7 +14,7 @@ from adaptory.core.base_model import PreparedBase
 from adaptory.core.errors import ServiceError
 from adaptory.core.names import BotName
 from bench.quality_sample import Sample, take_sample
-from bench.worker_run import name_rows, require_ended_well, run_worker
+from bench.worker_run import WORKER, name_rows, require_ended_well, run_worker
 from trainer_svc.bots.data_file import DataFile
 from trainer_svc.bots.kinds import BotKind
 from trainer_svc.bots.lengths import TokenRuler
@@ -88,8 +88,11 @@ class Refusal:
 class Course:
     """Takes files the whole way, each in a folder of its own below one."""
 
-    def __init__(self, base: PreparedBase, machine: Machine, effort: Effort, folder: Path) -> None:
-        """Keep what all files have in common."""
+    def __init__(
+        self, base: PreparedBase, machine: Machine, effort: Effort, folder: Path, worker: Sequence[str] = WORKER
+    ) -> None:
+        """Keep what all files have in common; `worker` is the command to which a workspace is appended."""
+        self._worker = worker
         self._base = base
         self._machine = machine
         self._effort = effort
@@ -113,7 +116,7 @@ class Course:
         job = _Job.settle(data, sample, self._base, effort)
         plan = self._plan(job)
         workspace = self._lay_out(job, plan)
-        result = require_ended_well(run_worker(workspace), ExitCode.SUCCEEDED)
+        result = require_ended_well(run_worker(workspace, self._worker), ExitCode.SUCCEEDED)
         evaluation = evaluate_attempt(workspace, result, job.bot)
         return Outcome(
             file=name,

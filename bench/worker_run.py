@@ -2,16 +2,19 @@
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from adaptory.core.errors import ServiceError
 from trainer_svc.jobs.workspace import ExitCode, WorkerResult, Workspace
 
+WORKER = (sys.executable, "-m", "trainer_svc.worker")
 
-def run_worker(workspace: Workspace) -> WorkerResult:
+
+def run_worker(workspace: Workspace, command: Sequence[str] = WORKER) -> WorkerResult:
     """Run the worker in a workspace that was created; what it logs lies there, too. Raises what reading its result raises."""
     with workspace.log_file.open("w") as log:
-        subprocess.run([sys.executable, "-m", "trainer_svc.worker", str(workspace.folder)], check=False, stderr=log)
+        subprocess.run([*command, str(workspace.folder)], check=False, stderr=log)
     return workspace.read_result()
 
 
