@@ -30,7 +30,7 @@ from examples.demo.story import BASE_MODEL
 from trainer_svc.jobs.machine import LocalMachine
 
 # With these a file takes some minutes on two cores that do nothing else.
-_MAX_ROWS, _MAX_ROW_TOKENS, _MAX_TRAIN_TOKENS = 200, 512, 100_000
+_MAX_ROWS, _MAX_ROW_TOKENS, _MAX_TRAIN_TOKENS = 100, 512, 100_000
 _LOG_WIDTH = 150
 
 
