@@ -1,15 +1,13 @@
 """Runs one case of the memory measurement: predicts it, simulates it, and trains it in a fresh worker under a limit."""
 
 import random
-import subprocess
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from adaptory.core.base_model import PreparedBase
-from adaptory.core.errors import ServiceError
 from adaptory.core.prompting import Message, Renderer
 from bench.memory_cases import Case
+from bench.worker_run import name_rows, require_ended_well, run_worker
 from trainer_svc.bots.row import Row
 from trainer_svc.jobs.row_sizes import RowSizes, measure_rows
 from trainer_svc.jobs.rows import write_rows
@@ -78,7 +76,7 @@ class Runner:
         folder = self._folder / f"case-{number}"
         folder.mkdir()
         rows = _make_rows(case, base)
-        train, held_out = folder / "train.jsonl", folder / "held_out.jsonl"
+        train, held_out = name_rows(folder)
         write_rows(rows, train=train, held_out=held_out)
         training = TrainingSettings(
             rank=case.rank, alpha=2 * case.rank, batch_rows=case.batch_rows, epochs=1, max_row_tokens=2048
@@ -166,9 +164,4 @@ def _talk(renderer: Renderer, num_tokens: int, chance: random.Random) -> tuple[M
 def _train(spec: WorkerSpec, folder: Path) -> WorkerResult:
     workspace = Workspace(folder)
     workspace.create(spec)
-    with (folder / "worker.log").open("w") as log:
-        subprocess.run([sys.executable, "-m", "trainer_svc.worker", str(folder)], check=False, stderr=log)
-    result = workspace.read_result()
-    if result.exit_code not in (ExitCode.SUCCEEDED, ExitCode.OUT_OF_MEMORY):
-        raise ServiceError(f"A worker failed: {result.message}", reason=result.reason, metadata=result.metadata)
-    return result
+    return require_ended_well(run_worker(workspace), ExitCode.SUCCEEDED, ExitCode.OUT_OF_MEMORY)

@@ -1,21 +1,15 @@
 """What is asked of a plan: a base by name or by its config, a method, a limit, and rows, real or of one length."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 from adaptory.core.base_model import PreparedBase, find_base
 from adaptory.core.catalogue import Catalogue
 from adaptory.core.errors import FailedPrecondition, InvalidRequest
-from trainer_svc.bots.entry import Entry
-from trainer_svc.bots.formats import layout_of
-from trainer_svc.bots.inspection import judge_dataset
-from trainer_svc.bots.kinds import BotKind, DatasetFormat
+from trainer_svc.bots.data_file import DataFile
 from trainer_svc.bots.limits import DataLimits
-from trainer_svc.bots.lines import parse_json_line, read_filled_lines
-from trainer_svc.bots.problem import LineProblem, NoProblems
-from trainer_svc.bots.report import Severity
 from trainer_svc.bots.row_rendering import LearnedRow
 from trainer_svc.bots.teaching import Lesson, teaching_of
 from trainer_svc.jobs.machine import Machine, require_possible_limit
@@ -29,8 +23,6 @@ from trainer_svc.memory.techniques import DeviceKind, Method, Objective
 
 MAX_RANK = 64
 MAX_BATCH_ROWS = 1024
-# A line of code holds a whole file.
-_MAX_FIRST_LINE_BYTES = 4 * 1024**2
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,47 +167,10 @@ def _measure(question: Question) -> RowSizes:
 def _read_rows(path: Path, base: PreparedBase, max_tokens: int) -> Iterator[LearnedRow]:
     """Yield the rows of a dataset's file; code is cut to rows of at most `max_tokens`.
 
-    Raises InvalidRequest when it cannot be read, or with its first bad lines.
+    Raises InvalidRequest when it cannot be read, or with its first bad lines, NotServed for a format that is not trained on.
     """
-    limits = DataLimits()
-    try:
-        kind, dataset_format = _guess_layout(path, limits)
-        with path.open("rb") as file:
-            report = judge_dataset(file, kind, dataset_format, limits, None)
-    except OSError as error:
-        raise InvalidRequest.of_field("--data", f"{path} cannot be read: {error.strerror}") from error
-    if not report.is_usable:
-        errors = [problem for problem in report.problems if problem.severity is Severity.ERROR]
-        told = "; ".join(f"line {problem.line}: {problem.description}" for problem in errors[:3])
-        raise InvalidRequest.of_field("--data", f"{path.name} cannot be trained on: {told}")
-
-    def read_entries() -> Iterator[Entry]:
-        with path.open("rb") as file:
-            for _, entry in layout_of(dataset_format).read(file, limits, NoProblems()):
-                yield entry
-
-    recipe = teaching_of(kind).choose_recipe(report.num_rows).fit(max_tokens)
-    source = RowSource(kind, dataset_format, "", recipe.held_out_share, Lesson("", recipe.training, base))
-    return split_rows(read_entries, source)
-
-
-def _guess_layout(path: Path, limits: DataLimits) -> tuple[BotKind, DatasetFormat]:
-    """Return what a file holds: by its ending, and lines of JSON by the fields of the first."""
-    ending = "".join(path.suffixes[-2:]).lower()
-    if ending.endswith((".tar", ".tar.gz", ".tgz")):
-        return BotKind.CODE_COMPLETION, DatasetFormat.CODE_TAR
-    table = {".csv": DatasetFormat.FAQ_CSV, ".tsv": DatasetFormat.FAQ_TSV}.get(path.suffix.lower())
-    if table:
-        return BotKind.FAQ, table
-    limits = replace(limits, max_line_bytes=_MAX_FIRST_LINE_BYTES)
-    with path.open("rb") as file:
-        first = next((raw for _, raw in read_filled_lines(file, limits.max_line_bytes)), b"")
-    try:
-        fields = set(parse_json_line(first, limits))
-    except LineProblem:
-        fields = set()  # the judge tells what is wrong with the line
-    if "messages" in fields:
-        return BotKind.SUPPORT, DatasetFormat.CONVERSATION_JSONL
-    if "content" in fields:
-        return BotKind.CODE_COMPLETION, DatasetFormat.CODE_JSONL
-    return BotKind.FAQ, DatasetFormat.FAQ_JSONL
+    data = DataFile.guess(path, DataLimits(), field="--data")
+    report = data.judge(field="--data")
+    recipe = teaching_of(data.kind).choose_recipe(report.num_rows).fit(max_tokens)
+    source = RowSource(data.kind, data.format, "", recipe.held_out_share, Lesson("", recipe.training, base))
+    return split_rows(data.read_entries, source)

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 from peft.tuners.lora import Linear as LoraLinear
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import AutoModelForCausalLM
 
@@ -19,6 +19,7 @@ from trainer_svc.jobs.workspace import TrainingSettings
 from trainer_svc.worker.base import GROUPS, FrozenBase
 
 _ADAPTER_NAME = "default"
+_WEIGHTS_FILE = "adapter_model.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +65,27 @@ class Adapter:
 
     def save(self, folder: Path) -> None:
         """Write PEFT's two files into an empty folder; weights in bf16, as they are served."""
-        tensors = get_peft_model_state_dict(self._peft, adapter_name=_ADAPTER_NAME, save_embedding_layers=False)
-        rounded = {name: tensor.to(torch.bfloat16, copy=True).cpu() for name, tensor in tensors.items()}
-        save_file(rounded, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+        rounded = {name: tensor.to(torch.bfloat16, copy=True).cpu() for name, tensor in self._list_tensors().items()}
+        save_file(rounded, folder / _WEIGHTS_FILE, metadata={"format": "pt"})
         config = self._peft.peft_config[_ADAPTER_NAME]
         config.inference_mode = True
         # PEFT keeps a set, whose order differs from process to process.
         config.target_modules = sorted(LINEAR_MODULES)
         config.save_pretrained(str(folder))
+
+    def load(self, folder: Path) -> None:
+        """Take the weights that `save` wrote of an adapter of this rank. Raises KeyError or RuntimeError for those of another one."""
+        saved = load_file(folder / _WEIGHTS_FILE)
+        for name, tensor in self._list_tensors().items():
+            tensor.copy_(saved[name])
+        self.refresh_copies()
+
+    def _list_tensors(self) -> dict[str, torch.Tensor]:
+        """Return the masters by PEFT's names; views, not copies."""
+        tensors: dict[str, torch.Tensor] = get_peft_model_state_dict(
+            self._peft, adapter_name=_ADAPTER_NAME, save_embedding_layers=False
+        )
+        return tensors
 
     def _place_parameters(self, num_layers: int) -> dict[tuple[int, str], int]:
         """Point PEFT's parameters at their places in `masters`, by layer and group, all A before all B; return where groups begin."""
