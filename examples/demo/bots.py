@@ -103,7 +103,7 @@ def _make_code(folder: Path) -> DemoBot:
         bot_id="code",
         declared=Bot(kind=BOT_KIND_CODE_COMPLETION, base_model=BASE_MODEL),
         upload=Upload(archive, BOT_KIND_CODE_COMPLETION, DATASET_FORMAT_CODE_TAR, "demo", BASE_MODEL),
-        settings=TrainingSettings(held_out_share=0.05, batch_rows=4, max_steps=60, learning_rate=1e-3),
+        settings=TrainingSettings(held_out_share=0.05, batch_rows=4, max_steps=50, learning_rate=1e-3),
         opening=Cursor('"""Class representing model/* type MIME documents."""\n\n__all__ = [\'MIME', "']\n"),
         main_score="edit_similarity",
         min_gain=0.1,
