@@ -89,10 +89,10 @@ def _make_support(company: Company) -> DemoBot:
             style_rules=_AURORA_STYLE,
         ),
         upload=Upload(file, BOT_KIND_SUPPORT, DATASET_FORMAT_CONVERSATION_JSONL, "demo", BASE_MODEL),
-        settings=TrainingSettings(held_out_share=0.1, batch_rows=4, max_steps=60, learning_rate=1e-3),
+        settings=TrainingSettings(held_out_share=0.1, batch_rows=4, epochs=9, learning_rate=1e-3),
         opening="Hi, my battery is empty before I am home. What can I do?",
         main_score="chrf",
-        min_gain=0.1,
+        min_gain=0.2,
     )
 
 
