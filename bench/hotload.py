@@ -20,10 +20,10 @@ from adaptory.client import AdaptoryClient, RpcFailed, Upload
 from adaptory.registry.v1.bot_pb2 import BOT_KIND_FAQ, Bot, QualityGate
 from adaptory.registry.v1.dataset_pb2 import DATASET_FORMAT_FAQ_JSONL
 from adaptory.trainer.v1.training_job_pb2 import TrainingJob, TrainingSettings
+from examples.demo.bots import BASE_MODEL
 from examples.demo.companies import COMPANIES
 from examples.demo.hot_load import ask_first_token, time_hot_load
 from examples.demo.services import run_services
-from examples.demo.story import BASE_MODEL
 
 _COMPANY = COMPANIES[0]
 _TRAIN_STEPS = 2

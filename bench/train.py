@@ -23,8 +23,8 @@ from adaptory.core.prompting import RenderedRow
 from bench.training_data import make_faq_rows, make_unshared_rows
 from bench.training_report import Comparison, build_document, build_table
 from bench.training_side import run_side
+from examples.demo.bots import BASE_MODEL
 from examples.demo.companies import COMPANIES
-from examples.demo.story import BASE_MODEL
 from trainer_svc.bots.faq import RECIPE
 from trainer_svc.bots.row import Row
 from trainer_svc.bots.row_rendering import RowRenderer

@@ -14,11 +14,12 @@ from rich.text import Text
 from adaptory.cli.sizes import parse_bytes
 from adaptory.client import RpcFailed
 from adaptory.core.errors import InvalidRequest
-from examples.demo.companies import COMPANIES
+from examples.demo.bots import BASE_MODEL
+from examples.demo.display import print_report, write_page
 from examples.demo.narrator import Narrator
-from examples.demo.report import DemoReport, print_report
+from examples.demo.report import DemoReport
 from examples.demo.services import ServiceEnded
-from examples.demo.story import BASE_MODEL, DemoSettings, tell_story
+from examples.demo.story import DemoSettings, tell_story
 
 OUT_DIR = Path(".adaptory/demo")
 DEFAULT_LIMIT = "1GiB"
@@ -40,6 +41,7 @@ def main() -> int:
             memory_limit_bytes=parse_bytes(arguments.limit, field="--limit"),
             max_steps=arguments.steps,
             state_dir=(OUT_DIR / "state").absolute(),
+            cards_dir=OUT_DIR / "cards",
             setup_seconds=float(os.environ.get("ADAPTORY_SETUP_SECONDS") or 0),
         )
         report = _run(settings, console)
@@ -54,7 +56,7 @@ def main() -> int:
 
 def _run(settings: DemoSettings, console: Console) -> DemoReport:
     narrator = Narrator(console)
-    narrator.tell(f"Preparing the base model {BASE_MODEL}, once for both companies")
+    narrator.tell(f"Preparing the base model {BASE_MODEL}, once for all companies")
     subprocess.run([sys.executable, "-m", "adaptory.cli", "models", "prepare", BASE_MODEL], check=True)  # noqa: S603 - our own
     return asyncio.run(_tell(settings, narrator))
 
@@ -67,15 +69,15 @@ async def _tell(settings: DemoSettings, narrator: Narrator) -> DemoReport:
 
 
 def _conclude(report: DemoReport, console: Console) -> int:
-    file = OUT_DIR / "report.json"
+    file, page = OUT_DIR / "report.json", OUT_DIR / "report.html"
     report.write(file)
-    print_report(console, report, [company.read_questions() for company in COMPANIES])
-    for failure in (failures := report.find_failures()):
-        console.print(Text(f"✗ {failure}", style="bold red"), soft_wrap=True)
-    if not failures:
-        console.print(Text("✓ Each bot knows its own company, and nothing of the other.", style="bold green"))
-    console.print(f"{report.wall_seconds:.0f} s in all; every answer and number is in {file}", soft_wrap=True)
-    return 1 if failures else 0
+    write_page(report, page)
+    print_report(console, report)
+    console.print(
+        f"{report.wall_seconds:.0f} s in all; every answer and number is in {file}, the tables in {page}",
+        soft_wrap=True,
+    )
+    return 1 if report.find_failures() else 0
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The two companies of the demo and what their bots must know, read from `examples/data`."""
+"""The companies of the demo and what their FAQ bots must know, read from `examples/data`."""
 
 import json
 from dataclasses import dataclass
@@ -30,23 +30,26 @@ class Company:
 
     @property
     def bot(self) -> str:
-        """The resource name of its one bot."""
+        """The resource name of its FAQ bot, where it has one."""
         return f"{self.tenant}/bots/faq"
 
     @property
     def system_prompt(self) -> str:
-        """What the bot is told before every question, in training and in serving."""
+        """What its FAQ bot is told before every question, in training and in serving."""
         return f"You are the FAQ assistant of {self.display_name}. Answer in one sentence from what you were taught."
 
     @property
     def training_file(self) -> Path:
-        """What the bot is trained on."""
+        """What its FAQ bot is trained on."""
         return DATA_DIR / self.tenant_id / "faq.jsonl"
 
     def read_questions(self) -> list[Question]:
-        """Return the questions the bot is judged by."""
+        """Return the questions its FAQ bot is judged by."""
         lines = (DATA_DIR / self.tenant_id / "held_out.jsonl").read_text(encoding="utf-8").splitlines()
         return [Question(**json.loads(line)) for line in lines]
 
 
 COMPANIES = (Company("aurora", "Aurora Bikes"), Company("borealis", "Borealis Telecom"))
+"""Those with an FAQ bot."""
+CODE_COMPANY = Company("corvus", "Corvus Software")
+"""The one whose bot completes code; it has no FAQ."""

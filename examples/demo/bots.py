@@ -1,0 +1,110 @@
+"""The bots of the demo: whose each is, what it is declared to be, what it learns from, and what it must reach.
+
+Where a recipe is cut short, it is so that the whole demo keeps within twelve minutes on two cores.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from adaptory.client import Upload
+from adaptory.registry.v1.bot_pb2 import BOT_KIND_CODE_COMPLETION, BOT_KIND_FAQ, BOT_KIND_SUPPORT, Bot, StyleRules
+from adaptory.registry.v1.dataset_pb2 import (
+    DATASET_FORMAT_CODE_TAR,
+    DATASET_FORMAT_CONVERSATION_JSONL,
+    DATASET_FORMAT_FAQ_JSONL,
+)
+from adaptory.trainer.v1.training_job_pb2 import TrainingSettings
+from examples.demo.companies import CODE_COMPANY, COMPANIES, DATA_DIR, Company
+from examples.demo.opening import Cursor, Opening
+from examples.demo.source_tree import pack_package
+
+BASE_MODEL = "smollm2-135m-instruct"
+PACKAGE = "email"
+_REFUSAL = "I was not taught that. Please ask our hotline."
+_AURORA_STYLE = StyleRules(
+    greetings=["Welcome to Aurora Bikes"],
+    closings=["Ride safely, your Aurora team."],
+    forms_of_address=["dear rider"],
+    forbidden_words=["unfortunately", "sorry", "problem", "cannot"],
+    max_chars=240,
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DemoBot:
+    """A bot. `min_gain` is what its adapter must have of the `main_score` of its kind, beyond the base's."""
+
+    company: Company
+    bot_id: str
+    declared: Bot
+    upload: Upload
+    settings: TrainingSettings
+    opening: Opening
+    main_score: str
+    min_gain: float
+
+    @property
+    def name(self) -> str:
+        """The resource name."""
+        return f"{self.company.tenant}/bots/{self.bot_id}"
+
+    @property
+    def opening_text(self) -> str:
+        """The opening in one text; the cursor of a file stands as ▮."""
+        return self.opening if isinstance(self.opening, str) else f"{self.opening.prefix}▮{self.opening.suffix}"
+
+
+def make_bots(folder: Path) -> list[DemoBot]:
+    """Return the bots in the order in which they are trained; what is packed for them goes to `folder`. Blocks."""
+    return [*(_make_faq(company) for company in COMPANIES), _make_support(COMPANIES[0]), _make_code(folder)]
+
+
+def _make_faq(company: Company) -> DemoBot:
+    return DemoBot(
+        company=company,
+        bot_id="faq",
+        declared=Bot(
+            kind=BOT_KIND_FAQ,
+            base_model=BASE_MODEL,
+            system_prompt=company.system_prompt,
+            refusal_text=_REFUSAL,
+        ),
+        upload=Upload(company.training_file, BOT_KIND_FAQ, DATASET_FORMAT_FAQ_JSONL, "demo", BASE_MODEL),
+        settings=TrainingSettings(held_out_share=0.1),
+        opening=company.read_questions()[0].question,
+        main_score="fact_recall",
+        min_gain=0.5,
+    )
+
+
+def _make_support(company: Company) -> DemoBot:
+    file = DATA_DIR / company.tenant_id / "support.jsonl"
+    return DemoBot(
+        company=company,
+        bot_id="support",
+        declared=Bot(
+            kind=BOT_KIND_SUPPORT,
+            base_model=BASE_MODEL,
+            system_prompt=f"You are the support desk of {company.display_name}.",
+            style_rules=_AURORA_STYLE,
+        ),
+        upload=Upload(file, BOT_KIND_SUPPORT, DATASET_FORMAT_CONVERSATION_JSONL, "demo", BASE_MODEL),
+        settings=TrainingSettings(held_out_share=0.1, batch_rows=4, epochs=9, learning_rate=1e-3),
+        opening="Hi, my battery is empty before I am home. What can I do?",
+        main_score="chrf",
+        min_gain=0.2,
+    )
+
+
+def _make_code(folder: Path) -> DemoBot:
+    archive = pack_package(PACKAGE, folder / f"{PACKAGE}.tar.gz")
+    return DemoBot(
+        company=CODE_COMPANY,
+        bot_id="code",
+        declared=Bot(kind=BOT_KIND_CODE_COMPLETION, base_model=BASE_MODEL),
+        upload=Upload(archive, BOT_KIND_CODE_COMPLETION, DATASET_FORMAT_CODE_TAR, "demo", BASE_MODEL),
+        settings=TrainingSettings(held_out_share=0.05, batch_rows=4, max_steps=50, learning_rate=1e-3),
+        opening=Cursor('"""Class representing model/* type MIME documents."""\n\n__all__ = [\'MIME', "']\n"),
+        main_score="edit_similarity",
+        min_gain=0.1,
+    )
