@@ -25,8 +25,8 @@ from adaptory.core.prompting import Message
 from bench.parity_report import BASE_NAMES, build_document, build_table
 from bench.parity_run import Bench, OnBase
 from bench.worker_run import name_rows, require_ended_well, run_worker
+from examples.demo.bots import BASE_MODEL
 from examples.demo.companies import COMPANIES, Company
-from examples.demo.story import BASE_MODEL
 from trainer_svc.bots.faq import choose_recipe
 from trainer_svc.bots.faq_data import read_faq_lines
 from trainer_svc.bots.kinds import BotKind

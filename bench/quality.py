@@ -26,7 +26,7 @@ from adaptory.core.errors import InvalidRequest, ServiceError
 from bench.quality_report import build_document, build_table
 from bench.quality_run import Course, Effort, Outcome, Refusal
 from bench.quality_sample import list_data_files
-from examples.demo.story import BASE_MODEL
+from examples.demo.bots import BASE_MODEL
 from trainer_svc.jobs.machine import LocalMachine
 
 # With these a file takes some minutes on two cores that do nothing else.
