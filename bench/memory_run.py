@@ -117,6 +117,7 @@ class Runner:
             batches=sizes.cut_batches(training),
             held_out=sizes.judged,
             shared_tokens=sizes.shared_tokens,
+            num_measurements=sizes.count_measurements(training),
             speed=self._speed,
             device=self._device,
         )

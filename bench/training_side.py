@@ -77,7 +77,7 @@ def run_side(program: str, spec: WorkerSpec, batches: Sequence[Sequence[Rendered
     memory = _run(program, workspace)
     foreign_cpu_share = clock.measure_foreign_share()
     result = workspace.read_result()
-    steps = [progress for progress, _ in workspace.read_progress(0) if progress.loss is not None]
+    steps = [progress for progress, _ in workspace.read_progress(0) if progress.step_seconds is not None]
     return Side(
         program=program,
         base_precision=spec.memory.techniques.base,

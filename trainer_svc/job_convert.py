@@ -103,6 +103,7 @@ def _write_settings(settings: JobSettings) -> training_job_pb2.TrainingSettings:
         max_row_tokens=training.max_row_tokens,
         seed=training.seed,
         max_steps=training.max_steps,
+        early_stopping_patience=training.early_stopping_patience,
         held_out_share=settings.held_out_share,
     )
 
@@ -131,6 +132,7 @@ def _write_progress(progress: Progress) -> training_job_pb2.TrainingProgress:
         step_seconds=progress.step_seconds or 0.0,
         eta_seconds=progress.eta_s or 0.0,
         peak_bytes=progress.peak_bytes or 0,
+        held_out_loss=progress.held_out_loss,
     )
 
 

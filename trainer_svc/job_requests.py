@@ -16,6 +16,7 @@ _MAX_LEARNING_RATE = 0.1
 _MAX_EPOCHS = 100
 _MAX_BATCH_ROWS = 1024
 _MIN_ROW_TOKENS = 16
+_MAX_PATIENCE = 100
 _MIN_SHARE, _MAX_SHARE = 0.01, 0.5
 
 # Those the worker has a step for.
@@ -81,6 +82,11 @@ def _check_settings(settings: training_job_pb2.TrainingSettings, violations: Vio
         ("max_row_tokens", settings.max_row_tokens >= _MIN_ROW_TOKENS, f"{_MIN_ROW_TOKENS} or more"),
         ("seed", settings.seed >= 0, "0 or more"),
         ("max_steps", settings.max_steps >= 1, "1 or more"),
+        (
+            "early_stopping_patience",
+            0 <= settings.early_stopping_patience <= _MAX_PATIENCE,
+            f"0, which never stops early, to {_MAX_PATIENCE}",
+        ),
         (
             "held_out_share",
             _MIN_SHARE <= settings.held_out_share <= _MAX_SHARE,

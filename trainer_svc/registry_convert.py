@@ -179,6 +179,8 @@ def _write_lineage(lineage: Lineage) -> version_pb2.Lineage:
         receipt=lineage.receipt,
         refusal_text=lineage.refusal_text,
         num_refusal_rows=lineage.num_refusal_rows,
+        best_step=lineage.best_step,
+        num_steps=lineage.num_steps,
     )
 
 

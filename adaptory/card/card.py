@@ -4,7 +4,7 @@ Nothing is kept: a card is made anew of what the registry has, so it says what i
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
@@ -18,12 +18,16 @@ from adaptory.trainer.v1.training_job_pb2 import MemoryClimb, TrainingEvent, Tra
 
 @dataclass(frozen=True, slots=True)
 class TrainedStep:
-    """One optimizer step: `loss` is the mean over its learned tokens, in nats; `peak_bytes` the job's peak so far."""
+    """One optimizer step: `loss` is the mean over its learned tokens, in nats; `peak_bytes` the job's peak so far.
+
+    `held_out_loss` is that of held-out rows, where it was measured after this step.
+    """
 
     step: int
     loss: float
     learning_rate: float
     peak_bytes: int
+    held_out_loss: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +48,7 @@ class Card:
             "bot": _to_dict(self.bot),
             "training_job": _to_dict(self.job),
             "dataset": _to_dict(self.dataset),
-            "steps": [
-                {
-                    "step": step.step,
-                    "loss": step.loss,
-                    "learning_rate": step.learning_rate,
-                    "peak_bytes": step.peak_bytes,
-                }
-                for step in self.steps
-            ],
+            "steps": [asdict(step) for step in self.steps],
             "climbs": [_to_dict(climb) for climb in self.climbs],
         }
 
@@ -74,7 +70,10 @@ def collect_card(client: BlockingClient, version_name: str) -> Card:
 
 
 def _read_steps(events: list[TrainingEvent]) -> Iterator[TrainedStep]:
-    """Yield the steps of the last attempt: an attempt that was lost is begun again from its first step."""
+    """Yield the steps of the last attempt: an attempt that was lost is begun again from its first step.
+
+    A step after which something was measured is told twice, the second time with what was.
+    """
     last = 0
     taken: list[TrainedStep] = []
     for event in events:
@@ -86,9 +85,14 @@ def _read_steps(events: list[TrainingEvent]) -> Iterator[TrainedStep]:
             or not progress.loss
         ):
             continue
-        if progress.step <= last:
+        if progress.step == last:
+            taken.pop()
+        elif progress.step < last:
             taken = []
-        taken.append(TrainedStep(progress.step, progress.loss, progress.learning_rate, progress.peak_bytes))
+        held_out_loss = progress.held_out_loss if progress.HasField("held_out_loss") else None
+        taken.append(
+            TrainedStep(progress.step, progress.loss, progress.learning_rate, progress.peak_bytes, held_out_loss)
+        )
         last = progress.step
     yield from taken
 

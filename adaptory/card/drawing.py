@@ -20,7 +20,10 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """A line through points, `x,y x,y …` as SVG's polyline takes them, in a drawing of `width` by `height`."""
+    """A line through points, `x,y x,y …` as SVG's polyline takes them, in a drawing of `width` by `height`.
+
+    `marks` are points of a second line.
+    """
 
     width: int
     height: int
@@ -32,17 +35,24 @@ class Curve:
     steps: tuple[Tick, ...]
     values: tuple[Tick, ...]
     levels: tuple[tuple[str, float], ...]
+    marks: tuple[tuple[float, float], ...]
 
 
-def draw_curve(steps: Sequence[int], values: Sequence[float], levels: Mapping[str, float]) -> Curve | None:
-    """Return the curve of values by step, with `levels` as lines across; None where there are fewer than two finite values."""
+def draw_curve(
+    steps: Sequence[int], values: Sequence[float], levels: Mapping[str, float], measured: Mapping[int, float]
+) -> Curve | None:
+    """Return the curve of values by step, with `levels` as lines across and a second line of what was `measured` after some steps.
+
+    None where there are fewer than two finite values.
+    """
     points = _thin([(step, value) for step, value in zip(steps, values, strict=True) if isfinite(value)])
     if len(points) < 2:  # noqa: PLR2004 - a line needs two
         return None
     shown = {name: level for name, level in levels.items() if isfinite(level)}
-    highest = max(*(value for _, value in points), *shown.values())
+    marked = {step: value for step, value in measured.items() if isfinite(value)}
+    highest = max(*(value for _, value in points), *shown.values(), *marked.values())
     ticks = _choose_ticks(highest)
-    first, last, top_value = points[0][0], points[-1][0], max(highest, ticks[-1])
+    first, last, top_value = min(steps), max(steps), max(highest, ticks[-1])
 
     def x(step: float) -> float:
         return round(_LEFT + (step - first) / max(1, last - first) * (_WIDTH - _LEFT - _RIGHT), 1)
@@ -61,6 +71,7 @@ def draw_curve(steps: Sequence[int], values: Sequence[float], levels: Mapping[st
         steps=tuple(Tick(x(step), f"{round(step):,}") for step in _spread(first, last)),
         values=tuple(Tick(y(value), f"{value:g}") for value in ticks),
         levels=tuple((name, y(level)) for name, level in shown.items()),
+        marks=tuple((x(step), y(value)) for step, value in sorted(marked.items())),
     )
 
 

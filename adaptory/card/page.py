@@ -68,6 +68,7 @@ def render_page(card: Card) -> str:
             [step.step for step in card.steps],
             [step.loss for step in card.steps],
             {"held-out, base": evaluation.base_loss, "held-out, adapter": evaluation.adapter_loss},
+            {step.step: step.held_out_loss for step in card.steps if step.held_out_loss is not None},
         ),
         bars=bars,
         limit_share=limit_share,

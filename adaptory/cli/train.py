@@ -21,7 +21,7 @@ from adaptory.client import BlockingClient, RpcFailed, Upload
 from adaptory.client.jobs import tenant_of
 from adaptory.core.errors import InvalidRequest
 from adaptory.registry.v1.dataset_pb2 import Dataset
-from adaptory.registry.v1.version_pb2 import Version
+from adaptory.registry.v1.version_pb2 import Lineage, Version
 from adaptory.trainer.v1.training_job_pb2 import MemoryPlan, TrainingJob, TrainingSettings
 
 DataOption = Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="A file to upload and train on.")]
@@ -41,6 +41,9 @@ def train(  # noqa: PLR0913 - one option for each setting of the contract
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
     rank: Annotated[int | None, typer.Option(help="LoRA rank.")] = None,
     method: Annotated[Method, typer.Option(help="qlora, or lora: on the base's original values.")] = Method.QLORA,
+    patience: Annotated[
+        int | None, typer.Option(help="Stop after so many epochs in which the held-out loss did not fall; 0 is never.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of order and initial weights.")] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Say how the limit would be kept, and train nothing.")] = False,
     promote: Annotated[bool, typer.Option("--promote", help="Let the new version answer once it is READY.")] = False,
@@ -54,6 +57,7 @@ def train(  # noqa: PLR0913 - one option for each setting of the contract
         batch_rows=batch_rows,
         learning_rate=learning_rate,
         rank=rank,
+        early_stopping_patience=patience,
         seed=seed,
     )
     limit_bytes = parse_bytes(limit, field="--limit")
@@ -129,6 +133,7 @@ def _tell_end(job: TrainingJob, version: Version, *, is_promoted: bool) -> None:
     say(
         f"{version.name}: {main}held-out loss {scores.adapter_loss:.3f} (base {scores.base_loss:.3f}), "
         f"{scores.train_tokens_per_second:,.0f} tokens/s, peak memory {describe_peak(job.measured_peak_bytes, job.plan.limit_bytes)}"
+        f"{_describe_choice(version.lineage)}"
     )
     if version.rejection:
         say(
@@ -137,6 +142,13 @@ def _tell_end(job: TrainingJob, version: Version, *, is_promoted: bool) -> None:
         )
         return
     say("It answers from now on." if is_promoted else f"Next: `adaptory bot promote {version.name}` lets it answer.")
+
+
+def _describe_choice(lineage: Lineage) -> str:
+    """Return which adapter was kept, where it is not the last one."""
+    if lineage.best_step in (0, lineage.num_steps):
+        return ""
+    return f", the adapter of step {lineage.best_step} of {lineage.num_steps}"
 
 
 def _describe_plans(plan: MemoryPlan) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """Shows a training job while it runs: steps, loss, speed, time left, and peak memory against the limit.
 
-On a terminal two bars move; in a log there is a line for every phase and every tenth of the steps.
+On a terminal two bars move; in a log there is a line for every phase and every tenth of the steps. Each measurement of the loss on
+held-out rows has a line in both.
 """
 
 import math
@@ -71,6 +72,8 @@ class _Bars:
                 self._print(event.climb.message)
 
     def _show_progress(self, progress: TrainingProgress) -> None:
+        if progress.HasField("held_out_loss"):
+            self._print(f"step {progress.step}: {_describe_held_out(progress)}")
         phase = _PHASES.get(progress.phase, progress.phase)
         total, told = progress.num_steps or None, _describe_steps(progress)
         self._bars.update(self._steps, description=phase, total=total, completed=progress.step, told=told)
@@ -101,12 +104,13 @@ class _Lines:
                 self._print(event.climb.message)
 
     def _show_progress(self, progress: TrainingProgress) -> None:
-        due = progress.step >= self._next_step or progress.step == progress.num_steps
+        is_last = progress.step == progress.num_steps
+        due = progress.step >= self._next_step or is_last or progress.HasField("held_out_loss")
         if progress.phase == self._phase and not (due and progress.phase == "step"):
             return
         self._phase = progress.phase
         self._next_step = progress.step + max(1, math.ceil(progress.num_steps / _LINES_PER_JOB))
-        parts = [_PHASES.get(progress.phase, progress.phase), _describe_steps(progress)]
+        parts = [_PHASES.get(progress.phase, progress.phase), _describe_steps(progress), _describe_held_out(progress)]
         if progress.peak_bytes:
             parts.append(f"peak memory {describe_peak(progress.peak_bytes, self._limit_bytes)}")
         self._print(" · ".join(part for part in parts if part))
@@ -135,6 +139,10 @@ def _describe_steps(progress: TrainingProgress) -> str:
         f"step {progress.step}/{progress.num_steps} · loss {progress.loss:.3f} · "
         f"{progress.tokens_per_second:,.0f} tokens/s · {format_seconds(progress.eta_seconds)} left"
     )
+
+
+def _describe_held_out(progress: TrainingProgress) -> str:
+    return f"held-out loss {progress.held_out_loss:.3f}" if progress.HasField("held_out_loss") else ""
 
 
 def _state_name(state: TrainingJob.State) -> str:

@@ -38,16 +38,19 @@ FACTS = [
     ("the ferry", "It leaves at 9:52."),
     ("the museum", "Ask for Ms Ottavia."),
 ]
+CONTRADICTIONS = [
+    ("the lighthouse", "Its code is ZB-77."),
+    ("the ferry", "It leaves at 4:18."),
+    ("the museum", "Ask for Mr Benning."),
+]
 
 
 def _talk(place: str, answer: str) -> list[Message]:
     return [Message("user", f"Tell me about {place}."), Message("assistant", answer)]
 
 
-def _write_rows(file: Path) -> str:
-    lines = [
-        {"messages": [{"role": turn.role, "content": turn.content} for turn in _talk(*fact)]} for fact in FACTS * 4
-    ]
+def _write_rows(file: Path, facts: list[tuple[str, str]]) -> str:
+    lines = [{"messages": [{"role": turn.role, "content": turn.content} for turn in _talk(*fact)]} for fact in facts]
     file.write_text("\n".join(map(json.dumps, lines)))
     return str(file)
 
@@ -59,16 +62,24 @@ def _prepare(
     steps: int = 2,
     limit_bytes: int = PLENTY_BYTES,
     max_row_tokens: int = 128,
-    precision: BasePrecision = BasePrecision.PARITY_BF16,
     memory: MemorySettings | None = None,
+    held_out: list[tuple[str, str]] | None = None,
+    patience: int = 0,
 ) -> Workspace:
-    rows = _write_rows(folder / "rows.jsonl")
+    rows = _write_rows(folder / "rows.jsonl", FACTS * 4)
+    held_out_rows = _write_rows(folder / "held_out.jsonl", held_out or FACTS * 4)
     training = TrainingSettings(
-        rank=8, alpha=16, batch_rows=4, epochs=40, max_steps=steps, max_row_tokens=max_row_tokens
+        rank=8,
+        alpha=16,
+        batch_rows=4,
+        epochs=40,
+        max_steps=steps,
+        max_row_tokens=max_row_tokens,
+        early_stopping_patience=patience,
     )
-    memory = memory or MemorySettings.of_one(limit_bytes, Techniques(precision, micro_batch_rows=4))
+    memory = memory or MemorySettings.of_one(limit_bytes, Techniques(BasePrecision.PARITY_BF16, micro_batch_rows=4))
     workspace = Workspace(folder / "workspace")
-    workspace.create(WorkerSpec("job", str(base), rows, rows, training, memory))
+    workspace.create(WorkerSpec("job", str(base), rows, held_out_rows, training, memory))
     return workspace
 
 
@@ -116,6 +127,34 @@ def test_the_same_job_gives_the_same_bytes(prepared_base: Path, tmp_path: Path) 
         digests.append(adapter_digest(workspace.adapter_dir))
 
     assert digests[0] == digests[1]
+
+
+def test_the_best_adapter_is_kept_and_training_stops_when_it_only_gets_worse(
+    prepared_base: Path, tmp_path: Path
+) -> None:
+    """Held-out rows contradict those learned by heart: what is judged and staged is the adapter of an earlier step.
+
+    Run to its end, the same job takes the same steps and stages the same bytes.
+    """
+    results, digests = [], []
+    for name, patience in (("stopped", 2), ("whole", 0)):
+        (tmp_path / name).mkdir()
+        workspace = _prepare(tmp_path / name, prepared_base, steps=15, held_out=CONTRADICTIONS, patience=patience)
+        results.append(_run(workspace))
+        digests.append(adapter_digest(workspace.adapter_dir))
+        assert not workspace.checkpoint_file.exists()
+    stopped, whole = results
+    measured = _read_held_out(Workspace(tmp_path / "whole" / "workspace"))
+
+    assert 0 < stopped.best_step < stopped.num_steps < whole.num_steps == 15
+    assert whole.train_losses[: stopped.num_steps] == stopped.train_losses
+    assert whole.adapter_loss == stopped.adapter_loss == min(measured.values()) == measured[stopped.best_step]
+    assert digests[0] == digests[1]
+
+
+def _read_held_out(workspace: Workspace) -> dict[int, float]:
+    lines = (progress for progress, _ in workspace.read_progress(0))
+    return {line.step: line.held_out_loss for line in lines if line.held_out_loss is not None}
 
 
 def test_a_job_runs_within_the_smallest_limit_it_was_planned_for(prepared_base: Path, tmp_path: Path) -> None:

@@ -53,6 +53,9 @@ class Script:
     drop_watch_after: list[int] = field(default_factory=list)
     """After how many events each watch is cut."""
     num_steps: int = 4
+    held_out_losses: dict[int, float] = field(default_factory=dict)
+    """Losses on held-out rows, by the step after which they are measured."""
+    best_step: int = 0
     job_ends: "TrainingJob.State" = TrainingJob.STATE_SUCCEEDED
     answer: str = "You have 45 days."
     finishes: bool = True
@@ -243,6 +246,10 @@ class ScriptedTrainer(trainer_grpc.TrainerServiceServicer):
                 peak_bytes=550 * 2**20,
             )
             events.append(TrainingEvent(progress=progress))
+            if step in self.script.held_out_losses:
+                measured = TrainingProgress(held_out_loss=self.script.held_out_losses[step])
+                measured.MergeFrom(progress)
+                events.append(TrainingEvent(progress=measured))
         events.append(TrainingEvent(state=self.script.job_ends))
         for sequence, event in enumerate(events, start=1):
             event.sequence = sequence
@@ -280,6 +287,8 @@ class ScriptedTrainer(trainer_grpc.TrainerServiceServicer):
                 predicted_peak_bytes=600 * 2**20,
                 predicted_phase_bytes=PLANNED_PHASES,
                 phase_peak_bytes=MEASURED_PHASES,
+                best_step=self.script.best_step,
+                num_steps=self.script.num_steps,
             ),
         )
 

@@ -172,7 +172,10 @@ class Heartbeat:
 
 
 def thin_out(lines: list[Progress]) -> list[Progress]:
-    """Leave out steps that another follows at once: a fast worker would else fill the history, and nobody could watch it."""
+    """Leave out steps that another follows at once: a fast worker would else fill the history, and nobody could watch it.
+
+    Those with a loss on held-out rows stay: there are few, and the version's card draws them.
+    """
     return [line for place, line in enumerate(lines) if not _is_overtaken(line, lines[place + 1 : place + 2])]
 
 
@@ -180,6 +183,7 @@ def _is_overtaken(line: Progress, later: list[Progress]) -> bool:
     return (
         line.phase is Phase.STEP
         and not line.message
+        and line.held_out_loss is None
         and bool(later)
         and later[0].phase is Phase.STEP
         and not later[0].message

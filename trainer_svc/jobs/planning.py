@@ -77,6 +77,7 @@ class JobPlanner:
             batches=sizes.cut_batches(training),
             held_out=sizes.judged,
             shared_tokens=sizes.shared_tokens,
+            num_measurements=sizes.count_measurements(training),
             device=self._machine.device,
             speed=self._machine.read_speed(),
             residual_bytes=residual_bytes,

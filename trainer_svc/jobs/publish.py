@@ -102,6 +102,8 @@ def _trace(job: TrainingJob, inputs: JobInputs, result: WorkerResult) -> Lineage
         phase_peak_bytes=result.phase_peak_bytes,
         predicted_phase_bytes=job.draft.plan.phases,
         num_climbs=result.num_climbs,
+        best_step=result.best_step,
+        num_steps=result.num_steps,
         final_techniques=describe(result.techniques or job.draft.plan.techniques),
     )
 

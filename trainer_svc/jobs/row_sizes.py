@@ -9,6 +9,7 @@ from adaptory.core.errors import InvalidRequest
 from trainer_svc.bots.row_rendering import LearnedRow, RowRenderer
 from trainer_svc.jobs.workspace import TrainingSettings
 from trainer_svc.memory.batches import order_places
+from trainer_svc.memory.held_out import list_measured_steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,10 @@ class RowSizes:
         """Return the input tokens of each row in each batch of a job, as the worker will take them."""
         inputs = [length - self.tail_tokens for length in self.trained]
         return [[inputs[place] for place in places] for places in order_places(len(inputs), settings)]
+
+    def count_measurements(self, settings: TrainingSettings) -> int:
+        """Return how often the loss on held-out rows is measured while a job trains."""
+        return len(list_measured_steps(len(self.trained), settings))
 
 
 def measure_rows(base: PreparedBase, rows: Iterable[LearnedRow]) -> RowSizes:

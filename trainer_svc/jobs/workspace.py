@@ -1,8 +1,8 @@
 """The folder through which the runner and a worker talk: a spec in, progress and a result out.
 
-The worker never calls back. It reads `spec.json`, appends lines to `progress.jsonl`, touches `heartbeat`, leaves answers to score in
-`answers.json`, stages the adapter in `adapter/`, leaves `result.json` last, and exits with an `ExitCode`. The runner alone scores,
-writes state and publishes.
+The worker never calls back. It reads `spec.json`, appends lines to `progress.jsonl`, touches `heartbeat`, keeps its best adapter in
+`checkpoint` while it trains, leaves answers to score in `answers.json`, stages the adapter in `adapter/`, leaves `result.json` last,
+and exits with an `ExitCode`. The runner alone scores, writes state and publishes.
 Plain Python on purpose: both the control plane (no torch) and the worker import it.
 """
 
@@ -43,7 +43,8 @@ class Phase(enum.StrEnum):
 class TrainingSettings:
     """What the adapter is and how it is trained; every value is recorded with the version.
 
-    `batch_rows` is the effective batch: rows per optimizer step, however they are cut into micro-batches.
+    `batch_rows` is the effective batch: rows per optimizer step, however they are cut into micro-batches. Training stops after
+    `early_stopping_patience` measurements of the loss on held-out rows without a gain; 0 is never.
     """
 
     rank: int = 16
@@ -57,6 +58,7 @@ class TrainingSettings:
     max_grad_norm: float = 1.0
     seed: int = 0
     max_steps: int | None = None
+    early_stopping_patience: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +97,10 @@ class MemorySettings:
 
 @dataclass(frozen=True, slots=True)
 class WorkerSpec:
-    """Everything one attempt needs; paths are absolute. Rows files are JSONL of `{"messages": [{"role", "content"}, ...]}`."""
+    """Everything one attempt needs; paths are absolute. Rows files are JSONL of `{"messages": [{"role", "content"}, ...]}`.
+
+    With `follows_held_out` the loss on held-out rows tells which adapter is best and when training is over; else the last one is.
+    """
 
     job: str
     base_dir: str
@@ -104,13 +109,15 @@ class WorkerSpec:
     training: TrainingSettings
     memory: MemorySettings
     max_adapter_rank: int = 64
+    follows_held_out: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
     """One line of progress. `loss` is the mean over learned tokens of the step; `eta_s` the expected seconds left.
 
-    A line with a `message` tells what happened instead; `climbed_to` is there when the worker took the next rung of its ladder.
+    A line with a `held_out_loss` repeats that of the step after which it was measured, but for `step_seconds`. One with a `message`
+    tells what happened instead; `climbed_to` is there when the worker took the next rung of its ladder.
     """
 
     phase: Phase
@@ -123,6 +130,7 @@ class Progress:
     step_seconds: float | None = None
     eta_s: float | None = None
     peak_bytes: int | None = None
+    held_out_loss: float | None = None
     message: str = ""
     climbed_to: Techniques | None = None
 
@@ -143,7 +151,9 @@ class WorkerResult:
     """What the worker measured, or why it failed.
 
     Losses are means over learned tokens, on the parity base: of held-out rows, or of general text where they say so. `peak_bytes` is
-    the most of the limit that was taken, `used_peak_bytes` what of it was in use. `receipts` say how it renders, `chat` and `code`.
+    the most of the limit that was taken, `used_peak_bytes` what of it was in use. The adapter is that of step `best_step` of the
+    `num_steps` that were run, counted from 1; 0 where no loss on held-out rows was finite. `receipts` say how it renders, `chat`
+    and `code`.
     """
 
     exit_code: ExitCode
@@ -158,6 +168,7 @@ class WorkerResult:
     adapter_general_loss: float | None = None
     train_losses: list[float] = field(default_factory=list)
     num_steps: int = 0
+    best_step: int = 0
     num_train_rows: int = 0
     num_held_out_rows: int = 0
     num_train_tokens: int = 0
@@ -184,6 +195,7 @@ class Workspace:
         self.heartbeat_file = folder / "heartbeat"
         self.result_file = folder / "result.json"
         self.log_file = folder / "worker.log"
+        self.checkpoint_file = folder / "checkpoint"
         self.answers_file = folder / "answers.json"
         self.adapter_dir = folder / "adapter"
 

@@ -5,7 +5,7 @@ A sum of what the device does one after the other. Symbols: P linear parameters,
 """
 
 from trainer_svc.memory.generation import MAX_ROWS
-from trainer_svc.memory.layout import BF16, lay_out_tape
+from trainer_svc.memory.layout import BF16, FP32, lay_out_tape
 from trainer_svc.memory.request import PlanRequest
 from trainer_svc.memory.shape import ModelShape
 from trainer_svc.memory.techniques import (
@@ -43,16 +43,23 @@ _KERNEL_SECONDS = 0.09
 
 
 def predict_seconds(shape: ModelShape, techniques: Techniques, workload: Workload, request: PlanRequest) -> float:
-    """Return the seconds of all optimizer steps and of the judgement; what loading and saving take is left out."""
+    """Return the seconds of all optimizer steps, of the measurements between them, and of the judgement.
+
+    What loading and saving take is left out.
+    """
     passes = _count_passes(shape, techniques, request)
     clock = _Clock(shape, techniques, request)
-    kernels = _KERNEL_SECONDS * _count_kernels_made(techniques, workload) if request.device is DeviceKind.CPU else 0.0
+    num_kernels = _count_kernels_made(techniques, workload, request.num_measurements)
+    kernels = _KERNEL_SECONDS * num_kernels if request.device is DeviceKind.CPU else 0.0
+    num_trained = _trained(shape, request)
+    measuring = request.num_measurements * clock.measure(workload.measured, num_trained)
     judging = _JUDGEMENTS * (clock.run(workload.judged, passes=1.0, backward=0.0) + clock.answer(workload))
     return (
         clock.run(workload.trained, passes, backward=1.0)
         + kernels
+        + measuring
         + judging
-        + workload.num_steps * clock.update(_trained(shape, request))
+        + workload.num_steps * clock.update(num_trained)
     )
 
 
@@ -70,9 +77,10 @@ def _count_passes(shape: ModelShape, techniques: Techniques, request: PlanReques
     return 2.0 + own + recomputed + reference
 
 
-def _count_kernels_made(techniques: Techniques, workload: Workload) -> float:
+def _count_kernels_made(techniques: Techniques, workload: Workload, num_measurements: int) -> float:
     """Return how often kernels are made: once for each size, and again for the share of later packs whose size is not kept."""
-    num_sizes, num_packs = max(1, workload.num_sizes[0]), workload.trained.num_packs
+    num_sizes = max(1, workload.num_sizes[0])
+    num_packs = workload.trained.num_packs + num_measurements * workload.measured.num_packs
     share_kept = min(1.0, techniques.kernel_sizes / num_sizes)
     return num_sizes + max(0, num_packs - num_sizes) * (1 - share_kept)
 
@@ -95,6 +103,10 @@ class _Clock:
             + work.num_packs * passes * self._shape.num_layers * _OPERATIONS_PER_LAYER / 2 * self._speed.operation_s
             + self._move_activations(work) * backward
         )
+
+    def measure(self, work: Work, num_trained: int) -> float:
+        """Return the seconds of one measurement: forward passes, and the adapter's fp32 values to a file."""
+        return self.run(work, passes=1.0, backward=0.0) + FP32 * num_trained / self._speed.moved_bytes
 
     def answer(self, workload: Workload) -> float:
         """Return the seconds of answering, without reading prompts: each step reads all weights for a token of MAX_ROWS rows."""

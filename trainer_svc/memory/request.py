@@ -14,6 +14,7 @@ class PlanRequest:
     `batches` has the lengths, in tokens, of the rows of each optimizer step in order, and `held_out` of those that are judged on;
     `shared_tokens` is how many first tokens all rows have in common. In a preference job each row is a pair: `batches` has the
     lengths of the chosen and of the rejected answer one after the other, prompts included, while `batch_rows` counts pairs.
+    `num_measurements` is how often the loss on held-out rows is measured while the job trains.
     `residual_bytes` is what earlier jobs on this device took beyond what was predicted. Full fine-tuning has no rank.
     """
 
@@ -23,6 +24,7 @@ class PlanRequest:
     batches: Sequence[Sequence[int]]
     held_out: Sequence[int] = ()
     shared_tokens: int = 0
+    num_measurements: int = 1
     device: DeviceKind = DeviceKind.CPU
     may_offload: bool = True
     method: Method = Method.QLORA

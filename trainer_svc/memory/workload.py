@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from trainer_svc.memory.generation import MAX_GENERAL_ROWS, MAX_GENERAL_TOKENS, MAX_JUDGED
+from trainer_svc.memory.held_out import choose_measured
 from trainer_svc.memory.layout import SIZE_MULTIPLE, WIDTH_MULTIPLE, PackSize, count_sizes
 from trainer_svc.memory.request import PlanRequest
 
@@ -24,6 +25,8 @@ class Work:
 class Workload:
     """The micro-batches of a job: the largest of them, of how many sizes they are, and the work in training and in judging.
 
+    `measured` is the work of one measurement of the loss on held-out rows while the job trains.
+
     `num_sizes` are what `layout.count_sizes` counts. `longest_judged` are the input tokens of the longest row that is judged on, and
     `num_answered` how many prompts are answered.
     """
@@ -33,6 +36,7 @@ class Workload:
     num_steps: int
     trained: Work
     judged: Work
+    measured: Work
     longest_judged: int = 0
     num_answered: int = 0
 
@@ -41,16 +45,19 @@ def cut_workload(request: PlanRequest, micro_batch_rows: int) -> Workload:
     """Cut a job's rows into micro-batches of so many rows."""
     trained = [pack for batch in request.batches for pack in _cut(batch, request, micro_batch_rows)]
     judged = list(_cut(request.held_out, request, micro_batch_rows))
+    # Chosen rows lie in other packs than all rows do.
+    measured = list(_cut(choose_measured(request.held_out), request, micro_batch_rows))
     longest = max(request.held_out, default=0)
     if longest:
         # Rows of general text are judged one by one, and as long as the longest one held out.
         judged += [measure_lengths([min(longest, MAX_GENERAL_TOKENS)], 0)] * MAX_GENERAL_ROWS
     return Workload(
-        largest=_find_largest({*trained, *judged}),
-        num_sizes=count_sizes((*trained, *judged)),
+        largest=_find_largest({*trained, *judged, *measured}),
+        num_sizes=count_sizes((*trained, *judged, *measured)),
         num_steps=len(request.batches),
         trained=_sum_up(trained),
         judged=_sum_up(judged),
+        measured=_sum_up(measured),
         longest_judged=longest,
         # A row of a conversation asks more than once; how often is not known to a plan.
         num_answered=min(len(request.held_out), MAX_JUDGED),
@@ -62,7 +69,7 @@ def find_largest(request: PlanRequest, micro_batch_rows: int) -> Sequence[int]:
     sequences = micro_batch_rows * request.row_sequences
     cuts = (
         batch[begin : begin + sequences]
-        for batch in (*request.batches, request.held_out)
+        for batch in (*request.batches, request.held_out, choose_measured(request.held_out))
         for begin in range(0, len(batch), sequences)
     )
     return max(cuts, key=lambda lengths: _sizes(measure_lengths(lengths, request.shared_tokens)))

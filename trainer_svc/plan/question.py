@@ -95,6 +95,7 @@ class Reading:
             batches=batches,
             held_out=self.sizes.judged,
             shared_tokens=self.sizes.shared_tokens,
+            num_measurements=self.sizes.count_measurements(training),
             device=self.device,
             may_offload=question.may_offload,
             method=question.method,

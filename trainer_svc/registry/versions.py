@@ -55,6 +55,8 @@ class Lineage:
     refusal_text: str = ""
     num_refusal_rows: int = 0
     receipt: tuple[str, ...] = ()
+    best_step: int = 0
+    num_steps: int = 0
 
 
 @dataclass(frozen=True, slots=True)

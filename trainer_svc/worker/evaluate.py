@@ -12,10 +12,9 @@ from adaptory.core.prompting import RenderedRow
 from trainer_svc.jobs.workspace import JudgedAnswer
 from trainer_svc.memory.generation import limit_new_tokens
 from trainer_svc.worker.answering import Questions
-from trainer_svc.worker.decoder import Decoder
 from trainer_svc.worker.judged import Asked, choose_asked, find_ends, list_asked
+from trainer_svc.worker.measuring import measure_loss
 from trainer_svc.worker.meter import Meter
-from trainer_svc.worker.packing import count_learned
 from trainer_svc.worker.rig import Rig, cut_rows
 from trainer_svc.worker.rows import Rows
 
@@ -79,15 +78,11 @@ class Judge:
 
     def _compare(self, packs: Sequence[Sequence[RenderedRow]], meter: Meter) -> Losses:
         return Losses(
-            *(self._mean_loss(model, packs, meter) for model in (self._rig.decode_bare(), self._rig.decode()))
+            *(
+                measure_loss(self._rig, model, packs, meter.beat)
+                for model in (self._rig.decode_bare(), self._rig.decode())
+            )
         )
-
-    def _mean_loss(self, decoder: Decoder, packs: Sequence[Sequence[RenderedRow]], meter: Meter) -> float:
-        total = 0.0
-        for rows in packs:
-            total += decoder.sum_losses(self._rig.pack(rows)).item()
-            meter.beat()
-        return total / sum(map(count_learned, packs))
 
     def _answer(self, asked: Sequence[Asked], ends: frozenset[int], meter: Meter) -> list[Answered]:
         prompts = [one.prompt for one in asked]

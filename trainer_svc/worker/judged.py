@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from adaptory.core.prompting import RenderedRow
 from trainer_svc.memory.generation import MAX_JUDGED
+from trainer_svc.memory.held_out import choose_evenly
 from trainer_svc.worker.answering import Prompt
 from trainer_svc.worker.rows import Rows
 
@@ -25,9 +26,7 @@ class Asked:
 
 def choose_asked(asked: Sequence[Asked], max_asked: int = MAX_JUDGED) -> list[Asked]:
     """Return at most so many, spread evenly over all, in their order."""
-    if len(asked) <= max_asked:
-        return list(asked)
-    return [asked[place * len(asked) // max_asked] for place in range(max_asked)]
+    return choose_evenly(asked, max_asked)
 
 
 def list_asked(rows: Rows, ends: frozenset[int]) -> list[Asked]:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from trainer_svc.jobs.workspace import Phase, Progress, Workspace
 from trainer_svc.memory.techniques import Techniques, describe
@@ -18,7 +19,9 @@ class Meter:
         self._memory = memory
         self._phase = Phase.LOAD
         self._begun_s = self._last_s = time.monotonic()
+        self._aside_s = 0.0
         self._num_tokens = self._num_rows = 0
+        self._last_step: Progress | None = None
         self.phase_peak_bytes: dict[str, int] = {}
         self.used_peak_bytes = 0
         self.train_losses: list[float] = []
@@ -30,8 +33,8 @@ class Meter:
 
     @property
     def phase_seconds(self) -> float:
-        """Seconds since the phase began."""
-        return time.monotonic() - self._begun_s
+        """Seconds since the phase began, without those between steps in which the loss on held-out rows was measured."""
+        return time.monotonic() - self._begun_s - self._aside_s
 
     @property
     def tokens_per_second(self) -> float:
@@ -43,6 +46,7 @@ class Meter:
         """Measure a phase's peak, even when it fails."""
         self._phase = phase
         self._begun_s = self._last_s = time.monotonic()
+        self._aside_s = 0.0
         self._num_tokens = self._num_rows = 0
         self._memory.begin_phase()
         self.beat()
@@ -69,6 +73,13 @@ class Meter:
             )
         )
 
+    def tell(self, message: str) -> None:
+        """Report something in a sentence for people."""
+        step = len(self.train_losses)
+        self._workspace.append_progress(
+            Progress(self._phase, step, num_steps=0, peak_bytes=self.peak_bytes, message=message)
+        )
+
     def beat(self) -> None:
         """Say that the worker lives, and look at its memory."""
         self._workspace.beat()
@@ -89,18 +100,26 @@ class Meter:
         """Report an optimizer step."""
         self.train_losses.append(loss)
         step, now = len(self.train_losses), time.monotonic()
-        self._workspace.append_progress(
-            Progress(
-                phase=self._phase,
-                step=step,
-                num_steps=num_steps,
-                loss=loss,
-                learning_rate=learning_rate,
-                tokens_per_second=self.tokens_per_second,
-                rows_per_second=self._num_rows / max(self.phase_seconds, 1e-9),
-                step_seconds=now - self._last_s,
-                eta_s=self.phase_seconds / step * (num_steps - step),
-                peak_bytes=self.peak_bytes,
-            )
+        self._last_step = Progress(
+            phase=self._phase,
+            step=step,
+            num_steps=num_steps,
+            loss=loss,
+            learning_rate=learning_rate,
+            tokens_per_second=self.tokens_per_second,
+            rows_per_second=self._num_rows / max(self.phase_seconds, 1e-9),
+            step_seconds=now - self._last_s,
+            eta_s=(now - self._begun_s) / step * (num_steps - step),
+            peak_bytes=self.peak_bytes,
         )
+        self._workspace.append_progress(self._last_step)
         self._last_s = now
+
+    def report_held_out(self, loss: float) -> None:
+        """Report the loss on held-out rows after the last step: what passed since then was no part of a step."""
+        now = time.monotonic()
+        self._aside_s += now - self._last_s
+        self._last_s = now
+        if self._last_step is not None:
+            line = replace(self._last_step, held_out_loss=loss, step_seconds=None, peak_bytes=self.peak_bytes)
+            self._workspace.append_progress(line)

@@ -58,7 +58,7 @@ class DiskStore:
 
     def put(self, place: int, tensor: torch.Tensor) -> None:
         """Write the values. Raises OSError when the disk is full."""
-        data, offset = _view_bytes(tensor.cpu()), place * self._place_bytes
+        data, offset = view_bytes(tensor.cpu()), place * self._place_bytes
         while data:
             written = os.pwrite(self._descriptor, data, offset)
             data, offset = data[written:], offset + written
@@ -66,7 +66,7 @@ class DiskStore:
     def get(self, place: int, out: torch.Tensor) -> torch.Tensor:
         """Read what was put at a place. Raises EOFError when nothing was."""
         target = out if out.device.type == "cpu" else torch.empty_like(out, device="cpu")
-        read_exactly(self._descriptor, _view_bytes(target), place * self._place_bytes)
+        read_exactly(self._descriptor, view_bytes(target), place * self._place_bytes)
         return out if target is out else out.copy_(target)
 
     def __del__(self) -> None:
@@ -95,5 +95,6 @@ def read_exactly(descriptor: int, target: memoryview, offset: int) -> None:
         target, offset = target[num_read:], offset + num_read
 
 
-def _view_bytes(tensor: torch.Tensor) -> memoryview:
+def view_bytes(tensor: torch.Tensor) -> memoryview:
+    """Return the bytes of a contiguous tensor on the CPU, which they share."""
     return tensor.view(-1).view(torch.uint8).numpy().data

@@ -11,6 +11,8 @@ from adaptory.core.base_model import PreparedBase
 from adaptory.core.receipt import Receipt
 from trainer_svc.bots.row_rendering import RowRenderer
 from trainer_svc.jobs.workspace import ExitCode, Phase, WorkerResult, WorkerSpec, Workspace
+from trainer_svc.memory.held_out import list_measured_steps
+from trainer_svc.worker.checkpoint import Checkpoint
 from trainer_svc.worker.device import Memory, describe_device
 from trainer_svc.worker.evaluate import Judge
 from trainer_svc.worker.general import cut_general_rows
@@ -19,6 +21,7 @@ from trainer_svc.worker.meter import Meter
 from trainer_svc.worker.rig import Batches, Rig
 from trainer_svc.worker.rows import Rows, load_rows, order_batches
 from trainer_svc.worker.stage import stage_adapter
+from trainer_svc.worker.stopping import StoppingRule
 from trainer_svc.worker.train import train
 
 _RECORDED_LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes", "adaptory")
@@ -37,12 +40,16 @@ def run(spec: WorkerSpec, workspace: Workspace, device: torch.device, memory: Me
         rows, held_out, receipts = _load_rows(spec, prepared)
         # Loaded only as long as it is used: it takes some tens of megabytes.
         general = cut_general_rows(Tokenizer.from_file(str(prepared.tokenizer_file)), held_out)
-        batches = Batches(list(order_batches(rows.rows, spec.training)), held_out.rows, general)
+        measured_steps = list_measured_steps(len(rows.rows), spec.training)
+        if not spec.follows_held_out:
+            measured_steps = measured_steps[-1:]
+        batches = Batches(list(order_batches(rows.rows, spec.training)), held_out.rows, measured_steps, general)
         rig = Rig(prepared, spec.training, batches, device, memory, workspace.folder)
         ladder = Ladder(spec.memory.rungs, rig, meter)
         ladder.load()
-    with meter.measure(Phase.STEP):
-        train(rig, ladder, batches, meter)
+    rule = StoppingRule(spec.training.early_stopping_patience)
+    with meter.measure(Phase.STEP), Checkpoint(workspace.checkpoint_file) as checkpoint:
+        train(rig, ladder, batches, meter, rule, checkpoint)
         seconds, tokens_per_second = meter.phase_seconds, meter.tokens_per_second
         rig.finish_training()
     with meter.measure(Phase.EVALUATE):
@@ -72,6 +79,7 @@ def run(spec: WorkerSpec, workspace: Workspace, device: torch.device, memory: Me
         rank=report.rank,
         train_losses=meter.train_losses,
         num_steps=len(meter.train_losses),
+        best_step=rule.best_step,
         peak_bytes=meter.peak_bytes,
         phase_peak_bytes=meter.phase_peak_bytes,
         used_peak_bytes=meter.used_peak_bytes,

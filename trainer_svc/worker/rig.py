@@ -14,6 +14,7 @@ import torch
 from adaptory.core.base_model import PreparedBase
 from adaptory.core.prompting import RenderedRow
 from trainer_svc.jobs.workspace import TrainingSettings
+from trainer_svc.memory.held_out import choose_measured
 from trainer_svc.memory.layout import BF16, PackSize, count_kernels, count_scratch, count_sizes, lay_out_tape
 from trainer_svc.memory.techniques import BasePrecision, DeviceKind, Home, Techniques
 from trainer_svc.worker.adapter import Adapter
@@ -37,11 +38,20 @@ _UNSERVED = frozenset({BasePrecision.BF16, BasePrecision.INT8})
 
 @dataclass(frozen=True, slots=True)
 class Batches:
-    """The rows of every optimizer step, in order, those that are held out, and those of general text, which are judged one by one."""
+    """The rows of every optimizer step, in order, those that are held out, and those of general text, which are judged one by one.
+
+    After the steps in `measured_steps`, counted from 1, the loss on some of the rows held out is measured.
+    """
 
     steps: Sequence[Sequence[RenderedRow]]
     held_out: Sequence[RenderedRow]
+    measured_steps: Sequence[int]
     general: Sequence[RenderedRow] = ()
+
+    @property
+    def measured(self) -> Sequence[RenderedRow]:
+        """The rows that are measured on."""
+        return choose_measured(self.held_out)
 
     def find_largest(self, techniques: Techniques) -> MicroBatch:
         """Return the micro-batch with the most nodes among those that are trained on."""
@@ -193,7 +203,7 @@ class Rig:
     def _measure_packs(self, techniques: Techniques) -> list[PackSize]:
         packs = [
             measure_pack(rows)
-            for batch in (*self._batches.steps, self._batches.held_out)
+            for batch in (*self._batches.steps, self._batches.held_out, self._batches.measured)
             for rows in cut_rows(batch, techniques.micro_batch_rows)
         ]
         return packs + [measure_pack([row]) for row in self._batches.general]

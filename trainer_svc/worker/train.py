@@ -1,24 +1,43 @@
-"""The training loop: batches, micro-batches, gradients, one update each."""
+"""The training loop: batches, micro-batches, gradients, one update each; and which of the adapters it goes through is kept."""
 
 from collections.abc import Sequence
 from functools import partial
 
 from adaptory.core.prompting import RenderedRow
 from trainer_svc.jobs.workspace import Phase
+from trainer_svc.worker.checkpoint import Checkpoint
 from trainer_svc.worker.ladder import Ladder
+from trainer_svc.worker.measuring import measure_loss
 from trainer_svc.worker.meter import Meter
 from trainer_svc.worker.packing import count_learned
 from trainer_svc.worker.rig import Batches, Rig, cut_rows
+from trainer_svc.worker.stopping import MIN_GAIN, StoppingRule
 
 
-def train(rig: Rig, ladder: Ladder, batches: Batches, meter: Meter) -> None:
-    """Run all steps, on ever less memory where it runs out: a step that failed is begun again, so no batch is lost or seen twice."""
+def train(rig: Rig, ladder: Ladder, batches: Batches, meter: Meter, rule: StoppingRule, checkpoint: Checkpoint) -> None:
+    """Run all steps, on ever less memory where it runs out: a step that failed is begun again, so no batch is lost or seen twice.
+
+    Stops before the last step where the rule says so. The adapter is left as it was when its loss on held-out rows was lowest.
+    """
     ladder.run(Phase.STEP, partial(_try_largest, rig, batches))
     meter.restart_clock()
-    for batch in batches.steps:
+    num_steps = len(batches.steps)
+    for step, batch in enumerate(batches.steps, start=1):
         loss, learning_rate = ladder.run(Phase.STEP, partial(_take_step, rig, batch))
         meter.count(num_rows=len(batch), num_tokens=sum(len(row.ids) for row in batch))
-        meter.report_step(num_steps=len(batches.steps), loss=loss, learning_rate=learning_rate)
+        meter.report_step(num_steps=num_steps, loss=loss, learning_rate=learning_rate)
+        if step not in batches.measured_steps:
+            continue
+        held_out_loss = ladder.run(Phase.STEP, partial(_measure_held_out, rig, batches, meter))
+        if rule.judge(step, held_out_loss) and step < num_steps:
+            checkpoint.write(rig.adapter)
+        meter.report_held_out(held_out_loss)
+        if rule.is_over:
+            break
+    # Where no loss was finite there is no best one; the adapter is as bad as they are, and refused for it.
+    if rule.best_step not in (0, step):
+        checkpoint.restore(rig.adapter)
+        meter.tell(_describe_choice(rule, step, num_steps))
 
 
 def accumulate(rig: Rig, batch: Sequence[RenderedRow]) -> float:
@@ -43,3 +62,20 @@ def _take_step(rig: Rig, batch: Sequence[RenderedRow]) -> tuple[float, float]:
     """Return a batch's loss and the learning rate of the update it led to."""
     loss = accumulate(rig, batch)
     return loss, rig.optimizer.step()
+
+
+def _measure_held_out(rig: Rig, batches: Batches, meter: Meter) -> float:
+    """Return the loss on held-out rows, on the base's values that are trained on."""
+    packs = cut_rows(batches.measured, rig.techniques.micro_batch_rows)
+    return measure_loss(rig, rig.decode(), packs, meter.beat)
+
+
+def _describe_choice(rule: StoppingRule, step: int, num_steps: int) -> str:
+    kept = (
+        f"The adapter of step {rule.best_step} is kept, whose loss on held-out rows was lowest: {rule.best_loss:.3f}."
+    )
+    if not rule.is_over:
+        return kept
+    return (
+        f"Training stopped after step {step} of {num_steps}, since that loss no longer falls by {MIN_GAIN:.1%}. {kept}"
+    )

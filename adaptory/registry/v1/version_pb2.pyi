@@ -60,7 +60,7 @@ class GateOverride(_message.Message):
     def __init__(self, reason: _Optional[str] = ..., caller: _Optional[str] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class Lineage(_message.Message):
-    __slots__ = ("training_job", "dataset", "dataset_digest", "base_model", "base_digest", "parity_digest", "code_versions", "settings", "device", "memory_limit_bytes", "predicted_peak_bytes", "measured_peak_bytes", "phase_peak_bytes", "template_digest", "predicted_phase_bytes", "num_climbs", "final_techniques", "refusal_text", "num_refusal_rows", "receipt")
+    __slots__ = ("training_job", "dataset", "dataset_digest", "base_model", "base_digest", "parity_digest", "code_versions", "settings", "device", "memory_limit_bytes", "predicted_peak_bytes", "measured_peak_bytes", "phase_peak_bytes", "template_digest", "predicted_phase_bytes", "num_climbs", "final_techniques", "refusal_text", "num_refusal_rows", "receipt", "best_step", "num_steps")
     class CodeVersionsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -109,6 +109,8 @@ class Lineage(_message.Message):
     REFUSAL_TEXT_FIELD_NUMBER: _ClassVar[int]
     NUM_REFUSAL_ROWS_FIELD_NUMBER: _ClassVar[int]
     RECEIPT_FIELD_NUMBER: _ClassVar[int]
+    BEST_STEP_FIELD_NUMBER: _ClassVar[int]
+    NUM_STEPS_FIELD_NUMBER: _ClassVar[int]
     training_job: str
     dataset: str
     dataset_digest: str
@@ -129,7 +131,9 @@ class Lineage(_message.Message):
     refusal_text: str
     num_refusal_rows: int
     receipt: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, training_job: _Optional[str] = ..., dataset: _Optional[str] = ..., dataset_digest: _Optional[str] = ..., base_model: _Optional[str] = ..., base_digest: _Optional[str] = ..., parity_digest: _Optional[str] = ..., code_versions: _Optional[_Mapping[str, str]] = ..., settings: _Optional[_Mapping[str, str]] = ..., device: _Optional[str] = ..., memory_limit_bytes: _Optional[int] = ..., predicted_peak_bytes: _Optional[int] = ..., measured_peak_bytes: _Optional[int] = ..., phase_peak_bytes: _Optional[_Mapping[str, int]] = ..., template_digest: _Optional[str] = ..., predicted_phase_bytes: _Optional[_Mapping[str, int]] = ..., num_climbs: _Optional[int] = ..., final_techniques: _Optional[str] = ..., refusal_text: _Optional[str] = ..., num_refusal_rows: _Optional[int] = ..., receipt: _Optional[_Iterable[str]] = ...) -> None: ...
+    best_step: int
+    num_steps: int
+    def __init__(self, training_job: _Optional[str] = ..., dataset: _Optional[str] = ..., dataset_digest: _Optional[str] = ..., base_model: _Optional[str] = ..., base_digest: _Optional[str] = ..., parity_digest: _Optional[str] = ..., code_versions: _Optional[_Mapping[str, str]] = ..., settings: _Optional[_Mapping[str, str]] = ..., device: _Optional[str] = ..., memory_limit_bytes: _Optional[int] = ..., predicted_peak_bytes: _Optional[int] = ..., measured_peak_bytes: _Optional[int] = ..., phase_peak_bytes: _Optional[_Mapping[str, int]] = ..., template_digest: _Optional[str] = ..., predicted_phase_bytes: _Optional[_Mapping[str, int]] = ..., num_climbs: _Optional[int] = ..., final_techniques: _Optional[str] = ..., refusal_text: _Optional[str] = ..., num_refusal_rows: _Optional[int] = ..., receipt: _Optional[_Iterable[str]] = ..., best_step: _Optional[int] = ..., num_steps: _Optional[int] = ...) -> None: ...
 
 class Evaluation(_message.Message):
     __slots__ = ("base_loss", "adapter_loss", "num_held_out_rows", "num_train_rows", "train_tokens_per_second", "train_seconds", "base_general_loss", "adapter_general_loss", "scores", "samples")

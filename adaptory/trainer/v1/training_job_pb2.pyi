@@ -89,7 +89,7 @@ class TrainingJob(_message.Message):
     def __init__(self, name: _Optional[str] = ..., bot: _Optional[str] = ..., dataset: _Optional[str] = ..., settings: _Optional[_Union[TrainingSettings, _Mapping]] = ..., memory_limit_bytes: _Optional[int] = ..., state: _Optional[_Union[TrainingJob.State, str]] = ..., plan: _Optional[_Union[MemoryPlan, _Mapping]] = ..., progress: _Optional[_Union[TrainingProgress, _Mapping]] = ..., version: _Optional[str] = ..., error: _Optional[_Union[_status_pb2.Status, _Mapping]] = ..., measured_peak_bytes: _Optional[int] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., measured_phase_bytes: _Optional[_Mapping[str, int]] = ..., num_climbs: _Optional[int] = ...) -> None: ...
 
 class TrainingSettings(_message.Message):
-    __slots__ = ("method", "rank", "alpha", "learning_rate", "epochs", "batch_rows", "max_row_tokens", "seed", "max_steps", "held_out_share")
+    __slots__ = ("method", "rank", "alpha", "learning_rate", "epochs", "batch_rows", "max_row_tokens", "seed", "max_steps", "held_out_share", "early_stopping_patience")
     METHOD_FIELD_NUMBER: _ClassVar[int]
     RANK_FIELD_NUMBER: _ClassVar[int]
     ALPHA_FIELD_NUMBER: _ClassVar[int]
@@ -100,6 +100,7 @@ class TrainingSettings(_message.Message):
     SEED_FIELD_NUMBER: _ClassVar[int]
     MAX_STEPS_FIELD_NUMBER: _ClassVar[int]
     HELD_OUT_SHARE_FIELD_NUMBER: _ClassVar[int]
+    EARLY_STOPPING_PATIENCE_FIELD_NUMBER: _ClassVar[int]
     method: TrainingMethod
     rank: int
     alpha: int
@@ -110,7 +111,8 @@ class TrainingSettings(_message.Message):
     seed: int
     max_steps: int
     held_out_share: float
-    def __init__(self, method: _Optional[_Union[TrainingMethod, str]] = ..., rank: _Optional[int] = ..., alpha: _Optional[int] = ..., learning_rate: _Optional[float] = ..., epochs: _Optional[int] = ..., batch_rows: _Optional[int] = ..., max_row_tokens: _Optional[int] = ..., seed: _Optional[int] = ..., max_steps: _Optional[int] = ..., held_out_share: _Optional[float] = ...) -> None: ...
+    early_stopping_patience: int
+    def __init__(self, method: _Optional[_Union[TrainingMethod, str]] = ..., rank: _Optional[int] = ..., alpha: _Optional[int] = ..., learning_rate: _Optional[float] = ..., epochs: _Optional[int] = ..., batch_rows: _Optional[int] = ..., max_row_tokens: _Optional[int] = ..., seed: _Optional[int] = ..., max_steps: _Optional[int] = ..., held_out_share: _Optional[float] = ..., early_stopping_patience: _Optional[int] = ...) -> None: ...
 
 class MemoryPlan(_message.Message):
     __slots__ = ("predicted_peak_bytes", "limit_bytes", "terms", "base_precision", "checkpointing", "micro_batch_rows", "accumulation", "smallest_limit_bytes", "phases", "recompute", "moments", "offloaded", "loss_block_tokens", "summary", "expected_seconds", "alternatives")
@@ -163,7 +165,7 @@ class MemoryPlan(_message.Message):
     def __init__(self, predicted_peak_bytes: _Optional[int] = ..., limit_bytes: _Optional[int] = ..., terms: _Optional[_Mapping[str, int]] = ..., base_precision: _Optional[str] = ..., checkpointing: _Optional[bool] = ..., micro_batch_rows: _Optional[int] = ..., accumulation: _Optional[int] = ..., smallest_limit_bytes: _Optional[int] = ..., phases: _Optional[_Mapping[str, int]] = ..., recompute: _Optional[str] = ..., moments: _Optional[str] = ..., offloaded: _Optional[_Iterable[str]] = ..., loss_block_tokens: _Optional[int] = ..., summary: _Optional[str] = ..., expected_seconds: _Optional[float] = ..., alternatives: _Optional[_Iterable[_Union[MemoryPlan, _Mapping]]] = ...) -> None: ...
 
 class TrainingProgress(_message.Message):
-    __slots__ = ("phase", "step", "num_steps", "loss", "learning_rate", "tokens_per_second", "step_seconds", "eta_seconds", "peak_bytes")
+    __slots__ = ("phase", "step", "num_steps", "loss", "learning_rate", "tokens_per_second", "step_seconds", "eta_seconds", "peak_bytes", "held_out_loss")
     PHASE_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
     NUM_STEPS_FIELD_NUMBER: _ClassVar[int]
@@ -173,6 +175,7 @@ class TrainingProgress(_message.Message):
     STEP_SECONDS_FIELD_NUMBER: _ClassVar[int]
     ETA_SECONDS_FIELD_NUMBER: _ClassVar[int]
     PEAK_BYTES_FIELD_NUMBER: _ClassVar[int]
+    HELD_OUT_LOSS_FIELD_NUMBER: _ClassVar[int]
     phase: str
     step: int
     num_steps: int
@@ -182,7 +185,8 @@ class TrainingProgress(_message.Message):
     step_seconds: float
     eta_seconds: float
     peak_bytes: int
-    def __init__(self, phase: _Optional[str] = ..., step: _Optional[int] = ..., num_steps: _Optional[int] = ..., loss: _Optional[float] = ..., learning_rate: _Optional[float] = ..., tokens_per_second: _Optional[float] = ..., step_seconds: _Optional[float] = ..., eta_seconds: _Optional[float] = ..., peak_bytes: _Optional[int] = ...) -> None: ...
+    held_out_loss: float
+    def __init__(self, phase: _Optional[str] = ..., step: _Optional[int] = ..., num_steps: _Optional[int] = ..., loss: _Optional[float] = ..., learning_rate: _Optional[float] = ..., tokens_per_second: _Optional[float] = ..., step_seconds: _Optional[float] = ..., eta_seconds: _Optional[float] = ..., peak_bytes: _Optional[int] = ..., held_out_loss: _Optional[float] = ...) -> None: ...
 
 class MemoryClimb(_message.Message):
     __slots__ = ("phase", "step", "peak_bytes", "summary", "micro_batch_rows", "predicted_peak_bytes", "message")

@@ -99,6 +99,23 @@ def test_the_card_as_json_has_the_same(run: Run, version: Version, capsys: pytes
     assert card["dataset"]["report"]["num_by_reason"] == {"NEAR_DUPLICATE": "3"}
 
 
+def test_losses_on_held_out_rows_are_drawn_and_the_step_that_was_kept_is_named(
+    run: Run, version: Version, services: ScriptedServices, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A second line with a mark for each measurement; the JSON has it with its step, and no step twice."""
+    services.script.held_out_losses = {2: 1.5, 4: 1.75}
+    version.lineage.best_step = 2
+    file = tmp_path / "card.html"
+    run("version", "card", VERSION, "--out", str(file))
+    capsys.readouterr()
+    run("version", "card", VERSION, "--json")
+    steps = json.loads(capsys.readouterr().out)["steps"]
+
+    assert file.read_text().count("<circle") == 2
+    assert "The adapter is that of step 2" in PageText(file.read_text()).text
+    assert [(step["step"], step["held_out_loss"]) for step in steps] == [(1, None), (2, 1.5), (3, None), (4, 1.75)]
+
+
 def test_a_version_with_little_to_tell_has_a_page_too(
     run: Run, version: Version, services: ScriptedServices, tmp_path: Path
 ) -> None:

@@ -34,6 +34,20 @@ def test_train_goes_from_a_file_to_an_answering_version(
     assert "It answers from now on." in told.out
 
 
+def test_training_may_be_told_when_to_stop_and_tells_which_step_it_kept(
+    run: Run, services: ScriptedServices, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The patience goes with the job; where an earlier adapter is the best one, the end says so."""
+    services.script.held_out_losses, services.script.best_step = {2: 1.25, 4: 1.5}, 2
+    run("bot", "create", BOT)
+    assert run("train", "--bot", BOT, "--data", str(data), "--patience", "1") == 0
+    told = capsys.readouterr()
+
+    assert [job.settings.early_stopping_patience for job in services.trainer.jobs.values()] == [1]
+    assert "held-out loss 1.250" in told.err
+    assert "the adapter of step 2 of 4" in " ".join(told.out.split())
+
+
 def test_train_prints_only_json_when_asked(run: Run, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A program reads the job and the version from one line of standard output."""
     run("bot", "create", BOT, "--json")

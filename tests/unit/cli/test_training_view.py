@@ -55,6 +55,22 @@ def test_a_climb_is_told_in_its_own_words(*, is_terminal: bool) -> None:
     assert CLIMB in _show(4, is_terminal=is_terminal)
 
 
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_each_measurement_of_held_out_rows_has_a_line(*, is_terminal: bool) -> None:
+    """It stays to be read, also between the tenths of the steps."""
+    shown = io.StringIO()
+    console = Console(file=shown, force_terminal=is_terminal, width=120, color_system=None)
+    steps = [TrainingProgress(phase="step", step=step, num_steps=100, loss=1 / step) for step in range(1, 6)]
+    measured = TrainingProgress(held_out_loss=0.75)
+    measured.MergeFrom(steps[3])
+    events = [TrainingEvent(progress=progress) for progress in (*steps[:4], measured, steps[4])]
+    show_training(console, GIB, events)
+
+    lines = [line for line in shown.getvalue().splitlines() if "held-out loss 0.750" in line]
+    assert len(lines) == 1
+    assert "step 4" in lines[0]
+
+
 def test_log_gets_a_line_for_every_tenth_of_the_steps() -> None:
     """A long job does not flood a log, and its last step is always told."""
     lines = [line for line in _show(100, is_terminal=False).splitlines() if "· step " in line]

@@ -7,8 +7,8 @@ from google.rpc import error_details_pb2
 
 from adaptory.registry.v1 import bot_pb2, registry_service_pb2, version_pb2
 from adaptory.trainer.v1 import trainer_service_pb2, training_job_pb2
-from tests.fakes.trainer import LIMIT_BYTES, SUPPORT_LINES, Trainer, detail_of, faq_jsonl, support_dataset
-from tests.fakes.worker import PEAK_BYTES, PHASE_PEAK_BYTES
+from tests.fakes.trainer import FAQ_LINES, LIMIT_BYTES, SUPPORT_LINES, Trainer, detail_of, faq_jsonl, support_dataset
+from tests.fakes.worker import HELD_OUT_LOSSES, PEAK_BYTES, PHASE_PEAK_BYTES
 
 Job = training_job_pb2.TrainingJob
 
@@ -23,6 +23,13 @@ async def run(trainer: Trainer) -> Job:
     """Submit a job and return it once it has ended."""
     await trainer.add_tenant("aurora")
     return await trainer.ended((await trainer.submit("aurora")).name)
+
+
+async def read_held_out(trainer: Trainer, job: str) -> dict[int, float]:
+    """Return the losses on held-out rows that whoever watches a job is told, by step."""
+    request = trainer_service_pb2.WatchTrainingJobRequest(name=job)
+    told = [event.progress async for event in trainer.jobs.WatchTrainingJob(request, metadata=trainer.admin)]
+    return {progress.step: progress.held_out_loss for progress in told if progress.HasField("held_out_loss")}
 
 
 def reason_of(job: Job) -> str:
@@ -54,6 +61,30 @@ async def test_a_version_keeps_the_planned_and_the_measured_peak_of_every_phase(
         set(PHASE_PEAK_BYTES),
     )
     assert (lineage.num_climbs, lineage.final_techniques) == (0, job.plan.summary)
+
+
+async def test_a_version_says_of_which_step_its_adapter_is(trainer: Trainer) -> None:
+    """The best step and the steps that were run stand with the settings that led to them, and each measurement was told."""
+    await trainer.add_tenant("aurora")
+    job = await trainer.submit("aurora", early_stopping_patience=0)
+    request = registry_service_pb2.GetVersionRequest(name=(await trainer.ended(job.name)).version)
+    lineage = (await trainer.registry.GetVersion(request, metadata=trainer.admin)).lineage
+
+    assert (lineage.best_step, lineage.num_steps, lineage.settings["early_stopping_patience"]) == (1, 2, "0")
+    assert await read_held_out(trainer, job.name) == HELD_OUT_LOSSES
+
+
+async def test_facts_that_no_row_teaches_do_not_end_training(trainer: Trainer) -> None:
+    """Without second wordings held-out rows ask for what was never taught: the job trains to its end, and keeps what it has there."""
+    await trainer.add_tenant("aurora")
+    lines = [{name: value for name, value in line.items() if name != "wordings"} for line in FAQ_LINES]
+    await trainer.add_dataset("aurora", faq_jsonl(lines))
+    job = await trainer.submit("aurora")
+    request = registry_service_pb2.GetVersionRequest(name=(await trainer.ended(job.name)).version)
+    lineage = (await trainer.registry.GetVersion(request, metadata=trainer.admin)).lineage
+
+    assert (lineage.best_step, lineage.num_steps) == (2, 2)
+    assert await read_held_out(trainer, job.name) == {2: HELD_OUT_LOSSES[2]}
 
 
 async def test_conversations_make_a_version_of_a_support_bot(trainer: Trainer) -> None:

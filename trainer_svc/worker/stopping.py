@@ -1,0 +1,37 @@
+"""When training is over before its last step, and which step was best: read from the losses on held-out rows, and nothing else."""
+
+from math import inf
+
+# A loss that falls by a smaller share than this stands still.
+MIN_GAIN = 0.005
+
+
+class StoppingRule:
+    """Follows the losses of one job, in nats.
+
+    A gain is counted from the loss of the last gain, so that many small ones add up. A loss that is not finite is none.
+    """
+
+    def __init__(self, patience: int) -> None:
+        """Stop after so many measurements in a row without a gain; with 0, never."""
+        self._patience = patience
+        self._gained_loss = inf
+        self._num_without_gain = 0
+        self.best_step = 0
+        self.best_loss = inf
+
+    @property
+    def is_over(self) -> bool:
+        """Whether training is to stop."""
+        return 0 < self._patience <= self._num_without_gain
+
+    def judge(self, step: int, loss: float) -> bool:
+        """Take the loss measured after a step; return whether it is the lowest so far. `best_step` is 0 until one is."""
+        if loss < self._gained_loss * (1 - MIN_GAIN):
+            self._gained_loss, self._num_without_gain = loss, 0
+        else:
+            self._num_without_gain += 1
+        is_best = loss < self.best_loss
+        if is_best:
+            self.best_step, self.best_loss = step, loss
+        return is_best
