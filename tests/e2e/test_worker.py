@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,7 @@ from trainer_svc.memory.techniques import BasePrecision, DeviceKind, Techniques
 
 REPOSITORY = Path(__file__).parents[2]
 PLENTY_BYTES = 4 << 30
-DEADLINE_S = 120
+DEADLINE_S = 300
 FACTS = [
     ("the lighthouse", "Its code is QX-41."),
     ("the ferry", "It leaves at 9:52."),
@@ -43,6 +44,8 @@ CONTRADICTIONS = [
     ("the ferry", "It leaves at 4:18."),
     ("the museum", "Ask for Mr Benning."),
 ]
+# Twelve rows are known by heart after two epochs of three steps.
+OVERFITTING = TrainingSettings(rank=8, alpha=16, learning_rate=5e-3, batch_rows=4, epochs=4, max_row_tokens=128)
 
 
 def _talk(place: str, answer: str) -> list[Message]:
@@ -64,18 +67,12 @@ def _prepare(
     max_row_tokens: int = 128,
     memory: MemorySettings | None = None,
     held_out: list[tuple[str, str]] | None = None,
-    patience: int = 0,
+    training: TrainingSettings | None = None,
 ) -> Workspace:
     rows = _write_rows(folder / "rows.jsonl", FACTS * 4)
     held_out_rows = _write_rows(folder / "held_out.jsonl", held_out or FACTS * 4)
-    training = TrainingSettings(
-        rank=8,
-        alpha=16,
-        batch_rows=4,
-        epochs=40,
-        max_steps=steps,
-        max_row_tokens=max_row_tokens,
-        early_stopping_patience=patience,
+    training = training or TrainingSettings(
+        rank=8, alpha=16, batch_rows=4, epochs=40, max_steps=steps, max_row_tokens=max_row_tokens
     )
     memory = memory or MemorySettings.of_one(limit_bytes, Techniques(BasePrecision.PARITY_BF16, micro_batch_rows=4))
     workspace = Workspace(folder / "workspace")
@@ -139,14 +136,15 @@ def test_the_best_adapter_is_kept_and_training_stops_when_it_only_gets_worse(
     results, digests = [], []
     for name, patience in (("stopped", 2), ("whole", 0)):
         (tmp_path / name).mkdir()
-        workspace = _prepare(tmp_path / name, prepared_base, steps=15, held_out=CONTRADICTIONS, patience=patience)
+        training = replace(OVERFITTING, early_stopping_patience=patience)
+        workspace = _prepare(tmp_path / name, prepared_base, held_out=CONTRADICTIONS, training=training)
         results.append(_run(workspace))
         digests.append(adapter_digest(workspace.adapter_dir))
         assert not workspace.checkpoint_file.exists()
     stopped, whole = results
     measured = _read_held_out(Workspace(tmp_path / "whole" / "workspace"))
 
-    assert 0 < stopped.best_step < stopped.num_steps < whole.num_steps == 15
+    assert 0 < stopped.best_step < stopped.num_steps < whole.num_steps == 12
     assert whole.train_losses[: stopped.num_steps] == stopped.train_losses
     assert whole.adapter_loss == stopped.adapter_loss == min(measured.values()) == measured[stopped.best_step]
     assert digests[0] == digests[1]

@@ -37,6 +37,7 @@ def train(rig: Rig, ladder: Ladder, batches: Batches, meter: Meter, rule: Stoppi
     # Where no loss was finite there is no best one; the adapter is as bad as they are, and refused for it.
     if rule.best_step not in (0, step):
         checkpoint.restore(rig.adapter)
+    if 0 < rule.best_step < num_steps:
         meter.tell(_describe_choice(rule, step, num_steps))
 
 
@@ -74,7 +75,7 @@ def _describe_choice(rule: StoppingRule, step: int, num_steps: int) -> str:
     kept = (
         f"The adapter of step {rule.best_step} is kept, whose loss on held-out rows was lowest: {rule.best_loss:.3f}."
     )
-    if not rule.is_over:
+    if step == num_steps:
         return kept
     return (
         f"Training stopped after step {step} of {num_steps}, since that loss no longer falls by {MIN_GAIN:.1%}. {kept}"
