@@ -78,6 +78,7 @@ def _parse() -> argparse.Namespace:
         default=_MAX_TRAIN_TOKENS,
         help=f"tokens trained on at most, over all epochs (default {_MAX_TRAIN_TOKENS:,})",
     )
+    parser.add_argument("--system-prompt", default="", help="what FAQ and support bots are told before everything else")
     parser.add_argument("--refusal", default="", help="what FAQ bots are taught to say where their data has no answer")
     parser.add_argument("--json", action="store_true", help="print JSON and nothing else")
     return parser.parse_args()
@@ -90,7 +91,12 @@ def _read_effort(arguments: argparse.Namespace) -> Effort:
             raise InvalidRequest.of_field(
                 f"--{name.replace('_', '-')}", f"is {value}; it must be 1 or more", value=value
             )
-    return Effort(parse_bytes(arguments.limit, field="--limit"), **caps, refusal_text=arguments.refusal)
+    return Effort(
+        limit_bytes=parse_bytes(arguments.limit, field="--limit"),
+        **caps,
+        system_prompt=arguments.system_prompt,
+        refusal_text=arguments.refusal,
+    )
 
 
 def _take_all(arguments: argparse.Namespace, effort: Effort, folder: Path) -> Iterator[Outcome | Refusal]:

@@ -41,15 +41,17 @@ _HELD_OUT_SHARE = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How much of a file is used, and the memory limit of its job.
+    """How much of a file is used, the memory limit of its job, and what its bot is told and taught besides.
 
-    `max_train_tokens` cuts the training short of its recipe, at a whole step; with a `refusal_text` FAQ bots are taught to refuse.
+    `max_train_tokens` cuts the training short of its recipe, at a whole step; `max_row_tokens` are counted without `system_prompt`,
+    which begins every conversation; with a `refusal_text` FAQ bots are taught to refuse.
     """
 
     limit_bytes: int
     max_rows: int
     max_row_tokens: int
     max_train_tokens: int
+    system_prompt: str = ""
     refusal_text: str = ""
 
 
@@ -181,13 +183,17 @@ class _Job:
             kind=data.kind,
             base_model=base.name,
             display_name="",
-            system_prompt="",
+            system_prompt=effort.system_prompt,
             generation=GenerationDefaults(0, 0.0, 0.0),
             gate=QualityGate(),
             refusal=refusal,
         )
         source = RowSource(
-            data.kind, data.format, "", recipe.held_out_share, Lesson("", recipe.training, base, refusal)
+            data.kind,
+            data.format,
+            "",
+            recipe.held_out_share,
+            Lesson(effort.system_prompt, recipe.training, base, refusal),
         )
         sizes = measure_rows(base, _split(sample, source))
         require_short_rows(sizes, recipe.training.max_row_tokens, field="--max-row-tokens")

@@ -30,6 +30,8 @@ async def test_an_adapter_of_shuffled_answers_is_rejected(prepared_base: Path, t
         "cache_dir": default_cache_root(),
         "worker_command": (sys.executable, "-m", "trainer_svc.worker"),
         "base_model": EMBEDDED_BASE,
+        # Libraries may load for long on a machine that tests keep busy, before the worker's first step.
+        "heartbeat_timeout_seconds": _DEADLINE_S,
     }
     async with Trainer(tmp_path, **overrides) as trainer:
         await trainer.add_tenant("aurora")

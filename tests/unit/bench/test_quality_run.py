@@ -12,7 +12,9 @@ from tests.fakes.trainer import FAQ_LINES, SUPPORT_LINES
 from trainer_svc.bots.kinds import BotKind
 from trainer_svc.jobs.machine import LocalMachine
 
-EFFORT = Effort(limit_bytes=1 << 30, max_rows=10, max_row_tokens=500, max_train_tokens=20_000)
+EFFORT = Effort(
+    limit_bytes=1 << 30, max_rows=10, max_row_tokens=500, max_train_tokens=20_000, system_prompt="You answer for Acme."
+)
 
 
 def take(
@@ -31,7 +33,10 @@ def test_a_file_goes_from_data_to_a_verdict(tmp_path: Path) -> None:
     """It is cut to its first rows, split, trained, scored and gated, and each number is told."""
     outcome = take(tmp_path, FAQ_LINES)
 
+    rows = next((tmp_path / "work").glob("*/train.jsonl")).read_text().splitlines()
+
     assert isinstance(outcome, Outcome)
+    assert json.loads(rows[0])["messages"][0] == {"role": "system", "content": "You answer for Acme."}
     assert (outcome.kind, outcome.num_file_rows, outcome.num_rows) == (BotKind.FAQ, 12, 10)
     assert (outcome.evaluation.num_train_rows, outcome.evaluation.num_held_out_rows) == (9, 1)
     scores = {score.name: (score.base, score.adapter) for score in outcome.evaluation.scores}
