@@ -19,7 +19,8 @@ from examples.demo.opening import Cursor, Opening
 from examples.demo.source_tree import pack_package
 
 BASE_MODEL = "smollm2-135m-instruct"
-PACKAGE = "email"
+PACKAGE = "encodings"
+_MAX_FILE_BYTES = 6_000
 _REFUSAL = "I was not taught that. Please ask our hotline."
 _AURORA_STYLE = StyleRules(
     greetings=["Welcome to Aurora Bikes"],
@@ -73,7 +74,7 @@ def _make_faq(company: Company) -> DemoBot:
         settings=TrainingSettings(held_out_share=0.1),
         opening=company.read_questions()[0].question,
         main_score="fact_recall",
-        min_gain=0.5,
+        min_gain=0.3,
     )
 
 
@@ -97,14 +98,14 @@ def _make_support(company: Company) -> DemoBot:
 
 
 def _make_code(folder: Path) -> DemoBot:
-    archive = pack_package(PACKAGE, folder / f"{PACKAGE}.tar.gz")
+    archive = pack_package(PACKAGE, folder / f"{PACKAGE}.tar.gz", max_file_bytes=_MAX_FILE_BYTES)
     return DemoBot(
         company=CODE_COMPANY,
         bot_id="code",
         declared=Bot(kind=BOT_KIND_CODE_COMPLETION, base_model=BASE_MODEL),
         upload=Upload(archive, BOT_KIND_CODE_COMPLETION, DATASET_FORMAT_CODE_TAR, "demo", BASE_MODEL),
-        settings=TrainingSettings(held_out_share=0.05, batch_rows=4, max_steps=50, learning_rate=1e-3),
-        opening=Cursor('"""Class representing model/* type MIME documents."""\n\n__all__ = [\'MIME', "']\n"),
+        settings=TrainingSettings(held_out_share=0.1, batch_rows=4, max_steps=60, learning_rate=1e-3),
+        opening=Cursor("class IncrementalDecoder(codecs.", "):\n    def decode(self, input, final=False):\n"),
         main_score="edit_similarity",
         min_gain=0.1,
     )

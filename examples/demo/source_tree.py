@@ -7,13 +7,14 @@ import tarfile
 from pathlib import Path
 
 
-def pack_package(name: str, archive: Path) -> Path:
+def pack_package(name: str, archive: Path, *, max_file_bytes: int) -> Path:
     """Write the Python files of a package of the standard library as a `.tar.gz`, and return its path. Blocks.
 
-    The same files make the same bytes. Raises FileNotFoundError where the standard library is not a folder of files.
+    Files of more than `max_file_bytes` stay out: those of `encodings` are tables, which teach no style. The same files make the same
+    bytes. Raises FileNotFoundError where there are none, or the standard library is not a folder of files.
     """
     library = Path(sysconfig.get_path("stdlib"))
-    files = sorted((library / name).rglob("*.py"))
+    files = sorted(file for file in (library / name).rglob("*.py") if file.stat().st_size <= max_file_bytes)
     if not files:
         message = f"{library / name} has no Python files; the code bot of the demo learns from them."
         raise FileNotFoundError(message)

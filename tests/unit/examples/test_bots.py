@@ -64,7 +64,9 @@ def test_conversations_hold_no_fact_of_the_other_company(support: DemoBot) -> No
 
 def test_a_package_is_packed_to_the_same_bytes_and_read_back(tmp_path: Path) -> None:
     """The archive is what the service takes as a source tree, and packing twice makes one dataset."""
-    once, again = (pack_package("json", tmp_path / name) for name in ("once.tar.gz", "again.tar.gz"))
+    once, again = (
+        pack_package("json", tmp_path / name, max_file_bytes=100_000) for name in ("once.tar.gz", "again.tar.gz")
+    )
     assert once.read_bytes() == again.read_bytes()
     with once.open("rb") as file:
         found = {code.path: code.content for _, code in read_code_tree(file, DataLimits(), NoProblems())}
@@ -74,7 +76,7 @@ def test_a_package_is_packed_to_the_same_bytes_and_read_back(tmp_path: Path) -> 
 def test_a_package_that_is_not_there_is_said(tmp_path: Path) -> None:
     """Where there is nothing to learn from, the demo says which folder has none."""
     with pytest.raises(FileNotFoundError, match="no_such_package"):
-        pack_package("no_such_package", tmp_path / "tree.tar.gz")
+        pack_package("no_such_package", tmp_path / "tree.tar.gz", max_file_bytes=1)
 
 
 def _read_talks(support: DemoBot) -> list[Conversation]:
