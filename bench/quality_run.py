@@ -149,6 +149,7 @@ class Course:
             shared_tokens=sizes.shared_tokens,
             device=self._machine.device,
             speed=self._machine.read_speed(),
+            num_measurements=sizes.count_measurements(training),
         )
         return plan_memory(ModelShape.from_folder(self._base.parity_dir), request)
 
@@ -156,8 +157,16 @@ class Course:
         workspace = Workspace(self._folder / f"{len(list(self._folder.iterdir()))}")
         train, held_out = name_rows(workspace.folder)
         memory = MemorySettings(self._effort.limit_bytes, plan.rungs)
-        training = job.source.lesson.training
-        workspace.create(WorkerSpec("bench", str(self._base.folder), str(train), str(held_out), training, memory))
+        spec = WorkerSpec(
+            job="bench",
+            base_dir=str(self._base.folder),
+            train_rows=str(train),
+            held_out_rows=str(held_out),
+            training=job.source.lesson.training,
+            memory=memory,
+            follows_held_out=job.teaches_held_out,
+        )
+        workspace.create(spec)
         write_rows(job.read_rows(), train=train, held_out=held_out)
         return workspace
 
@@ -203,6 +212,11 @@ class _Job:
         )
         source = replace(source, lesson=replace(source.lesson, training=training))
         return cls(bot, sample, source, sizes, num_recipe_steps)
+
+    @property
+    def teaches_held_out(self) -> bool:
+        """Whether what is held out can be learned from the other rows."""
+        return teaching_of(self.source.kind).teaches_held_out(len(self.sample.entries), self.sample.num_rows)
 
     def read_rows(self) -> Iterator[LearnedRow]:
         """Yield the rows, those held out included."""
