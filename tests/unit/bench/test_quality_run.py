@@ -59,7 +59,7 @@ def test_an_adapter_that_answers_wrong_is_told_with_the_gates_sentence(tmp_path:
     outcome = take(tmp_path, FAQ_LINES, "learn_wrong_answers")
 
     assert isinstance(outcome, Outcome)
-    assert "the gate wants 0.05 more than the base" in outcome.faults[0]
+    assert "the gate wants 0.35 more than the base" in outcome.faults[0]
 
 
 @pytest.mark.parametrize(
