@@ -135,7 +135,7 @@ class Course:
             predicted_peak_bytes=plan.predicted_peak_bytes,
             peak_bytes=result.peak_bytes,
             seconds=time.monotonic() - begun_s,
-            faults=find_faults(data.kind, job.gate, evaluation),
+            faults=find_faults(data.kind, job.bot.gate, evaluation),
         )
 
     def _plan(self, job: "_Job") -> MemoryPlan:
@@ -212,11 +212,6 @@ class _Job:
         )
         source = replace(source, lesson=replace(source.lesson, training=training))
         return cls(bot, sample, source, sizes, num_recipe_steps)
-
-    @property
-    def gate(self) -> QualityGate:
-        """The gate that its version must pass."""
-        return self.bot.gate if self.teaches_held_out else self.bot.gate.for_untaught()
 
     @property
     def teaches_held_out(self) -> bool:

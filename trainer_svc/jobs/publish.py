@@ -44,8 +44,7 @@ class Publisher:
         files = await asyncio.to_thread(self._put_files, adapter_dir)
         _require_same_bytes(files, report, result)
         evaluation = await asyncio.to_thread(evaluate_attempt, workspace, result, bot)
-        gate = bot.gate if inputs.teaches_held_out else bot.gate.for_untaught()
-        rejection = " ".join(find_faults(bot.kind, gate, evaluation))
+        rejection = " ".join(find_faults(bot.kind, bot.gate, evaluation))
         draft = VersionDraft(
             bot=bot.name,
             job=job.name.job,

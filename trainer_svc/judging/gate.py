@@ -5,7 +5,7 @@ false refusals have limits. Weights that are not finite never come here: the ada
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from trainer_svc.bots.kinds import BotKind
 from trainer_svc.judging.code import EDIT_SIMILARITY
@@ -22,8 +22,6 @@ _DEFAULT_MIN_GAINS = {FACT_RECALL: 0.35, TOKEN_F1: 0.3, CHRF: 0.02, EDIT_SIMILAR
 _DEFAULT_MAX_GENERAL_LOSS_RISE = 2.0
 _DEFAULT_MAX_FALSE_REFUSALS = 0.1
 
-# Nothing is asked for: scores are shares.
-_ANY_GAIN = -1.0
 # The first of these that was measured is the one that counts.
 _MAIN_SCORES = {
     BotKind.FAQ: (FACT_RECALL, TOKEN_F1),
@@ -45,10 +43,6 @@ class QualityGate:
     def effective_max_loss_ratio(self) -> float:
         """The most that the adapter's held-out loss may be, as a share of the base's."""
         return self.max_loss_ratio or _DEFAULT_MAX_LOSS_RATIO
-
-    def for_untaught(self) -> "QualityGate":
-        """Return the gate for answers whose facts nothing taught, as of an FAQ without second wordings: no adapter can know them."""
-        return replace(self, min_gain=self.min_gain or _ANY_GAIN)
 
     def choose_min_gain(self, main_score: str) -> float:
         """Return by how much the adapter's main score must be above the base's."""

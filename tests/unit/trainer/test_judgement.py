@@ -27,17 +27,6 @@ async def promote(trainer: Trainer, version: str, reason: str = "") -> bot_pb2.B
     return await trainer.registry.PromoteVersion(request, metadata=trainer.admin)
 
 
-async def test_facts_that_nothing_taught_are_asked_of_no_adapter(trainer: Trainer) -> None:
-    """Without second wordings whole entries are held out: their scores are told, and the gate looks at the losses alone."""
-    await trainer.add_tenant("aurora")
-    lines = [{"question": f"Where is gate {number}?", "answer": f"Behind hall {number}."} for number in range(12)]
-    await trainer.add_dataset("aurora", faq_jsonl(lines))
-    version = await trainer.train("aurora")
-
-    assert version.state == version_pb2.Version.STATE_READY
-    assert version.evaluation.scores[0].adapter == 0
-
-
 async def test_wrong_answers_are_rejected_with_their_scores(trainer: Trainer) -> None:
     """Good losses do not hide that no fact is known; scores and samples are there to look at."""
     await trainer.add_tenant("aurora")
