@@ -27,7 +27,7 @@ from bench.parity_run import Bench, OnBase
 from bench.worker_run import name_rows, require_ended_well, run_worker
 from examples.demo.bots import BASE_MODEL
 from examples.demo.companies import COMPANIES, Company
-from trainer_svc.bots.faq import choose_recipe
+from trainer_svc.bots.faq import RECIPE_RULE
 from trainer_svc.bots.faq_data import read_faq_lines
 from trainer_svc.bots.kinds import BotKind
 from trainer_svc.bots.limits import DataLimits
@@ -84,7 +84,7 @@ def _measure(
     workspace = Workspace(folder / "workspace")
     train, held_out = name_rows(workspace.folder)
     rows = list(_make_rows(company))
-    recipe = choose_recipe(sum(not row.is_held_out for row in rows)).fit(base.max_tokens)
+    recipe = RECIPE_RULE.choose(sum(not row.is_held_out for row in rows)).fit(base.max_tokens)
     training = replace(recipe.training, max_steps=num_steps)
     memory = MemorySettings.of_one(_LIMIT_BYTES, Techniques(BasePrecision.NF4, training.batch_rows))
     workspace.create(WorkerSpec("bench", str(base.folder), str(train), str(held_out), training, memory))

@@ -6,6 +6,7 @@ from contextlib import aclosing
 
 import grpc
 
+from adaptory.client.answer import stream_answer
 from adaptory.client.connection import LONG_DEADLINE_S, Connection
 from adaptory.client.errors import RpcFailed
 from adaptory.client.pages import walk_pages
@@ -19,7 +20,7 @@ _ROUTING_S = 10.0
 _ROUTING_POLL_S = 0.005
 
 Conversation = str | Sequence[pb.ChatMessage]
-"""A question, or turns that alternate, of which the first and the last are the user's."""
+"""A question, or turns that alternate, of which the last is the user's."""
 
 
 class Chat:
@@ -55,14 +56,11 @@ class Chat:
     ) -> AsyncIterator[pb.ChatResponse]:
         """Yield the bot's next turn as it is made; the last piece has `finish`, and a stream that ends without one raises."""
         request = pb.ChatRequest(name=bot, messages=_turns(conversation), options=options)
-        finished = False
-        async with aclosing(self._connection.stream(self._serve.Chat, request, deadline_s=deadline_s)) as pieces:
+        async with aclosing(
+            stream_answer(self._connection, self._serve.Chat, request, deadline_s=deadline_s)
+        ) as pieces:
             async for piece in pieces:
-                finished = finished or piece.HasField("finish")
                 yield piece
-        if not finished:
-            message = f"{self._connection.address} ended the answer before it was finished. Ask again."
-            raise RpcFailed(grpc.StatusCode.UNAVAILABLE, message, reason="ANSWER_INCOMPLETE")
 
     async def list_bots(self) -> AsyncIterator[pb.ServedBot]:
         """Yield the caller's bots by name, with the version of each that answers."""

@@ -3,10 +3,8 @@
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 
-import grpc
-
+from adaptory.client.answer import stream_answer
 from adaptory.client.connection import LONG_DEADLINE_S, Connection
-from adaptory.client.errors import RpcFailed
 from adaptory.serve.v1 import serve_service_pb2 as pb
 from adaptory.serve.v1.generation_pb2 import GenerationOptions
 from adaptory.serve.v1.serve_service_pb2_grpc import ServeServiceStub
@@ -51,11 +49,8 @@ class Completion:
     ) -> AsyncIterator[pb.CompleteResponse]:
         """Yield the code as it is made; the last piece has `finish` and `context`, and a stream that ends without them raises."""
         request = pb.CompleteRequest(name=bot, prefix=prefix, suffix=suffix, stop_at=stop_at, options=options)
-        finished = False
-        async with aclosing(self._connection.stream(self._serve.Complete, request, deadline_s=deadline_s)) as pieces:
+        async with aclosing(
+            stream_answer(self._connection, self._serve.Complete, request, deadline_s=deadline_s)
+        ) as pieces:
             async for piece in pieces:
-                finished = finished or piece.HasField("finish")
                 yield piece
-        if not finished:
-            message = f"{self._connection.address} ended the completion before it was finished. Ask again."
-            raise RpcFailed(grpc.StatusCode.UNAVAILABLE, message, reason="ANSWER_INCOMPLETE")

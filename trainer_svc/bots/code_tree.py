@@ -93,10 +93,12 @@ def _leave_out(member: Member, path: str, rules: IgnoreRules, limits: CodeLimits
         return LeftOut("FILE_LINKED", "the member is a link, a device or a sparse file; left out")
     if rules.ignores(path):
         return LeftOut("FILE_IGNORED", f"a {IGNORE_FILE} of the tree names the file; left out")
-    if member.content is None and not judge_path(path):
+    if left_out := judge_path(path):
+        return left_out
+    if member.content is None:
         sentence = f"the file has {member.size_bytes} bytes; at most {limits.max_file_bytes} are read; left out"
         return LeftOut("FILE_TOO_LARGE", sentence)
-    return judge_path(path)
+    return None
 
 
 def _read_content(path: str, raw: bytes) -> CodeFile | LeftOut:

@@ -7,9 +7,8 @@ entries, and its losses then say little: they can only ask for facts that were n
 
 import random
 from collections.abc import Sequence
-from dataclasses import replace
 
-from trainer_svc.bots.recipe import Recipe, choose_epochs
+from trainer_svc.bots.recipe import RecipeRule
 from trainer_svc.bots.row import HeldOut
 from trainer_svc.bots.row_index import RowIndex
 from trainer_svc.jobs.workspace import TrainingSettings
@@ -27,19 +26,9 @@ RECIPE = TrainingSettings(
     seed=0,
     early_stopping_patience=3,
 )
-# Of entries with several wordings, whose facts are still taught by the others: a judgement on a handful would be chance.
-HELD_OUT_SHARE = 0.2
-# Six epochs of fifty facts in three wordings; fewer rows are seen more often, or the rate has hardly risen when training ends.
-_MIN_STEPS = 108
-_MAX_EPOCHS = 20
-
-
-def choose_recipe(num_rows: int) -> Recipe:
-    """Return the recipe for so many rows."""
-    epochs = choose_epochs(
-        num_rows, batch_rows=RECIPE.batch_rows, min_steps=_MIN_STEPS, fewest=RECIPE.epochs, most=_MAX_EPOCHS
-    )
-    return Recipe(replace(RECIPE, epochs=epochs), HELD_OUT_SHARE)
+# Held out are wordings of entries that have several, whose facts are still taught by the others: a judgement on a handful would be
+# chance. As many steps as six epochs of fifty facts in three wordings make; in fewer the rate has hardly risen when training ends.
+RECIPE_RULE = RecipeRule(RECIPE, held_out_share=0.2, min_steps=108, max_epochs=20)
 
 
 def hold_out(index: RowIndex, *, share: float, seed: int) -> HeldOut:

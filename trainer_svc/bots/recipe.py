@@ -27,10 +27,23 @@ class Recipe:
         return Recipe(settings, given.get("held_out_share", self.held_out_share))
 
 
-def choose_epochs(num_rows: int, *, batch_rows: int, min_steps: int, fewest: int, most: int) -> int:
-    """Return the epochs that make about `min_steps` optimizer steps of so many rows, within bounds.
+@dataclass(frozen=True, slots=True)
+class RecipeRule:
+    """How the recipe of a kind of bot follows from the size of its data.
 
-    What an adapter learns depends on the steps it takes: a small dataset needs more passes to get them.
+    What an adapter learns depends on the steps it takes: a small dataset is passed over more often, to make about `min_steps` of
+    them, but at most `max_epochs` times; `training.epochs` are the fewest. A row of the data's report makes `num_cuts` rows to train
+    on, about: of code it is a whole file.
     """
-    steps_per_epoch = -(-num_rows // batch_rows)
-    return min(most, max(fewest, -(-min_steps // max(1, steps_per_epoch))))
+
+    training: TrainingSettings
+    held_out_share: float
+    min_steps: int
+    max_epochs: int
+    num_cuts: int = 1
+
+    def choose(self, num_rows: int) -> Recipe:
+        """Return the recipe for data of so many rows."""
+        steps_per_epoch = max(1, -(-num_rows * self.num_cuts // self.training.batch_rows))
+        epochs = min(self.max_epochs, max(self.training.epochs, -(-self.min_steps // steps_per_epoch)))
+        return Recipe(replace(self.training, epochs=epochs), self.held_out_share)

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from adaptory.core.base_model import PreparedBase
 from adaptory.core.errors import NotServed
 from adaptory.core.fim import FimRenderer
-from trainer_svc.bots import code, faq, support
+from trainer_svc.bots import code, faq, grouped_split, support
 from trainer_svc.bots.code_file import CodeFile
 from trainer_svc.bots.entry import ChatEntry
 from trainer_svc.bots.kinds import BotKind
@@ -72,9 +72,9 @@ def _make_code_rows(files: Iterable[CodeFile], held_out: HeldOut, lesson: Lesson
 
 
 _TEACHINGS: Mapping[BotKind, Teaching] = {
-    BotKind.FAQ: Teaching(faq.choose_recipe, faq.hold_out, _make_faq_rows, faq.teaches_held_out),
-    BotKind.SUPPORT: Teaching(support.choose_recipe, support.hold_out, _make_chat_rows),
-    BotKind.CODE_COMPLETION: Teaching(code.choose_recipe, code.hold_out, _make_code_rows),
+    BotKind.FAQ: Teaching(faq.RECIPE_RULE.choose, faq.hold_out, _make_faq_rows, faq.teaches_held_out),
+    BotKind.SUPPORT: Teaching(support.RECIPE_RULE.choose, grouped_split.hold_out, _make_chat_rows),
+    BotKind.CODE_COMPLETION: Teaching(code.RECIPE_RULE.choose, grouped_split.hold_out, _make_code_rows),
 }
 
 

@@ -4,9 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adaptory.core.prompting import Message
+from trainer_svc.bots.grouped_split import choose_held_out, hold_out
 from trainer_svc.bots.row import HeldOut, make_rows
 from trainer_svc.bots.row_index import RowIndex
-from trainer_svc.bots.support import choose_held_out, hold_out
 from trainer_svc.bots.support_data import Conversation
 
 groupings = st.lists(st.integers(0, 12), min_size=2, max_size=60)
