@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from adaptory.core.fim import FimRenderer, FimRow
 from adaptory.core.fim_families import FAMILIES, TAUGHT, Order
 from tests.tokenizers_of_families import END_OF_TURN, make_tokenizer
-from trainer_svc.bots.code import hold_out
 from trainer_svc.bots.code_file import CodeFile
 from trainer_svc.bots.code_rows import CutSettings, RowCutter, make_code_rows
+from trainer_svc.bots.grouped_split import hold_out
 from trainer_svc.bots.row import HeldOut
 from trainer_svc.bots.row_index import RowIndex
 from trainer_svc.bots.syntax import Grammars
