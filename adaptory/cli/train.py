@@ -40,6 +40,11 @@ def train(  # noqa: PLR0913 - one option for each setting of the contract
     batch_rows: Annotated[int | None, typer.Option(help="Rows per optimizer step.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
     rank: Annotated[int | None, typer.Option(help="LoRA rank.")] = None,
+    alpha: Annotated[
+        int | None, typer.Option(help="LoRA alpha: what the adapter learns is scaled by alpha / rank.")
+    ] = None,
+    max_row_tokens: Annotated[int | None, typer.Option(help="Tokens of the longest row there may be.")] = None,
+    held_out_share: Annotated[float | None, typer.Option(help="Share of rows kept from training to judge by.")] = None,
     method: Annotated[Method, typer.Option(help="qlora, or lora: on the base's original values.")] = Method.QLORA,
     patience: Annotated[
         int | None, typer.Option(help="Stop after so many epochs in which the held-out loss did not fall; 0 is never.")
@@ -57,6 +62,9 @@ def train(  # noqa: PLR0913 - one option for each setting of the contract
         batch_rows=batch_rows,
         learning_rate=learning_rate,
         rank=rank,
+        alpha=alpha,
+        max_row_tokens=max_row_tokens,
+        held_out_share=held_out_share,
         early_stopping_patience=patience,
         seed=seed,
     )
