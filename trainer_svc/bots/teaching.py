@@ -46,15 +46,11 @@ class MakeRows(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Teaching:
-    """What one kind of bot makes of a dataset.
-
-    `teaches_held_out` says of so many entries and rows whether what is held out of them can be learned from the others.
-    """
+    """What one kind of bot makes of a dataset."""
 
     choose_recipe: Callable[[int], Recipe]
     hold_out: HoldOut
     make_rows: MakeRows
-    teaches_held_out: Callable[[int, int], bool] = lambda _num_entries, _num_rows: True
 
 
 def _make_chat_rows(entries: Iterable[ChatEntry], held_out: HeldOut, lesson: Lesson) -> Iterator[LearnedRow]:
@@ -73,7 +69,7 @@ def _make_code_rows(files: Iterable[CodeFile | CodeTask], held_out: HeldOut, les
 
 
 _TEACHINGS: Mapping[BotKind, Teaching] = {
-    BotKind.FAQ: Teaching(faq.RECIPE_RULE.choose, faq.hold_out, _make_faq_rows, faq.teaches_held_out),
+    BotKind.FAQ: Teaching(faq.RECIPE_RULE.choose, faq.hold_out, _make_faq_rows),
     BotKind.SUPPORT: Teaching(support.RECIPE_RULE.choose, grouped_split.hold_out, _make_chat_rows),
     BotKind.CODE_COMPLETION: Teaching(code.RECIPE_RULE.choose, grouped_split.hold_out, _make_code_rows),
 }

@@ -25,12 +25,6 @@ class JobInputs:
     dataset: Dataset
     base: PreparedBase
 
-    @property
-    def teaches_held_out(self) -> bool:
-        """Whether what held-out rows ask for can be learned from the rows that are trained on."""
-        report = self.dataset.report
-        return teaching_of(self.bot.draft.kind).teaches_held_out(report.num_entries, report.num_rows)
-
     def rows_for(self, settings: JobSettings) -> RowSource:
         """Return what the rows of a job with these settings are read from."""
         dataset, bot = self.dataset, self.bot.draft

@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sacrebleu.metrics import CHRF
+from sacrebleu.metrics.chrf import CHRF
 
 from trainer_svc.bots.kinds import BotKind
 from trainer_svc.judging.answers import Criteria, score_answers
