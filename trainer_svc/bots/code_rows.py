@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from adaptory.core.fim import FimRenderer, FimRow
 from adaptory.core.fim_families import Order
 from trainer_svc.bots.code_file import CodeFile
+from trainer_svc.bots.code_task import CodeTask
 from trainer_svc.bots.row import CodeRow, HeldOut
 from trainer_svc.bots.syntax import Grammars
 
@@ -87,6 +88,12 @@ class RowCutter:
         for (begin, end), order in zip(spans, orders, strict=True):
             yield self._make_row(file.content, begin, end, order)
 
+    def take_whole(self, task: CodeTask) -> FimRow | None:
+        """Return a task as one row, its solution the middle, as it is asked when it is served; None where that is too long."""
+        row = FimRow(task.prompt, task.solution, task.suffix, self._renderer.served_order)
+        is_short = len(self._renderer.render_row(row).ids) <= self._settings.max_row_tokens
+        return row if is_short else None
+
     def _choose_span(
         self,
         content: str,
@@ -123,11 +130,19 @@ class RowCutter:
         return FimRow(context.prefix, middle, context.suffix, order)
 
 
-def make_code_rows(files: Iterable[CodeFile], held_out: HeldOut, cutter: RowCutter) -> Iterator[CodeRow]:
-    """Yield the rows of every file, in the order of the data; those of a file held out are all held out."""
-    for place, file in enumerate(files):
-        for row in cutter.cut(file):
-            yield CodeRow(row, is_held_out=(place, 0) in held_out.rows)
+def make_code_rows(sources: Iterable[CodeFile | CodeTask], held_out: HeldOut, cutter: RowCutter) -> Iterator[CodeRow]:
+    """Yield the rows of every file and task, in the order of the data; those of a file held out are all held out.
+
+    A task that is too long for one row is cut as a file is, and its test is not run: nobody would have seen the whole prompt.
+    """
+    for place, source in enumerate(sources):
+        is_held_out = (place, 0) in held_out.rows
+        if not isinstance(source, CodeTask):
+            yield from (CodeRow(row, is_held_out) for row in cutter.cut(source))
+        elif (whole := cutter.take_whole(source)) is not None:
+            yield CodeRow(whole, is_held_out, source.test)
+        else:
+            yield from (CodeRow(row, is_held_out) for row in cutter.cut(source.to_file()))
 
 
 def _choose_characters(content: str, max_chars: int, chance: random.Random) -> tuple[int, int]:

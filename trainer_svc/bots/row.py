@@ -30,10 +30,11 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class CodeRow:
-    """One cut file to learn, or to judge by."""
+    """One cut file to learn, or to judge by; `test` is Python that fails behind a file which is wrong, empty where nothing does."""
 
     row: FimRow
     is_held_out: bool
+    test: str = ""
 
 
 def make_rows(entries: Iterable[ChatEntry], held_out: HeldOut, *, system_prompt: str) -> Iterator[Row]:

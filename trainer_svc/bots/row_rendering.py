@@ -1,6 +1,7 @@
 """What a row is, whatever its kind: how it is written for the worker, and rendered for one base.
 
-A row of a conversation is one line `{"messages": [...]}`, a row of code one line `{"prefix", "middle", "suffix", "order"}`.
+A row of a conversation is one line `{"messages": [...]}`, a row of code one line `{"prefix", "middle", "suffix", "order"}`, with
+the `test` of what was made of it where there is one.
 """
 
 import json
@@ -20,7 +21,7 @@ LearnedRow = Row | CodeRow
 def write_row(row: LearnedRow) -> str:
     """Return the line of a row, without its end."""
     if isinstance(row, CodeRow):
-        return json.dumps(asdict(row.row), ensure_ascii=False)
+        return json.dumps({**asdict(row.row), **({"test": row.test} if row.test else {})}, ensure_ascii=False)
     return json.dumps({"messages": [asdict(message) for message in row.messages]}, ensure_ascii=False)
 
 
@@ -53,7 +54,8 @@ class RowRenderer:
         fields = json.loads(line)
         if "messages" in fields:
             return self._chat.render_row(_read_messages(fields["messages"]))
-        return self._code.render_row(FimRow(**{**fields, "order": Order(fields["order"])}))
+        prefix, middle, suffix = (fields[name] for name in ("prefix", "middle", "suffix"))
+        return self._code.render_row(FimRow(prefix, middle, suffix, Order(fields["order"])))
 
 
 def _read_messages(turns: Sequence[dict[str, str]]) -> list[Message]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from itertools import islice
 
 LATIN, JAPANESE = "LATIN", "JAPANESE"
+_KANA = frozenset({"HIRAGANA", "KATAKANA"})
 # One language mixes these.
 _JAPANESE_LETTERS = frozenset({"HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA", "CJK", "FULLWIDTH", "HALFWIDTH"})
 _MAX_LETTERS_READ = 2_000
@@ -25,6 +26,14 @@ def name_script(text: str) -> str:
     if other.total() < _MIN_OTHER_SHARE * counts.total():
         return LATIN
     return other.most_common(1)[0][0]
+
+
+def is_japanese(text: str) -> bool:
+    """Tell whether a text is Japanese, as far as its script says: it has kana, which no other language is written with.
+
+    Latin names and numbers may be more than the rest; Chinese, which shares the other characters, has no kana.
+    """
+    return any(_name_script_of(char) in _KANA for char in islice(text, _MAX_LETTERS_READ))
 
 
 class ScriptCount:
@@ -54,5 +63,9 @@ class ScriptCount:
 def _name_letter(char: str) -> str:
     if char.isascii():
         return LATIN
-    script = unicodedata.name(char, "").partition(" ")[0]
+    script = _name_script_of(char)
     return JAPANESE if script in _JAPANESE_LETTERS else script
+
+
+def _name_script_of(char: str) -> str:
+    return unicodedata.name(char, "").partition(" ")[0]

@@ -9,6 +9,7 @@ from adaptory.core.errors import NotServed
 from adaptory.core.fim import FimRenderer
 from trainer_svc.bots import code, faq, grouped_split, support
 from trainer_svc.bots.code_file import CodeFile
+from trainer_svc.bots.code_task import CodeTask
 from trainer_svc.bots.entry import ChatEntry
 from trainer_svc.bots.kinds import BotKind
 from trainer_svc.bots.recipe import Recipe
@@ -61,7 +62,7 @@ def _make_faq_rows(entries: Iterable[ChatEntry], held_out: HeldOut, lesson: Less
     return teach_refusal(rows, lesson.refusal, system_prompt=lesson.system_prompt, seed=lesson.training.seed)
 
 
-def _make_code_rows(files: Iterable[CodeFile], held_out: HeldOut, lesson: Lesson) -> Iterator[LearnedRow]:
+def _make_code_rows(files: Iterable[CodeFile | CodeTask], held_out: HeldOut, lesson: Lesson) -> Iterator[LearnedRow]:
     base = lesson.base
     renderer = FimRenderer.from_files(base.tokenizer_file, base.fim, base.end_of_turn)
     return code.make_rows(files, held_out, renderer, lesson.training)

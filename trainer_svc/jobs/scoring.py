@@ -12,6 +12,7 @@ from trainer_svc.jobs.outcome import TrainingFailed
 from trainer_svc.jobs.workspace import JudgedAnswer, WorkerResult, Workspace
 from trainer_svc.judging.answers import Criteria, pick_samples, score_answers
 from trainer_svc.judging.evaluation import Evaluation
+from trainer_svc.judging.pass_rate import RunBudget, Trials
 from trainer_svc.judging.scores import CodePlace, Judged
 from trainer_svc.registry.bots import BotDraft
 
@@ -19,11 +20,17 @@ from trainer_svc.registry.bots import BotDraft
 _SHOWN_CHARS = 120
 
 
-def evaluate_attempt(workspace: Workspace, result: WorkerResult, bot: BotDraft) -> Evaluation:
-    """Return what a version is judged by. Blocks. Raises TrainingFailed (NOT_EVALUATED) when the worker left too little for it."""
+def evaluate_attempt(
+    workspace: Workspace, result: WorkerResult, bot: BotDraft, trials: Trials | None = None
+) -> Evaluation:
+    """Return what a version is judged by; tests of code are run by `trials`, else within the default budget. Blocks.
+
+    Raises TrainingFailed (NOT_EVALUATED) when the worker left too little for it.
+    """
     losses = (result.base_loss, result.adapter_loss, result.base_general_loss, result.adapter_general_loss)
     base_loss, adapter_loss, base_general_loss, adapter_general_loss = (_require(loss) for loss in losses)
     judged = _read_judged(workspace)
+    pass_rate = (trials or Trials(RunBudget())).measure(judged)
     return Evaluation(
         base_loss=base_loss,
         adapter_loss=adapter_loss,
@@ -33,8 +40,9 @@ def evaluate_attempt(workspace: Workspace, result: WorkerResult, bot: BotDraft) 
         train_seconds=result.train_seconds,
         base_general_loss=base_general_loss,
         adapter_general_loss=adapter_general_loss,
-        scores=score_answers(judged, Criteria(bot.kind, bot.refusal.text, bot.style)),
+        scores=(*score_answers(judged, Criteria(bot.kind, bot.refusal.text, bot.style)), *pass_rate.scores),
         samples=pick_samples(judged),
+        notes=pass_rate.notes,
     )
 
 
@@ -91,7 +99,8 @@ def _join_chat(answer: JudgedAnswer, turns: list[dict[str, str]]) -> Judged:
 
 
 def _join_code(answer: JudgedAnswer, row: dict[str, str]) -> Judged:
-    """Join a completion with the file it goes into; white space counts. No layout of data has tests yet."""
+    """Join a completion with the file it goes into, and its test where it has one; white space counts."""
     prefix, suffix = row["prefix"], row["suffix"]
     question = f"{prefix[-_SHOWN_CHARS:]}▮{suffix[:_SHOWN_CHARS]}"
-    return Judged(prefix, question, answer.reference, answer.base, answer.adapter, place=CodePlace(prefix, suffix))
+    place = CodePlace(prefix, suffix, test=row.get("test", ""))
+    return Judged(prefix, question, answer.reference, answer.base, answer.adapter, place=place)

@@ -60,6 +60,22 @@ def test_a_broken_rule_is_named(reply: str, broken: str) -> None:
     assert [name for name, is_kept in kept.items() if not is_kept] == [broken]
 
 
+@pytest.mark.parametrize(
+    ("reply", "broken"),
+    [
+        ("お電話ありがとうございます。お客様の時計は明日届きます。失礼いたします。", []),
+        ("お電話ありがとうございます。あなたの時計は明日届きます。失礼いたします。", ["form_of_address"]),
+        ("お電話ありがとうございます。お客様の時計は無理です。失礼いたします。", ["forbidden_words"]),
+    ],
+)
+def test_rules_hold_where_words_have_no_spaces(reply: str, broken: list[str]) -> None:
+    """In Japanese a word counts wherever it stands in a reply."""
+    rules = StyleRules(("お電話ありがとう",), ("失礼いたします。",), ("お客様",), ("無理",))
+    kept = check_style(reply, rules, is_first=True)
+
+    assert [name for name, is_kept in kept.items() if not is_kept] == broken
+
+
 def test_only_the_first_reply_greets() -> None:
     """In later turns a greeting is no rule, and without rules nothing is checked."""
     assert "greeting" not in check_style(KEPT, RULES, is_first=False)
