@@ -17,6 +17,7 @@ from adaptory.core.text_encoder import TextEncoder
 
 # Of a context that does not fit, the suffix keeps this share: what stands before the cursor says more about what comes next.
 SUFFIX_SHARE = 0.25
+_SPACE = " "
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +78,17 @@ class FimRenderer:
         return self.orders[0]
 
     def render_prompt(self, prefix: str, suffix: str, order: Order | None = None) -> tuple[int, ...]:
-        """Return the ids behind which the middle is generated, in the served order unless told otherwise."""
+        """Return the ids behind which the middle is generated, after what the prefix carries; in the served order unless told another."""
         return tuple(id_ for id_, _ in self._render(prefix, suffix, order or self.served_order))
+
+    def carry(self, prefix: str) -> str:
+        """Return what of a prefix is left to the middle: its last space, in a form that is so, or nothing."""
+        return _SPACE if self._family.carries_space and prefix.endswith(_SPACE) else ""
 
     def render_row(self, row: FimRow) -> RenderedRow:
         """Return a row to judge by: the prompt, and learned behind it the middle and the token that ends it."""
         prompt = self.render_prompt(row.prefix, row.suffix, row.order)
-        middle = (*self._texts.encode_exactly(row.middle), self.end_id)
+        middle = (*self._texts.encode_exactly(self.carry(row.prefix) + row.middle), self.end_id)
         return RenderedRow((*prompt, *middle), (False,) * len(prompt) + (True,) * len(middle))
 
     def render_lesson(self, row: FimRow) -> RenderedRow:
@@ -118,6 +123,7 @@ class FimRenderer:
 
     def _render(self, prefix: str, suffix: str, order: Order) -> list[tuple[int, bool]]:
         """Return each id of a prompt, and whether it is of code."""
+        prefix = prefix[: len(prefix) - len(self.carry(prefix))]
         rendered = [(id_, False) for id_ in self._opening_ids]
         for piece in self._family.layouts[order]:
             is_code = isinstance(piece, Slot)
@@ -157,6 +163,11 @@ class FimRenderer:
         return found
 
 
+def carry(family: str, prefix: str) -> str:
+    """Return what a renderer of this family carries, without a tokenizer. Raises ValueError where there is no such family."""
+    return _SPACE if _find_family(family).carries_space and prefix.endswith(_SPACE) else ""
+
+
 def digest_form(family: str, end_of_turn: str) -> str:
     """Return the `form_digest` of a renderer of this family, without a tokenizer. Raises ValueError where there is no such family."""
     return _digest_form(_find_family(family), end_of_turn)
@@ -168,7 +179,7 @@ def _digest_form(family: FimFamily, end_of_turn: str) -> str:
         (order.value, [_describe(piece, end_of_turn) for piece in layout]) for order, layout in family.layouts.items()
     ]
     end = _describe(family.end, end_of_turn)
-    return hash_text(json.dumps([layouts, end, family.opening, family.has_spaced_prefix]))
+    return hash_text(json.dumps([layouts, end, family.opening, family.has_spaced_prefix, family.carries_space]))
 
 
 def _describe(piece: Piece, end_of_turn: str) -> str:

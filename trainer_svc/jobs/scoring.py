@@ -7,7 +7,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from adaptory.core.base_model import PreparedBase
 from adaptory.core.code_stop import StopAt, cut_completion, make_stop
+from adaptory.core.fim import carry
 from trainer_svc.bots.refusals import RefusalLesson
 from trainer_svc.jobs.outcome import TrainingFailed
 from trainer_svc.jobs.workspace import JudgedAnswer, WorkerResult, Workspace
@@ -70,8 +72,10 @@ def _read_judged(workspace: Workspace) -> list[Judged]:
         raise TrainingFailed(
             "The worker succeeded but left no answers that can be read.", reason="NOT_EVALUATED"
         ) from error
-    rows = _read_rows(Path(workspace.read_spec().held_out_rows), {answer.line for answer in answers})
-    return [_join(answer, rows[answer.line]) for answer in answers]
+    spec = workspace.read_spec()
+    rows = _read_rows(Path(spec.held_out_rows), {answer.line for answer in answers})
+    family = PreparedBase.open(Path(spec.base_dir)).fim
+    return [_join(answer, rows[answer.line], family) for answer in answers]
 
 
 def _read_rows(file: Path, wanted: set[int]) -> dict[int, dict[str, Any]]:
@@ -80,8 +84,8 @@ def _read_rows(file: Path, wanted: set[int]) -> dict[int, dict[str, Any]]:
         return {number: json.loads(line) for number, line in enumerate(lines) if number in wanted}
 
 
-def _join(answer: JudgedAnswer, row: dict[str, Any]) -> Judged:
-    return _join_chat(answer, row["messages"]) if "messages" in row else _join_code(answer, row)
+def _join(answer: JudgedAnswer, row: dict[str, Any], family: str) -> Judged:
+    return _join_chat(answer, row["messages"]) if "messages" in row else _join_code(answer, row, family)
 
 
 def _join_chat(answer: JudgedAnswer, turns: list[dict[str, str]]) -> Judged:
@@ -99,13 +103,14 @@ def _join_chat(answer: JudgedAnswer, turns: list[dict[str, str]]) -> Judged:
     )
 
 
-def _join_code(answer: JudgedAnswer, row: dict[str, str]) -> Judged:
+def _join_code(answer: JudgedAnswer, row: dict[str, str], family: str) -> Judged:
     """Join a completion, cut as serving would cut it, with the file it goes into, and its test if it has one; white space counts."""
     prefix, suffix = row["prefix"], row["suffix"]
+    carried = carry(family, prefix)
 
     def cut(text: str) -> str:
-        return cut_completion(text, make_stop(StopAt(row["stop_at"]), prefix, suffix))
+        return cut_completion(text.removeprefix(carried), make_stop(StopAt(row["stop_at"]), prefix, suffix))
 
     question = f"{prefix[-_SHOWN_CHARS:]}▮{suffix[:_SHOWN_CHARS]}"
     place = CodePlace(prefix, suffix, test=row["test"])
-    return Judged(prefix, question, answer.reference, cut(answer.base), cut(answer.adapter), place=place)
+    return Judged(prefix, question, row["middle"], cut(answer.base), cut(answer.adapter), place=place)

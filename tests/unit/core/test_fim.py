@@ -78,7 +78,8 @@ def test_a_row_begins_with_its_prompt_and_learns_the_rest(
 
     assert row.ids[: len(prompt)] == prompt
     assert row.learned == (False,) * len(prompt) + (True,) * (len(row.ids) - len(prompt))
-    assert (row.ids[-1], len(row.ids) - len(prompt)) == (renderer.end_id, renderer.count_tokens(middle) + 1)
+    num_learned = renderer.count_tokens(renderer.carry(prefix) + middle) + 1
+    assert (row.ids[-1], len(row.ids) - len(prompt)) == (renderer.end_id, num_learned)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -95,7 +96,17 @@ def test_the_learned_ids_spell_the_middle(name: str, prefix: str, middle: str, s
         [TOKENIZERS[name].encode(LETTER).ids[-1], *row.ids[num_prompt:-1]], skip_special_tokens=False
     )
 
-    assert text[1:] == middle
+    assert text[1:] == renderer.carry(prefix) + middle
+
+
+def test_a_taught_base_is_not_cut_behind_a_space() -> None:
+    """The last space before the cursor is left to the answer; other forms, which were cut anywhere, are asked as it stands."""
+    taught, known = RENDERERS[""], RENDERERS["qwen2.5-coder"]
+
+    assert taught.render_prompt("x = ", "") == taught.render_prompt("x =", "")
+    assert known.render_prompt("x = ", "") != known.render_prompt("x =", "")
+    assert [taught.carry(prefix) for prefix in ("x = ", "x =", "x\n", "")] == [" ", "", "", ""]
+    assert known.carry("x = ") == ""
 
 
 def test_what_a_tokenizer_puts_before_every_text_comes_first() -> None:
