@@ -6,10 +6,10 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from adaptory.core.auth import Caller
+from adaptory.core.code_stop import CodeStop, StopAt, make_stop
 from adaptory.core.errors import FailedPrecondition, InvalidRequest
 from adaptory.core.fim import FimContext, FimRenderer
 from adaptory.core.names import BotName, VersionName
-from serve_svc.code_stop import CodeStop, StopAt, make_stop
 from serve_svc.deadline import Deadline
 from serve_svc.engine.engine import Sampling
 from serve_svc.generation import Finish, Generation, Prompt, Step

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
+from adaptory.core.code_stop import StopAt
 from adaptory.core.fim import FimRow
 from adaptory.core.prompting import Message
 from trainer_svc.bots.entry import ChatEntry
@@ -30,11 +31,15 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class CodeRow:
-    """One cut file to learn, or to judge by; `test` is Python that fails behind a file which is wrong, empty where nothing does."""
+    """One cut file to learn, or to judge by.
+
+    `test` is Python that fails behind a file which is wrong, empty where nothing does; `stop_at` says where an answer to it ends.
+    """
 
     row: FimRow
     is_held_out: bool
     test: str = ""
+    stop_at: StopAt = StopAt.END
 
 
 def make_rows(entries: Iterable[ChatEntry], held_out: HeldOut, *, system_prompt: str) -> Iterator[Row]:

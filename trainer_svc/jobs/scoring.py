@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from adaptory.core.code_stop import StopAt, cut_completion, make_stop
 from trainer_svc.bots.refusals import RefusalLesson
 from trainer_svc.jobs.outcome import TrainingFailed
 from trainer_svc.jobs.workspace import JudgedAnswer, WorkerResult, Workspace
@@ -99,8 +100,12 @@ def _join_chat(answer: JudgedAnswer, turns: list[dict[str, str]]) -> Judged:
 
 
 def _join_code(answer: JudgedAnswer, row: dict[str, str]) -> Judged:
-    """Join a completion with the file it goes into, and its test where it has one; white space counts."""
+    """Join a completion, cut as serving would cut it, with the file it goes into, and its test if it has one; white space counts."""
     prefix, suffix = row["prefix"], row["suffix"]
+
+    def cut(text: str) -> str:
+        return cut_completion(text, make_stop(StopAt(row["stop_at"]), prefix, suffix))
+
     question = f"{prefix[-_SHOWN_CHARS:]}▮{suffix[:_SHOWN_CHARS]}"
-    place = CodePlace(prefix, suffix, test=row.get("test", ""))
-    return Judged(prefix, question, answer.reference, answer.base, answer.adapter, place=place)
+    place = CodePlace(prefix, suffix, test=row["test"])
+    return Judged(prefix, question, answer.reference, cut(answer.base), cut(answer.adapter), place=place)

@@ -108,6 +108,21 @@ def test_what_a_tokenizer_puts_before_every_text_comes_first() -> None:
     assert prompt.count(prompt[0]) == 1
 
 
+@pytest.mark.parametrize(("name", "order"), ORDERS)
+@given(prefix=TEXTS, middle=TEXTS, suffix=TEXTS)
+def test_a_lesson_learns_all_code_and_nothing_of_the_form(
+    name: str, order: Order, prefix: str, middle: str, suffix: str
+) -> None:
+    """Its ids are those it is judged by; unlearned are as many as a row without code has, but for the token that ends it."""
+    renderer, row = RENDERERS[name], FimRow(prefix, middle, suffix, order)
+    lesson, judged = renderer.render_lesson(row), renderer.render_row(row)
+    empty = renderer.render_lesson(FimRow("", "", "", order))
+
+    assert lesson.ids == judged.ids
+    assert all(learned for learned, is_middle in zip(lesson.learned, judged.learned, strict=True) if is_middle)
+    assert lesson.learned.count(False) == empty.learned.count(False)
+
+
 @pytest.mark.parametrize("name", NAMES)
 @given(prefix=st.text(max_size=120), suffix=st.text(max_size=120), max_tokens=st.integers(0, 80))
 def test_a_trimmed_context_fits_and_keeps_what_is_near(name: str, prefix: str, suffix: str, max_tokens: int) -> None:

@@ -175,9 +175,13 @@ def test_the_worker_renders_what_was_cut(tmp_path: Path) -> None:
     [held_out] = [renderer.render_line(line) for line in (tmp_path / "held_out").read_text().split("\n") if line]
 
     assert [*trained[:1], held_out, *trained[1:]] == [renderer.render(row) for row in ROWS]
-    prompt = serving.render_prompt("def f():\n    ", "\n")
+    prompt, judged = (
+        serving.render_prompt("def f():\n    ", "\n"),
+        serving.render_prompt("naïve = ", "\r\n\u2028x", Order.PSM),
+    )
     assert trained[0].ids[: len(prompt)] == prompt
-    assert sum(trained[0].learned) == len(trained[0].ids) - len(prompt)
+    assert any(trained[0].learned[: len(prompt)])
+    assert held_out.learned == (False,) * len(judged) + (True,) * (len(held_out.ids) - len(judged))
 
 
 def test_code_is_measured_as_it_is_rendered(tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ async def test_what_is_left_out_takes_the_recipe(trainer: Trainer, job: training
 
     assert (settings.epochs, settings.rank, settings.alpha, settings.batch_rows) == (3, 16, 32, 8)
     assert (settings.learning_rate, settings.max_row_tokens, settings.held_out_share) == (0.001, 2048, 0.2)
-    assert settings.early_stopping_patience == 3
+    assert settings.early_stopping_patience == 7
 
 
 async def test_every_bad_field_is_told_at_once(trainer: Trainer, job: training_job_pb2.TrainingJob) -> None:
