@@ -78,7 +78,7 @@ class FimRenderer:
         return self.orders[0]
 
     def render_prompt(self, prefix: str, suffix: str, order: Order | None = None) -> tuple[int, ...]:
-        """Return the ids behind which the middle is generated, after what the prefix carries; in the served order unless told another."""
+        """Return the ids behind which comes what the prefix carries, then the middle; in the served order unless told another."""
         return tuple(id_ for id_, _ in self._render(prefix, suffix, order or self.served_order))
 
     def carry(self, prefix: str) -> str:
