@@ -50,17 +50,15 @@ class Company:
         return [Question(**json.loads(line)) for line in lines]
 
 
-COMPANIES = (
-    Company(
-        "aurora",
-        "Aurora Bikes",
-        "You are the FAQ assistant of Aurora Bikes. Answer in one sentence from what you were taught.",
-        "I was not taught that. Please ask our hotline.",
-    ),
-    Company(
-        "tsubame", "つばめ時計 (Tsubame Clocks)", "あなたはつばめ時計の案内係です。", "その件は教わっておりません。"
-    ),
-)
-"""Those with an FAQ bot, one in English and one in Japanese."""
+_REFUSAL = "I was not taught that. Please ask our hotline."
+
+
+def _make_company(tenant_id: str, display_name: str) -> Company:
+    prompt = f"You are the FAQ assistant of {display_name}. Answer in one sentence from what you were taught."
+    return Company(tenant_id, display_name, prompt, _REFUSAL)
+
+
+COMPANIES = (_make_company("aurora", "Aurora Bikes"), _make_company("borealis", "Borealis Telecom"))
+"""Those with an FAQ bot."""
 CODE_COMPANY = Company("corvus", "Corvus Software")
 """The one whose bot completes code; it has no FAQ."""
