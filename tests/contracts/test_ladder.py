@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.contracts.training_course import NUM_STEPS, Course, FailingAllocations
-from trainer_svc.jobs.workspace import Workspace
+from tests.contracts.training_course import NUM_STEPS, Course, FailingAllocations, read_held_out
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -30,12 +29,6 @@ def test_a_failure_on_every_rung_changes_no_loss(course: Course, tmp_path: Path,
 
     assert ladder.num_climbs == len(course.rungs) - 1 >= 7
     assert losses == pytest.approx(expected, rel=5e-3)
-
-
-def read_held_out(folder: Path) -> list[float]:
-    """Return the losses on held-out rows that a run reported."""
-    reported = (progress.held_out_loss for progress, _ in Workspace(folder).read_progress(0))
-    return [loss for loss in reported if loss is not None]
 
 
 def test_a_failure_while_held_out_rows_are_measured_changes_no_loss(course: Course, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from trainer_svc.memory.shape import ModelShape
 from trainer_svc.memory.techniques import ComputePrecision
 from trainer_svc.worker.checkpoint import Checkpoint
 from trainer_svc.worker.ladder import Ladder
-from trainer_svc.worker.loss_scale import DynamicScaling, LossScaling, NoScaling
+from trainer_svc.worker.loss_scale import DynamicScaling, choose_scaling
 from trainer_svc.worker.meter import Meter
 from trainer_svc.worker.rig import Batches, Rig
 from trainer_svc.worker.stopping import StoppingRule
@@ -49,14 +49,14 @@ class FailingAllocations(TorchDispatchMode):
 class Course:
     """One small job: ten steps of four rows."""
 
-    def __init__(self, folder: Path, compute: ComputePrecision = ComputePrecision.BF16) -> None:
+    def __init__(self, folder: Path) -> None:
         build_base(folder, "llama")
         shape = BaseShape.from_folder(folder / "parity")
         self.prepared = PreparedBase(folder, _Manifest(), shape, "")  # type: ignore[arg-type]
         steps = [make_rows(ROWS_PER_STEP, num_shared=6, seed=seed) for seed in range(NUM_STEPS)]
         self.batches = Batches(steps, make_rows(2 * ROWS_PER_STEP, seed=99), [NUM_STEPS])
         self._lengths = [[len(row.ids) for row in rows] for rows in steps]
-        self.rungs = self.plan(compute)
+        self.rungs = self.plan(ComputePrecision.BF16)
 
     def plan(self, compute: ComputePrecision) -> tuple[Rung, ...]:
         """Return the ladder of the best plan for a device that computes in this."""
@@ -71,7 +71,10 @@ class Course:
         measured_steps: Sequence[int] = (NUM_STEPS,),
         scale: float | None = None,
     ) -> tuple[list[float], Ladder]:
-        """Train and return the losses; `disturb` is told after each step how many are done, and a `scale` is where the loss's begins."""
+        """Train and return the losses; `disturb` is told after each step how many are done.
+
+        With a `scale` the loss's begins there, and not where it does in a job.
+        """
         folder.mkdir(exist_ok=True)
         workspace = Workspace(folder)
         meter = _DisturbedMeter(workspace, disturb)
@@ -79,10 +82,17 @@ class Course:
         rig = Rig(self.prepared, SETTINGS, batches, CPU, PlentyOfMemory(), folder)
         ladder = Ladder(rungs, rig, meter)
         ladder.load()
-        scaling: LossScaling = NoScaling() if scale is None else DynamicScaling(meter.tell, scale)
+        compute = rungs[0].techniques.compute
+        scaling = DynamicScaling(meter.tell, scale) if scale else choose_scaling(compute, meter.tell)
         with meter.measure(Phase.STEP), Checkpoint(workspace.checkpoint_file) as checkpoint:
             train(rig, ladder, batches, meter, StoppingRule(0), checkpoint, scaling)
         return meter.train_losses, ladder
+
+
+def read_held_out(folder: Path) -> list[float]:
+    """Return the losses on held-out rows that a run reported."""
+    reported = (progress.held_out_loss for progress, _ in Workspace(folder).read_progress(0))
+    return [loss for loss in reported if loss is not None]
 
 
 class _Manifest:
