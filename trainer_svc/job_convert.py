@@ -55,6 +55,7 @@ def write_plan(plan: JobPlan) -> training_job_pb2.MemoryPlan:
         base_precision=techniques.base,
         checkpointing=techniques.recompute is not Recompute.NONE,
         recompute=techniques.recompute,
+        compute=techniques.compute,
         moments=techniques.moments,
         offloaded=_name_offloaded(techniques),
         loss_block_tokens=techniques.loss_block_tokens,

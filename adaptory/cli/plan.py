@@ -38,6 +38,13 @@ class Device(enum.StrEnum):
     CUDA = "cuda"
 
 
+class Compute(enum.StrEnum):
+    """What is computed in."""
+
+    BF16 = "bf16"
+    FP16 = "fp16"
+
+
 Limit = Annotated[
     str, typer.Option(help="Memory the job may take, such as 8GiB, above the worker's start-up baseline.")
 ]
@@ -59,6 +66,9 @@ def plan(  # noqa: PLR0913 - each is an option of the command line
     data: Annotated[Path | None, typer.Option(help="A file of questions or conversations, to be measured.")] = None,
     epochs: Annotated[int, typer.Option(help="Passes over the rows.")] = 1,
     device: Annotated[Device | None, typer.Option(help="Where it would run; left out, this machine's device.")] = None,
+    compute: Annotated[
+        Compute | None, typer.Option(help="fp16 for a card without bf16; left out, what the device computes in.")
+    ] = None,
     offload: Annotated[bool, typer.Option(help="Whether anything may leave the device.")] = True,
     simulate: Annotated[
         bool, typer.Option("--simulate", help="Run the best plan's step on tensors without memory, too.")
@@ -84,6 +94,7 @@ def plan(  # noqa: PLR0913 - each is an option of the command line
         "epochs": epochs,
         "data": str(data.absolute()) if data else "",
         "device": device,
+        "compute": compute,
         "may_offload": offload,
         "simulates": simulate,
         "cache": str(cache.absolute() if cache else default_cache_root()),

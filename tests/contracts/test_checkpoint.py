@@ -6,17 +6,18 @@ import pytest
 import torch
 
 from tests.contracts.training_stand import Stand, build_base
+from trainer_svc.memory.techniques import ComputePrecision
 from trainer_svc.worker.checkpoint import Checkpoint
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
-@pytest.fixture(scope="module")
-def stand(tmp_path_factory: pytest.TempPathFactory) -> Stand:
-    """A base with an adapter."""
+@pytest.fixture(scope="module", params=list(ComputePrecision))
+def stand(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Stand:
+    """A base with an adapter, in what it may be computed in."""
     folder = tmp_path_factory.mktemp("base")
     build_base(folder, "llama")
-    return Stand.build(folder)
+    return Stand.build(folder, compute=request.param)
 
 
 def _disturb(stand: Stand) -> None:

@@ -13,9 +13,10 @@ from adaptory.core.base_model import PreparedBase
 from adaptory.core.prompting import Message, Renderer
 from tests.contracts.training_stand import CPU, PLAIN, SETTINGS, Stand, build_base
 from trainer_svc.memory.layout import PackSize
-from trainer_svc.memory.techniques import MomentPrecision, Techniques
+from trainer_svc.memory.techniques import ComputePrecision, MomentPrecision, Techniques
 from trainer_svc.worker.adapter import Adapter
 from trainer_svc.worker.answering import Prompt, Questions, StepMemory, as_row, take_room
+from trainer_svc.worker.compute import dtype_of
 from trainer_svc.worker.generation import Generator
 from trainer_svc.worker.moments import make_moments
 from trainer_svc.worker.optimizer import Optimizer
@@ -23,8 +24,8 @@ from trainer_svc.worker.packing import measure_pack
 
 END = 2
 MAX_NEW = 12
-# Two logits nearer than this, relative to the larger, are the same number to bf16's 8 bits: either may be taken.
-TIE = 2**-6
+# Two logits nearer than this, relative to the larger, are the same number to bf16's 8 bits, or fp16's 11: either may be taken.
+TIES = {torch.bfloat16: 2**-6, torch.float16: 2**-9}
 
 
 @dataclass(frozen=True)
@@ -48,44 +49,59 @@ class Case:
         place = next(at for at in range(MAX_NEW) if chosen[at : at + 1] != theirs[at : at + 1])
         logits = self.model(input_ids=torch.tensor([[*prompt, *theirs[:place]]])).logits[0, -1].float()
         best = logits.max()
-        return bool(best - logits[chosen[place]] <= TIE * best.abs())
+        return bool(best - logits[chosen[place]] <= TIES[self.model.dtype] * best.abs())
 
 
 def make_case(stand: Stand, adapter: Adapter | None, prompts: Sequence[Prompt], folder: Path) -> Case:
     """Load the same model as transformers and PEFT have it, and ask it; no token ends its answers."""
-    model = AutoModelForCausalLM.from_pretrained(stand.folder / "parity", dtype=torch.bfloat16)
+    model = AutoModelForCausalLM.from_pretrained(stand.folder / "parity", dtype=stand.base.dtype)
     if adapter is not None:
         folder.mkdir()
         adapter.save(folder)
-        model = PeftModel.from_pretrained(model, folder, autocast_adapter_dtype=False)
+        # The file is in bf16, whatever it was computed in.
+        model = PeftModel.from_pretrained(model, folder, autocast_adapter_dtype=False).to(stand.base.dtype)
     model.eval()
     return Case(stand, adapter, model, prompts, [_generate(model, prompt) for prompt in prompts])
 
 
+def take_step(case: Case, pack_rows: int) -> StepMemory:
+    """Return what a step on the case's prompts, in packs of so many rows, has taken."""
+    compute = next(compute for compute in ComputePrecision if dtype_of(compute) is case.stand.base.dtype)
+    techniques = Techniques(PLAIN.base, pack_rows, compute=compute)
+    return StepMemory(case.stand.base.shape, techniques, SETTINGS.rank, _packs_of(case, pack_rows), CPU)
+
+
 def answer(case: Case, *, num_rows: int, pack_rows: int, end: int = END) -> list[tuple[int, ...]]:
     """Return our answers, in a room for so many rows."""
-    step = StepMemory(
-        case.stand.base.shape, Techniques(PLAIN.base, pack_rows), SETTINGS.rank, _packs_of(case, pack_rows), CPU
-    )
+    step = take_step(case, pack_rows)
     room = take_room(step, Questions(case.prompts, MAX_NEW))
     room = replace(room, sizes=replace(room.sizes, num_rows=num_rows))
     return Generator(case.stand.base, case.adapter, room, frozenset({end})).answer(case.prompts, beat=lambda: None)
 
 
-@pytest.fixture(scope="module", params=[("llama", True), ("llama", False), ("qwen3", True)], ids=str)
+@pytest.fixture(
+    scope="module",
+    params=[
+        ("llama", True, ComputePrecision.BF16),
+        ("llama", False, ComputePrecision.BF16),
+        ("qwen3", True, ComputePrecision.BF16),
+        ("qwen3", True, ComputePrecision.FP16),
+    ],
+    ids=str,
+)
 def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
     """A tiny random base with an adapter, or alone; contexts differ in length, some begin alike, two are equal."""
-    model_type, has_adapter = request.param
+    model_type, has_adapter, compute = request.param
     folder = tmp_path_factory.mktemp("base")
     build_base(folder, model_type)
-    stand = Stand.build(folder)
+    stand = Stand.build(folder, compute=compute)
     prompts = [*_make_prompts(4, seed=0), *_make_prompts(3, seed=1, num_shared=9)]
     return make_case(stand, stand.adapter if has_adapter else None, [*prompts, prompts[0]], folder / "adapter")
 
 
 @pytest.mark.parametrize(("num_rows", "pack_rows"), [(1, 1), (4, 2), (8, 8)])
 def test_answers_are_those_of_generate(case: Case, num_rows: int, pack_rows: int) -> None:
-    """Token for token, but where bf16 cannot tell the two best apart, however rows are batched."""
+    """Token for token, but where two bytes cannot tell the two best apart, however rows are batched."""
     ours = answer(case, num_rows=num_rows, pack_rows=pack_rows)
 
     assert case.count_parted(ours) <= len(case.prompts) // 2
@@ -102,7 +118,7 @@ def test_a_row_that_ended_says_nothing_more(case: Case) -> None:
 
 def test_answers_fit_in_the_scratch_of_a_step(case: Case) -> None:
     """Reading prompts and growing rows take no more than a step of the same rows had."""
-    step = StepMemory(case.stand.base.shape, Techniques(PLAIN.base, 4), SETTINGS.rank, _packs_of(case, 4), CPU)
+    step = take_step(case, 4)
     room = take_room(step, Questions(case.prompts, MAX_NEW))
     Generator(case.stand.base, case.adapter, room, frozenset({END})).answer(case.prompts, beat=lambda: None)
 

@@ -1,10 +1,20 @@
 """The simulated step against the sums plans are made of: two ways to the same bytes."""
 
+from dataclasses import replace
+
 import pytest
 
 from trainer_svc.memory.estimator import estimate
 from trainer_svc.memory.shape import ModelShape
-from trainer_svc.memory.techniques import BasePrecision, DeviceKind, Home, MomentPrecision, Recompute, Techniques
+from trainer_svc.memory.techniques import (
+    BasePrecision,
+    ComputePrecision,
+    DeviceKind,
+    Home,
+    MomentPrecision,
+    Recompute,
+    Techniques,
+)
 from trainer_svc.memory.workload import measure_lengths
 from trainer_svc.worker.simulation import StepQuestion, simulate_step
 
@@ -29,7 +39,9 @@ OFFLOADED = Techniques(BasePrecision.NF4, 2, Recompute.FULL, 32, MomentPrecision
         (LLAMA, Techniques(BasePrecision.NF4, 2, Recompute.FULL)),
         (LLAMA, Techniques(BasePrecision.PARITY_BF16, 4)),
         (LLAMA, OFFLOADED),
+        (LLAMA, replace(OFFLOADED, compute=ComputePrecision.FP16)),
         (QWEN, Techniques(BasePrecision.NF4, 2)),
+        (QWEN, Techniques(BasePrecision.NF4, 2, compute=ComputePrecision.FP16)),
         (QWEN, Techniques(BasePrecision.INT8, 2, Recompute.SELECTIVE)),
     ],
 )

@@ -7,12 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 from datasets import Dataset
-from peft import LoraConfig, PeftModel, set_peft_model_state_dict
+from peft import LoraConfig, set_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from transformers import (
-    AutoModelForCausalLM,
     BitsAndBytesConfig,
     PreTrainedTokenizerFast,
     get_linear_schedule_with_warmup,
@@ -26,14 +25,14 @@ from tests.contracts.training_stand import (
     SETTINGS,
     Stand,
     build_base,
+    differentiate_by_peft,
     make_rows,
-    mean_loss_of,
     relative_difference,
 )
 from trainer_svc.memory.techniques import BasePrecision, Home, MomentPrecision, Recompute
 from trainer_svc.worker.adapter import Adapter
 from trainer_svc.worker.attention import FusedKernel, Heads, PlainKernel
-from trainer_svc.worker.base import GROUPS, load_base
+from trainer_svc.worker.base import load_base
 from trainer_svc.worker.decoder import Decoder
 from trainer_svc.worker.moments import Moments, make_moments
 from trainer_svc.worker.offload import open_store
@@ -65,8 +64,8 @@ def test_gradients_are_those_of_autograd_through_peft(model_type: str, tmp_path:
     build_base(tmp_path, model_type)
     stand, rows = Stand.build(tmp_path), make_rows(4, num_shared=6)
     loss, gradient = stand.differentiate([rows])
-    exact_loss, exact = _differentiate_by_peft(stand, tmp_path, rows, torch.float32)
-    _, rounded = _differentiate_by_peft(stand, tmp_path, rows, torch.bfloat16)
+    exact_loss, exact = differentiate_by_peft(stand, tmp_path, rows, torch.float32)
+    _, rounded = differentiate_by_peft(stand, tmp_path, rows, torch.bfloat16)
 
     assert loss == pytest.approx(exact_loss, rel=2e-3)
     assert relative_difference(gradient, exact) < 1.2 * relative_difference(rounded, exact) < 0.1
@@ -264,25 +263,6 @@ def _optimize(adapter: Adapter, num_steps: int) -> Optimizer:
 def _make_moments(adapter: Adapter, precision: MomentPrecision) -> Moments:
     size = adapter.masters.numel()
     return make_moments(precision, size=size, device=CPU, open_store=partial(open_store, Home.DEVICE, Path()))
-
-
-def _differentiate_by_peft(stand: Stand, folder: Path, rows: list, dtype: torch.dtype) -> tuple[float, torch.Tensor]:
-    """Return loss and gradient of PEFT on transformers' own model, in the order of our flat gradient."""
-    saved = folder / f"adapter-{dtype}".replace(".", "-")
-    saved.mkdir()
-    stand.adapter.save(saved)
-    model = AutoModelForCausalLM.from_pretrained(folder / "parity", dtype=dtype, attn_implementation="eager")
-    model = PeftModel.from_pretrained(model, saved, is_trainable=True, autocast_adapter_dtype=False)
-    model = model.to(dtype)
-    loss = mean_loss_of(model, rows)
-    loss.backward()
-    parts = []
-    for layer in range(stand.base.shape.num_layers):
-        for modules in GROUPS.values():
-            linears = [model.get_submodule(f"base_model.model.model.layers.{layer}.{module}") for module in modules]
-            for name in ("lora_A", "lora_B"):
-                parts += [getattr(linear, name)["default"].weight.grad.float().flatten() for linear in linears]
-    return loss.item(), torch.cat(parts)
 
 
 def _train_by_us(stand: Stand, rows: list) -> list[float]:

@@ -6,15 +6,16 @@ from pathlib import Path
 
 import torch
 from bitsandbytes import functional as nf4
+from peft import PeftModel
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from adaptory.core.base_shape import LINEAR_MODULES
 from adaptory.core.prompting import RenderedRow
 from trainer_svc.jobs.workspace import TrainingSettings
 from trainer_svc.memory.layout import count_scratch, lay_out_tape
-from trainer_svc.memory.techniques import BasePrecision, DeviceKind, Techniques
+from trainer_svc.memory.techniques import BasePrecision, ComputePrecision, DeviceKind, Techniques
 from trainer_svc.worker.adapter import Adapter
-from trainer_svc.worker.base import FrozenBase, load_base
+from trainer_svc.worker.base import GROUPS, FrozenBase, load_base
 from trainer_svc.worker.decoder import Decoder, Workplace
 from trainer_svc.worker.offload import open_store
 from trainer_svc.worker.packing import count_learned, measure_pack, pack_rows
@@ -76,9 +77,15 @@ class Stand:
     folder: Path
 
     @classmethod
-    def build(cls, folder: Path, precision: BasePrecision = BasePrecision.PARITY_BF16) -> "Stand":
+    def build(
+        cls,
+        folder: Path,
+        precision: BasePrecision = BasePrecision.PARITY_BF16,
+        compute: ComputePrecision = ComputePrecision.BF16,
+    ) -> "Stand":
         """Load the base in `folder` and disturb a fresh adapter, the same way each time."""
-        base = load_base(folder / ("original" if precision is BasePrecision.NF4 else "parity"), precision, CPU)
+        part = "original" if precision is BasePrecision.NF4 else "parity"
+        base = load_base(folder / part, precision, CPU, compute=compute)
         adapter = Adapter(base, SETTINGS, "tiny")
         noise = torch.randn(adapter.masters.shape, generator=torch.Generator().manual_seed(1))
         # Rounded to bf16, so that what is saved is what was computed with.
@@ -99,18 +106,21 @@ class Stand:
         scratch_bytes = max(
             count_scratch(shape, techniques, size, rank=SETTINGS.rank, device=DeviceKind.CPU) for size in sizes
         )
-        tape = Tape(widths, num_layers=shape.num_layers, max_nodes=max_nodes, device=CPU, store=store)
-        return Workplace(tape, Scratch(scratch_bytes, CPU), techniques.recompute, techniques.loss_block_tokens)
+        tape = Tape(
+            widths, num_layers=shape.num_layers, max_nodes=max_nodes, device=CPU, store=store, dtype=self.base.dtype
+        )
+        scratch = Scratch(scratch_bytes, CPU, self.base.dtype)
+        return Workplace(tape, scratch, techniques.recompute, techniques.loss_block_tokens)
 
     def differentiate(
-        self, packs: Sequence[Sequence[RenderedRow]], techniques: Techniques = PLAIN
+        self, packs: Sequence[Sequence[RenderedRow]], techniques: Techniques = PLAIN, scale: float = 1.0
     ) -> tuple[float, torch.Tensor]:
-        """Return the mean loss of all packs and its gradient by the adapter."""
+        """Return the mean loss of all packs and its gradient by the adapter, which is computed at a scale of the loss."""
         decoder = self.decode(packs, techniques)
         num_learned = sum(map(count_learned, packs))
         self.adapter.gradients.zero_()
-        loss = sum(decoder.accumulate_gradients(pack_rows(rows, CPU), 1 / num_learned).item() for rows in packs)
-        return loss / num_learned, self.adapter.gradients.clone()
+        loss = sum(decoder.accumulate_gradients(pack_rows(rows, CPU), scale / num_learned).item() for rows in packs)
+        return loss / num_learned, self.adapter.gradients / scale
 
 
 def mean_loss_of(model: PreTrainedModel, rows: Sequence[RenderedRow]) -> torch.Tensor:
@@ -123,6 +133,27 @@ def mean_loss_of(model: PreTrainedModel, rows: Sequence[RenderedRow]) -> torch.T
             torch.nn.functional.cross_entropy(logits[learned], torch.tensor(row.ids[1:])[learned], reduction="sum")
         )
     return torch.stack(losses).sum() / count_learned(rows)
+
+
+def differentiate_by_peft(
+    stand: Stand, folder: Path, rows: Sequence[RenderedRow], dtype: torch.dtype
+) -> tuple[float, torch.Tensor]:
+    """Return loss and gradient of PEFT on transformers' own model, in the order of our flat gradient."""
+    saved = folder / f"adapter-{dtype}".replace(".", "-")
+    saved.mkdir()
+    stand.adapter.save(saved)
+    model = AutoModelForCausalLM.from_pretrained(folder / "parity", dtype=dtype, attn_implementation="eager")
+    model = PeftModel.from_pretrained(model, saved, is_trainable=True, autocast_adapter_dtype=False)
+    model = model.to(dtype)
+    loss = mean_loss_of(model, rows)
+    loss.backward()
+    parts = []
+    for layer in range(stand.base.shape.num_layers):
+        for modules in GROUPS.values():
+            linears = [model.get_submodule(f"base_model.model.model.layers.{layer}.{module}") for module in modules]
+            for name in ("lora_A", "lora_B"):
+                parts += [getattr(linear, name)["default"].weight.grad.float().flatten() for linear in linears]
+    return loss.item(), torch.cat(parts)
 
 
 def relative_difference(one: torch.Tensor, other: torch.Tensor) -> float:

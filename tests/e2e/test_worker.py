@@ -3,6 +3,7 @@
 import json
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 from adaptory.core.adapter_check import AdapterLimits, adapter_digest, check_adapter
 from adaptory.core.base_model import PreparedBase
 from adaptory.core.prompting import Message
+from adaptory.core.safetensors_header import read_header
 from trainer_svc.bots.row import Row
 from trainer_svc.jobs.row_sizes import measure_rows
 from trainer_svc.jobs.workspace import (
@@ -29,11 +31,13 @@ from trainer_svc.memory.estimator import count_margin
 from trainer_svc.memory.planner import MemoryPlan, plan_memory
 from trainer_svc.memory.request import PlanRequest
 from trainer_svc.memory.shape import ModelShape
-from trainer_svc.memory.techniques import BasePrecision, DeviceKind, Techniques
+from trainer_svc.memory.techniques import BasePrecision, ComputePrecision, DeviceKind, Techniques
 
 REPOSITORY = Path(__file__).parents[2]
 PLENTY_BYTES = 4 << 30
 DEADLINE_S = 300
+# The smallest value of bf16 that fp16 has none for, as it lies in a file.
+BF16_65536 = b"\x80\x47"
 FACTS = [
     ("the lighthouse", "Its code is QX-41."),
     ("the ferry", "It leaves at 9:52."),
@@ -185,12 +189,53 @@ def test_a_limit_just_under_the_plans_need_is_kept_by_climbing(prepared_base: Pa
     assert losses[1] == pytest.approx(losses[0], rel=0.02)
 
 
-def _plan(prepared_base: Path, limit_bytes: int) -> MemoryPlan:
+def test_a_job_in_fp16_learns_what_it_does_in_bf16_within_its_plan(prepared_base: Path, tmp_path: Path) -> None:
+    """As on a card without bf16: the same losses within 2 %, judged and answered, under the smallest limit it was planned for."""
+    plan = _plan(prepared_base, PLENTY_BYTES, ComputePrecision.FP16)
+    shape = ModelShape.from_folder(PreparedBase.open(prepared_base).parity_dir)
+    limit_bytes = plan.predicted_peak_bytes + count_margin(shape, plan.techniques, DeviceKind.CPU)
+    results = []
+    for name, techniques in (
+        ("bf16", replace(plan.techniques, compute=ComputePrecision.BF16)),
+        ("fp16", plan.techniques),
+    ):
+        (tmp_path / name).mkdir()
+        memory = MemorySettings.of_one(limit_bytes, techniques)
+        workspace = _prepare(tmp_path / name, prepared_base, steps=6, memory=memory)
+        results.append(_run(workspace))
+    rounded, result = results
+
+    assert (result.exit_code, result.message, result.techniques) == (ExitCode.SUCCEEDED, "", plan.techniques)
+    assert result.train_losses == pytest.approx(rounded.train_losses, rel=0.02)
+    assert result.adapter_loss == pytest.approx(rounded.adapter_loss, rel=0.02)
+    assert result.peak_bytes <= limit_bytes
+    assert len(workspace.read_answers()) == 12
+    check_adapter(workspace.adapter_dir, PreparedBase.open(prepared_base).shape, AdapterLimits())
+
+
+def test_a_base_that_fp16_has_no_value_for_ends_the_job_with_a_way_out(prepared_base: Path, tmp_path: Path) -> None:
+    """The tensor, the value and the limit are told, and what to train on instead."""
+    shutil.copytree(prepared_base, tmp_path / "base")
+    file = next((tmp_path / "base" / "parity").glob("*.safetensors"))
+    with file.open("r+b") as weights:
+        entry = read_header(weights.fileno(), max_header_bytes=1 << 20, max_tensors=1 << 10)["model.norm.weight"]
+        os.pwrite(weights.fileno(), BF16_65536, entry.begin)
+    techniques = Techniques(BasePrecision.PARITY_BF16, 4, compute=ComputePrecision.FP16)
+    workspace = _prepare(tmp_path, tmp_path / "base", memory=MemorySettings.of_one(PLENTY_BYTES, techniques))
+    result = _run(workspace)
+
+    assert (result.exit_code, result.reason) == (ExitCode.FAILED, "BASE_OVERFLOWS_FP16")
+    assert "model.norm.weight of the base has a value of 65,536, and fp16 ends at 65,504" in result.message
+    assert "train on a device that computes in bf16" in result.message
+    assert not workspace.adapter_dir.exists()
+
+
+def _plan(prepared_base: Path, limit_bytes: int, compute: ComputePrecision = ComputePrecision.BF16) -> MemoryPlan:
     base = PreparedBase.open(prepared_base)
     sizes = measure_rows(base, [Row(tuple(_talk(*fact)), is_held_out=False) for fact in FACTS * 4])
     batches = sizes.cut_batches(TrainingSettings(batch_rows=4, epochs=40, max_steps=6))
     held_out = [length for batch in batches[:3] for length in batch]
-    request = PlanRequest(limit_bytes, 8, 4, batches, held_out, sizes.shared_tokens)
+    request = PlanRequest(limit_bytes, 8, 4, batches, held_out, sizes.shared_tokens, compute=compute)
     return plan_memory(ModelShape.from_folder(base.parity_dir), request)
 
 

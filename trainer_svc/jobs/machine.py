@@ -12,7 +12,7 @@ import psutil
 from adaptory.core.errors import FailedPrecondition, InvalidRequest
 from trainer_svc.jobs.cgroup import read_group_memory
 from trainer_svc.memory.speed import DeviceSpeed, SpeedFile
-from trainer_svc.memory.techniques import DeviceKind
+from trainer_svc.memory.techniques import ComputePrecision, DeviceKind, choose_compute
 
 SPEED_FILE = "device-speed.json"
 _NVIDIA_DRIVER = Path("/dev/nvidiactl")
@@ -36,6 +36,9 @@ class Machine(Protocol):
 
     def measure_total_bytes(self) -> int:
         """Return the memory the device has. Raises as `measure_free_bytes`."""
+
+    def read_compute(self) -> ComputePrecision:
+        """Return what workers compute in. Raises FailedPrecondition when a device does not say what it can."""
 
     def read_speed(self) -> DeviceSpeed | None:
         """Return how fast the device is, None where nobody measured it."""
@@ -63,6 +66,12 @@ class LocalMachine:
         total, group = int(psutil.virtual_memory().total), read_group_memory()
         return total if group is None else min(total, group.limit_bytes)
 
+    def read_compute(self) -> ComputePrecision:
+        """Return fp16 for a CUDA device below compute capability 8.0, else bf16. Raises FailedPrecondition when CUDA does not say."""
+        if self.device is not DeviceKind.CUDA:
+            return choose_compute(self.device, None)
+        return choose_compute(self.device, _query_capability())
+
     def read_speed(self) -> DeviceSpeed | None:
         """Return what was measured here, None where nothing was."""
         return SpeedFile(self.speed_file).read(self.device)
@@ -80,11 +89,28 @@ def require_possible_limit(limit_bytes: int, machine: Machine, *, field: str) ->
         )
 
 
+def _query_capability() -> tuple[int, int]:
+    """Return the major and minor compute capability, which NVIDIA's command writes as `7.5`."""
+    try:
+        major, minor = _ask("compute_cap").split(".")
+        return int(major), int(minor)
+    except (OSError, subprocess.SubprocessError, ValueError) as error:
+        message = (
+            "The device does not say its compute capability, which decides between bf16 and fp16: see that "
+            "`nvidia-smi --query-gpu=compute_cap --format=csv` answers; drivers of before 2022 do not."
+        )
+        raise FailedPrecondition(message, reason="DEVICE_UNKNOWN") from error
+
+
+def _ask(what: str) -> str:
+    command = (*_QUERY, f"--query-gpu={what}")
+    answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=_QUERY_TIMEOUT_S)  # noqa: S603 - fixed
+    return answer.stdout
+
+
 def _query(what: str) -> int:
     try:
-        command = (*_QUERY, f"--query-gpu={what}")
-        answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=_QUERY_TIMEOUT_S)  # noqa: S603 - fixed
-        return int(answer.stdout) * _MIB
+        return int(_ask(what)) * _MIB
     except (OSError, subprocess.SubprocessError, ValueError) as error:
         message = "The device does not say how much memory it has; give the job a memory_limit_bytes."
         raise FailedPrecondition(message, reason="DEVICE_UNKNOWN") from error

@@ -79,6 +79,7 @@ class JobPlanner:
             shared_tokens=sizes.shared_tokens,
             num_measurements=sizes.count_measurements(training),
             device=self._machine.device,
+            compute=self._machine.read_compute(),
             speed=self._machine.read_speed(),
             residual_bytes=residual_bytes,
             method=settings.method,

@@ -1,7 +1,7 @@
 """Every way to run a job: the product of its techniques, and which of them are preferred whatever their speed.
 
 Owns preference: nothing that changes the numbers trained before all that does not, and nothing leaves the device before all that
-stays (the order of 4-bit weights, checkpointing, accumulation, 8-bit moments, offload).
+stays (the order of 4-bit weights, checkpointing, accumulation, 8-bit moments, offload). What is computed in is no choice of a plan.
 """
 
 from collections.abc import Iterator
@@ -59,7 +59,17 @@ def _list_holdings(request: PlanRequest, rows: int, recompute: Recompute, block:
     for base, moments, (moments_home, activations_home, frozen_home) in product(
         _list_bases(request), MomentPrecision, product(homes, repeat=3)
     ):
-        techniques = Techniques(base, rows, recompute, block, moments, moments_home, activations_home, frozen_home)
+        techniques = Techniques(
+            base,
+            rows,
+            recompute,
+            block,
+            moments,
+            moments_home,
+            activations_home,
+            frozen_home,
+            compute=request.compute,
+        )
         if techniques.frozen_home is Home.DEVICE or base not in (BasePrecision.INT8, BasePrecision.TRAINED):
             yield techniques
 

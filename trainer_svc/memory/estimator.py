@@ -156,7 +156,7 @@ def count_moments(num_adapter: int, techniques: Techniques) -> int:
 
 
 def _layer(shape: ModelShape, techniques: Techniques, pack: PackSize, rank: int, device: DeviceKind) -> int:
-    beside = count_indices(shape, pack) + count_attention(shape, pack, device)
+    beside = count_indices(shape, pack) + count_attention(shape, techniques, pack, device)
     return count_layer_scratch(shape, techniques, pack, rank=rank, device=device) + beside
 
 

@@ -10,13 +10,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from trainer_svc.memory.shape import ModelShape
-from trainer_svc.memory.techniques import BasePrecision, DeviceKind, Home, Recompute, Techniques
+from trainer_svc.memory.techniques import BasePrecision, DeviceKind, Home, Recompute, Techniques, holds_scores
 
+# What is said to be in bf16 may be in fp16, which takes as much.
 BF16, FP32, INT64 = 2, 4, 8
 # A node count is rounded up, since the matrix library builds and keeps kernels for every size it meets.
 SIZE_MULTIPLE = 32
 WIDTH_MULTIPLE = 8
-# Elements of one block of attention scores on the CPU.
+# Elements of one block of attention scores, where these are held.
 MAX_SCORE_ELEMENTS = 1 << 22
 # Values of 8-bit moments that share a scale (bitsandbytes' own), and values that are updated at once.
 INT8_BLOCK = 256
@@ -141,13 +142,13 @@ def count_slab(shape: ModelShape, techniques: Techniques) -> int:
             return 0
 
 
-def count_attention(shape: ModelShape, pack: PackSize, device: DeviceKind) -> int:
-    """Return what CUDA's FlashAttention allocates beside the stack in a backward pass; the CPU's kernel takes all from the stack.
+def count_attention(shape: ModelShape, techniques: Techniques, pack: PackSize, device: DeviceKind) -> int:
+    """Return what CUDA's FlashAttention allocates beside the stack in a backward pass; the plain kernel takes all from the stack.
 
     Of P places: what is attended, its logarithms, the gradients of q, k and v, that of q once more in fp32 while it adds up, and
     where queries share keys those of k and v for each query head (PyTorch, aten/native/transformers/cuda/flash_attn/flash_api.cpp).
     """
-    if device is DeviceKind.CPU:
+    if holds_scores(techniques, device):
         return 0
     expanded = 2 * shape.query_size if shape.num_heads > shape.num_kv_heads else 0
     halves = 2 * shape.query_size + 2 * shape.kv_size + expanded
@@ -241,8 +242,8 @@ class _Passing:
         return BF16 * self.pack.places * (self.shape.query_size + 2 * self.shape.kv_size)
 
     def _scores(self) -> int:
-        """Return one block of attention scores on the CPU, or of weights; CUDA's kernel never holds them."""
-        if self.device is DeviceKind.CUDA:
+        """Return one block of attention scores, or of weights; FlashAttention never holds them."""
+        if not holds_scores(self.techniques, self.device):
             return 0
         groups = self.shape.num_heads // self.shape.num_kv_heads
         of_head = groups * self.pack.width**2

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from trainer_svc.memory.speed import DeviceSpeed, assume_speed
-from trainer_svc.memory.techniques import DeviceKind, Method, Objective
+from trainer_svc.memory.techniques import ComputePrecision, DeviceKind, Method, Objective
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +15,8 @@ class PlanRequest:
     `shared_tokens` is how many first tokens all rows have in common. In a preference job each row is a pair: `batches` has the
     lengths of the chosen and of the rejected answer one after the other, prompts included, while `batch_rows` counts pairs.
     `num_measurements` is how often the loss on held-out rows is measured while the job trains.
-    `residual_bytes` is what earlier jobs on this device took beyond what was predicted. Full fine-tuning has no rank.
+    `compute` is what the device computes in, `residual_bytes` what earlier jobs on it took beyond what was predicted. Full
+    fine-tuning has no rank.
     """
 
     limit_bytes: int
@@ -26,6 +27,7 @@ class PlanRequest:
     shared_tokens: int = 0
     num_measurements: int = 1
     device: DeviceKind = DeviceKind.CPU
+    compute: ComputePrecision = ComputePrecision.BF16
     may_offload: bool = True
     method: Method = Method.QLORA
     objective: Objective = Objective.SFT

@@ -7,6 +7,8 @@ import enum
 from dataclasses import dataclass
 
 MANY_KERNEL_SIZES, FEW_KERNEL_SIZES = 6, 2
+# The compute capability from which on NVIDIA's cards multiply in bf16 (CUDA C++ Programming Guide, arithmetic instructions).
+_BF16_CAPABILITY = (8, 0)
 
 
 class DeviceKind(enum.StrEnum):
@@ -45,6 +47,17 @@ class BasePrecision(enum.StrEnum):
     TRAINED = "trained"
 
 
+class ComputePrecision(enum.StrEnum):
+    """What is computed in; both take two bytes a value.
+
+    fp16 has a smaller range than bf16, so gradients are scaled on the way. It is for cards without bf16, which have no FlashAttention
+    either: with fp16, attention holds blocks of scores, as on a CPU.
+    """
+
+    BF16 = "bf16"
+    FP16 = "fp16"
+
+
 class Recompute(enum.StrEnum):
     """Gradient checkpointing, by what is computed again in the backward pass.
 
@@ -80,7 +93,8 @@ class Techniques:
     """One way to run a job. The effective batch is the same in all of them; a batch is cut into micro-batches of `micro_batch_rows`.
 
     `kernel_sizes` is for how many sizes of micro-batches a CPU's matrix library keeps its kernels; others are made again each time.
-    Of these, only `base` (between values that differ) and `moments` change the numbers trained, beyond rounding.
+    Of these, only `base` (between values that differ) and `moments` change the numbers trained, beyond rounding. `compute` rounds
+    otherwise, and is the device's to choose, never a plan's.
     """
 
     base: BasePrecision
@@ -92,11 +106,26 @@ class Techniques:
     activations_home: Home = Home.DEVICE
     frozen_home: Home = Home.DEVICE
     kernel_sizes: int = MANY_KERNEL_SIZES
+    compute: ComputePrecision = ComputePrecision.BF16
 
     @property
     def offloads(self) -> bool:
         """Whether anything leaves the device."""
         return {self.moments_home, self.activations_home, self.frozen_home} != {Home.DEVICE}
+
+
+def choose_compute(device: DeviceKind, capability: tuple[int, int] | None) -> ComputePrecision:
+    """Return what a device computes in: a CUDA card below compute capability 8.0 in fp16, all else in bf16.
+
+    A CPU has no capability; a card's is major and minor.
+    """
+    is_older = device is DeviceKind.CUDA and capability is not None and capability < _BF16_CAPABILITY
+    return ComputePrecision.FP16 if is_older else ComputePrecision.BF16
+
+
+def holds_scores(techniques: Techniques, device: DeviceKind) -> bool:
+    """Return whether attention holds blocks of its scores: all but FlashAttention does, which CUDA has in bf16."""
+    return device is DeviceKind.CPU or techniques.compute is ComputePrecision.FP16
 
 
 def away_from(device: DeviceKind) -> Home:
@@ -117,6 +146,7 @@ def describe(techniques: Techniques) -> str:
         else "",
         f"{techniques.moments} moments" + _tell_home(techniques.moments_home),
         f"loss in blocks of {techniques.loss_block_tokens} tokens",
+        "computed in fp16 with a scaled loss" if techniques.compute is ComputePrecision.FP16 else "",
         f"kernels of {techniques.kernel_sizes} sizes kept" if techniques.kernel_sizes < MANY_KERNEL_SIZES else "",
     ]
     return ", ".join(part for part in parts if part)

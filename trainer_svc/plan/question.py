@@ -19,7 +19,7 @@ from trainer_svc.jobs.workspace import TrainingSettings
 from trainer_svc.memory.request import PlanRequest
 from trainer_svc.memory.shape import ModelShape, read_config
 from trainer_svc.memory.speed import DeviceSpeed
-from trainer_svc.memory.techniques import DeviceKind, Method, Objective
+from trainer_svc.memory.techniques import ComputePrecision, DeviceKind, Method, Objective
 
 MAX_RANK = 64
 MAX_BATCH_ROWS = 1024
@@ -31,7 +31,8 @@ class Question:
 
     Without `data` all rows have `max_tokens`; `rows` is how many are trained on, a batch unless told. With `data`, a file of
     questions and answers, of conversations or of code, rows are measured with the base's own tokenizer. No `device` means this
-    machine's. With `simulates` the best plan gets a second opinion.
+    machine's, no `compute` what the device computes in, of which another machine's CUDA device is taken to be a recent one. With
+    `simulates` the best plan gets a second opinion.
     """
 
     base: str
@@ -46,6 +47,7 @@ class Question:
     config: str = ""
     data: str = ""
     device: DeviceKind | None = None
+    compute: ComputePrecision | None = None
     may_offload: bool = True
     simulates: bool = False
     cache: str = ""
@@ -61,6 +63,7 @@ class Reading:
     shape: ModelShape
     sizes: RowSizes
     device: DeviceKind
+    compute: ComputePrecision
     is_here: bool
 
     @classmethod
@@ -79,7 +82,10 @@ class Reading:
         shape = ModelShape.from_config(config)
         _check_length(question, shape)
         sizes = _measure(question)
-        return cls(question, config, shape, sizes, question.device or machine.device, is_here)
+        device = question.device or machine.device
+        compute = question.compute or (machine.read_compute() if is_here else ComputePrecision.BF16)
+        _check_compute(compute, device)
+        return cls(question, config, shape, sizes, device, compute, is_here)
 
     def make_request(self, speed: DeviceSpeed | None) -> PlanRequest:
         """Return what the planner takes."""
@@ -97,6 +103,7 @@ class Reading:
             shared_tokens=self.sizes.shared_tokens,
             num_measurements=self.sizes.count_measurements(training),
             device=self.device,
+            compute=self.compute,
             may_offload=question.may_offload,
             method=question.method,
             objective=question.objective,
@@ -126,6 +133,13 @@ def _check_numbers(question: Question) -> None:
             raise InvalidRequest.of_field(option, f"is {value:,}; it must be {bounds}", value=value, bounds=bounds)
     if question.rows < 0:
         raise InvalidRequest.of_field("--rows", f"is {question.rows:,}; it must be 0, for one batch, or more")
+
+
+def _check_compute(compute: ComputePrecision, device: DeviceKind) -> None:
+    if device is DeviceKind.CPU and compute is ComputePrecision.FP16:
+        raise InvalidRequest.of_field(
+            "--compute", "fp16 is for CUDA devices that have no bf16, and a CPU computes in bf16: leave it out"
+        )
 
 
 def _find_config(question: Question) -> Mapping[str, object]:

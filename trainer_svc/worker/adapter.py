@@ -1,4 +1,4 @@
-"""The LoRA adapter: made by PEFT, held in fp32 with a bf16 copy for compute, written in PEFT's format.
+"""The LoRA adapter: made by PEFT, held in fp32 with a copy for compute, written in PEFT's format.
 
 PEFT decides names, shapes and initial values; their memory is ours, so that one optimizer call updates all and the matrices that read
 the same input lie stacked. Owns masters, gradients and copies; moments are the optimizer's.
@@ -24,7 +24,7 @@ _WEIGHTS_FILE = "adapter_model.safetensors"
 
 @dataclass(frozen=True, slots=True)
 class LoraGroup:
-    """The adapters of one group of linear layers: bf16 compute copies, and the fp32 sums of their gradients.
+    """The adapters of one group of linear layers: the copies that are computed with, and the fp32 sums of their gradients.
 
     `down` is [k * rank, in], the k matrices A below each other; `ups` are the k matrices B [out, rank].
     """
@@ -37,7 +37,7 @@ class LoraGroup:
 
 
 class Adapter:
-    """All adapters of a model in three flat tensors: `masters` and `gradients` in fp32, a bf16 copy for compute."""
+    """All adapters of a model in three flat tensors: `masters` and `gradients` in fp32, a copy for compute in bf16 or fp16."""
 
     def __init__(self, base: FrozenBase, settings: TrainingSettings, base_name: str) -> None:
         """Let PEFT make and initialise the adapters from the settings' seed; B is zero, so the model is still its base."""
@@ -46,7 +46,7 @@ class Adapter:
         size = sum(parameter.numel() for parameter in self._peft.parameters() if parameter.requires_grad)
         self.masters = torch.zeros(size, device=base.device)
         self.gradients = torch.zeros(size, device=base.device)
-        self._copies = torch.zeros(size, dtype=torch.bfloat16, device=base.device)
+        self._copies = torch.zeros(size, dtype=base.dtype, device=base.device)
         offsets = self._place_parameters(base.shape.num_layers)
         self._initialise(settings.seed)
         self.groups = tuple(
@@ -58,6 +58,12 @@ class Adapter:
     def refresh_copies(self) -> None:
         """Round the masters into the copies; after every change of the masters."""
         self._copies.copy_(self.masters)
+
+    def round_as_served(self) -> None:
+        """Give masters and copies the values that `save` writes, so that what is judged from now on is what is served."""
+        served = self._copies.view(torch.bfloat16)
+        self.masters.copy_(served.copy_(self.masters))
+        self.refresh_copies()
 
     def drop_gradients(self) -> None:
         """Give back the memory of the gradients, which are not to be used again; views of them stay, without any."""

@@ -22,6 +22,7 @@ from trainer_svc.memory.layout import PackSize, count_scratch, count_sizes, coun
 from trainer_svc.memory.shape import ModelShape
 from trainer_svc.memory.techniques import DeviceKind, Recompute, Techniques
 from trainer_svc.worker.cache import KeyValueCache
+from trainer_svc.worker.compute import dtype_of
 from trainer_svc.worker.packing import measure_pack
 from trainer_svc.worker.scratch import Scratch
 from trainer_svc.worker.tape import Tape
@@ -93,6 +94,7 @@ def take_room(step: StepMemory, questions: Questions) -> AnsweringRoom:
     prompt_nodes = max(pack.nodes for pack in packs)
     # Where there is room for none, one is taken all the same: the plan has counted it.
     num_rows = max(1, min(MAX_ROWS, len(questions.prompts), step.count_cache_rows(prompt_nodes, num_places)))
+    dtype = dtype_of(step.techniques.compute)
     sizes = plan_sizes(num_rows, packs[0].rows, num_places, questions.max_new_tokens)
     return AnsweringRoom(
         tape=Tape(
@@ -101,9 +103,12 @@ def take_room(step: StepMemory, questions: Questions) -> AnsweringRoom:
             max_nodes=max(prompt_nodes, sizes.num_rows),
             device=step.device,
             store=None,
+            dtype=dtype,
         ),
-        cache=KeyValueCache(step.shape, num_rows=sizes.num_rows, num_places=num_places, device=step.device),
-        scratch=Scratch(step.scratch_bytes, step.device),
+        cache=KeyValueCache(
+            step.shape, num_rows=sizes.num_rows, num_places=num_places, device=step.device, dtype=dtype
+        ),
+        scratch=Scratch(step.scratch_bytes, step.device, dtype),
         sizes=sizes,
     )
 

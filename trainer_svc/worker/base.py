@@ -12,10 +12,11 @@ from transformers import AutoConfig, PretrainedConfig
 
 from adaptory.core.errors import FailedPrecondition
 from trainer_svc.memory.shape import ModelShape
-from trainer_svc.memory.techniques import BasePrecision
+from trainer_svc.memory.techniques import BasePrecision, ComputePrecision
+from trainer_svc.worker.compute import dtype_of
 from trainer_svc.worker.offload import OffloadStore
 from trainer_svc.worker.scratch import Scratch
-from trainer_svc.worker.weight_files import WeightFiles, WeightSource
+from trainer_svc.worker.weight_files import ComputedSource, WeightFiles
 from trainer_svc.worker.weights import (
     DenseWeight,
     FrozenLayer,
@@ -54,6 +55,11 @@ class FrozenBase:
     head: torch.Tensor
     device: torch.device
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """What is computed in."""
+        return self.embedding.dtype
+
 
 def load_base(
     folder: Path,
@@ -62,24 +68,29 @@ def load_base(
     store: OffloadStore | None = None,
     *,
     streams: bool = False,
+    compute: ComputePrecision = ComputePrecision.BF16,
 ) -> FrozenBase:
     """Load the model in `folder`; for NF4 and int8 the folder holds the values to quantise.
 
     With a `store` the linear layers' codes are offloaded to it; a base that `streams` reads its linear layers, in bf16, from the
-    files each time it needs them.
+    files each time it needs them. Whatever it is held in, its values are computed with in `compute`.
 
     Raises:
         InvalidRequest: The architecture is not of the Llama family.
         TypeError: A tensor is not bf16: it would train in a precision nobody planned.
         KeyError: A tensor is missing.
+        FailedPrecondition: A value is not in the range of what is computed in; of a base that streams, when it is read.
     """
-    files, config = WeightFiles(folder, device), AutoConfig.from_pretrained(folder)
+    files, config = (
+        ComputedSource(WeightFiles(folder, device, compute), dtype_of(compute)),
+        AutoConfig.from_pretrained(folder),
+    )
     return build_base(
         files, config, ModelShape.from_folder(folder), LayerLoader(files, precision, store, streams=streams)
     )
 
 
-def build_base(files: WeightSource, config: PretrainedConfig, shape: ModelShape, loader: "LayerLoader") -> FrozenBase:
+def build_base(files: ComputedSource, config: PretrainedConfig, shape: ModelShape, loader: "LayerLoader") -> FrozenBase:
     """Return the base whose layers `loader` loads; the rest comes from the files as it is."""
     embedding = files.read("model.embed_tokens.weight")
     return FrozenBase(
@@ -116,7 +127,7 @@ def check_parity(base: FrozenBase, parity_dir: Path, scratch: Scratch) -> None:
 def _count_differing(trained: torch.Tensor, served: torch.Tensor) -> int:
     parts = zip(torch.split(trained, _CHECKED_ROWS), torch.split(served, _CHECKED_ROWS), strict=True)
     return sum(
-        int(torch.isclose(ours, theirs, rtol=PARITY_TOLERANCE, atol=1e-6).logical_not_().sum())
+        int(torch.isclose(ours, theirs.to(ours.dtype), rtol=PARITY_TOLERANCE, atol=1e-6).logical_not_().sum())
         for ours, theirs in parts
     )
 
@@ -125,7 +136,7 @@ class LayerLoader:
     """Loads layers one by one, each the same way."""
 
     def __init__(
-        self, files: WeightSource, precision: BasePrecision, store: OffloadStore | None, *, streams: bool
+        self, files: ComputedSource, precision: BasePrecision, store: OffloadStore | None, *, streams: bool
     ) -> None:
         """Keep where layers come from and how their linear layers are held, as `load_base` has it."""
         self._files = files
@@ -160,10 +171,10 @@ class LayerLoader:
     def _load_weight(self, names: list[str], place: int) -> FrozenWeight:
         files, store = self._files, self._store
         if self._precision is BasePrecision.NF4:
-            quantised = Nf4Weight(files.read(name) for name in names)
+            quantised = Nf4Weight(files.stored.read(name) for name in names)
             return quantised if store is None else quantised.offload(store, place)
         if self._precision is BasePrecision.INT8:
-            return Int8Weight(files.read_stacked(names))
+            return Int8Weight(files.stored.read_stacked(names))
         if self._streams:
             return StreamedWeight(files.stacked_shape(names), partial(files.read_into, names))
         return DenseWeight(files.read_stacked(names))

@@ -18,12 +18,14 @@ from trainer_svc.worker.scratch import Scratch
 class KeyValueCache:
     """Memory for the keys and values of some rows in all layers, taken once."""
 
-    def __init__(self, shape: ModelShape, *, num_rows: int, num_places: int, device: torch.device) -> None:
+    def __init__(
+        self, shape: ModelShape, *, num_rows: int, num_places: int, device: torch.device, dtype: torch.dtype
+    ) -> None:
         """Take 4 L R K W D bytes."""
         size = (shape.num_layers, num_rows, shape.num_kv_heads, num_places, shape.head_dim)
-        self.keys = torch.empty(size, dtype=torch.bfloat16, device=device)
+        self.keys = torch.empty(size, dtype=dtype, device=device)
         # Weighed by 0 where nothing was read yet, and 0 times what memory happens to hold may be NaN.
-        self.values = torch.zeros(size, dtype=torch.bfloat16, device=device)
+        self.values = torch.zeros(size, dtype=dtype, device=device)
 
     @property
     def num_rows(self) -> int:

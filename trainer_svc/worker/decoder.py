@@ -42,7 +42,7 @@ class Decoder:
         self._loss = Loss(base.head, workplace.loss_block_tokens)
         # One formula for the whole family, scaled variants included.
         self._rotary = LlamaRotaryEmbedding(base.config).to(base.device)
-        self._kernel = choose_kernel(base.device)
+        self._kernel = choose_kernel(base.device, base.dtype)
 
     def sum_losses(self, pack: Pack) -> torch.Tensor:
         """Return the loss summed over the learned tokens of a pack, a scalar in fp32."""

@@ -12,7 +12,8 @@ from typing import Protocol
 
 import torch
 
-from trainer_svc.memory.techniques import MANY_KERNEL_SIZES
+from trainer_svc.memory.techniques import MANY_KERNEL_SIZES, ComputePrecision, DeviceKind, choose_compute
+from trainer_svc.worker.compute import dtype_of
 
 # glibc's mallopt parameters (malloc.h).
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
@@ -152,6 +153,8 @@ def settle_process(kernel_sizes: int = MANY_KERNEL_SIZES) -> None:
     # Read by oneDNN at its first product; its default of 1024 kernels takes a gigabyte.
     os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] = str(_KERNELS_PER_SIZE * kernel_sizes + _OTHER_KERNELS)
     torch.set_grad_enabled(False)
+    # Or cuBLAS may add up parts of a product in fp16, whose range they leave before their sum does.
+    torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
 
 
 def release_heap() -> None:
@@ -183,6 +186,12 @@ def open_device() -> tuple[torch.device, Memory]:
     return device, CudaMemory(device) if device.type == "cuda" else HostMemory()
 
 
+def read_compute(device: torch.device) -> ComputePrecision:
+    """Return what a device computes in, unless a job's plan says otherwise."""
+    capability = torch.cuda.get_device_capability(device) if device.type == "cuda" else None
+    return choose_compute(DeviceKind(device.type), capability)
+
+
 def describe_device(device: torch.device) -> str:
     """Return what the device is, for the record."""
     if device.type == "cuda":
@@ -191,7 +200,7 @@ def describe_device(device: torch.device) -> str:
 
 
 def _warm_up(device: torch.device) -> None:
-    matrix = torch.ones(256, 256, dtype=torch.bfloat16, device=device)
+    matrix = torch.ones(256, 256, dtype=dtype_of(read_compute(device)), device=device)
     product = torch.addmm(matrix, matrix, matrix.T)
     torch.baddbmm(matrix[None], matrix[None], matrix[None])
     torch.log_softmax(product, -1, dtype=torch.float32).exp_()

@@ -47,7 +47,7 @@ class Generator:
         self._layers = join_layers(base, adapter)
         self._norm = RmsNorm(base.norm, base.config.rms_norm_eps)
         self._rotary = LlamaRotaryEmbedding(base.config).to(base.device)
-        self._kernel = choose_kernel(base.device)
+        self._kernel = choose_kernel(base.device, base.dtype)
 
     def answer(self, prompts: Sequence[Prompt], beat: Callable[[], None]) -> list[tuple[int, ...]]:
         """Return the likeliest continuation of each prompt up to its end, which is left out, or to the room's most tokens.

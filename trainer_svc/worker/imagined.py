@@ -9,7 +9,9 @@ from adaptory.core.prompting import RenderedRow
 from trainer_svc.memory.shape import ModelShape
 from trainer_svc.memory.techniques import BasePrecision, Home, Techniques
 from trainer_svc.worker.base import FrozenBase, LayerLoader, build_base
+from trainer_svc.worker.compute import dtype_of
 from trainer_svc.worker.offload import OffloadStore
+from trainer_svc.worker.weight_files import ComputedSource
 
 _TOKEN, _OTHER_TOKENS = 1, 2
 
@@ -17,7 +19,8 @@ _TOKEN, _OTHER_TOKENS = 1, 2
 def imagine_base(config: Mapping[str, object], techniques: Techniques, device: torch.device) -> FrozenBase:
     """Return the base of a parsed config.json, held as the techniques say. Raises InvalidRequest when the worker has no such base."""
     shape = ModelShape.from_config(config)
-    files, is_nf4 = _ImaginedFiles(shape, device), techniques.base is BasePrecision.NF4
+    files = ComputedSource(_ImaginedFiles(shape, device), dtype_of(techniques.compute))
+    is_nf4 = techniques.base is BasePrecision.NF4
     store = open_nowhere(techniques.frozen_home)
     loader = LayerLoader(files, techniques.base, store if is_nf4 else None, streams=store is not None and not is_nf4)
     values = {key: value for key, value in config.items() if key != "model_type"}

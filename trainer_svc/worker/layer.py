@@ -1,7 +1,8 @@
 """One decoder layer of the Llama family with LoRA: forward, and backward written out by hand.
 
 Autograd would keep twice as much and take longer: here a layer keeps only what its derivative cannot cheaply make again. The contract
-tests hold it against PEFT and TRL. Shapes: N nodes of a pack, h hidden, i intermediate size, kv all key heads. All compute is bf16.
+tests hold it against PEFT and TRL. Shapes: N nodes of a pack, h hidden, i intermediate size, kv all key heads. All compute is bf16
+or fp16 (`compute`).
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
 """Root-mean-square norms with frozen weights, forward and backward, as the Llama family has them: in fp32, rounded before the weight.
 
-y = w * bf16(x / sqrt(mean(x²) + eps)); with x̂ = x / rms and g = w * dy: dx = (g - x̂ mean(g x̂)) / rms.
+y = w * round(x / sqrt(mean(x²) + eps)), to what is computed in; with x̂ = x / rms and g = w * dy: dx = (g - x̂ mean(g x̂)) / rms.
 """
 
 from collections.abc import Sequence

@@ -17,6 +17,7 @@ from trainer_svc.worker.device import Memory, describe_device
 from trainer_svc.worker.evaluate import Judge
 from trainer_svc.worker.general import cut_general_rows
 from trainer_svc.worker.ladder import Ladder
+from trainer_svc.worker.loss_scale import choose_scaling
 from trainer_svc.worker.meter import Meter
 from trainer_svc.worker.rig import Batches, Rig
 from trainer_svc.worker.rows import Rows, load_rows, order_batches
@@ -33,6 +34,7 @@ def run(spec: WorkerSpec, workspace: Workspace, device: torch.device, memory: Me
     Raises:
         InvalidRequest: The rows cannot be trained on.
         AdapterRejected: The trained adapter must not be served.
+        FailedPrecondition: The base, or training on it, left the range of fp16, where that is computed in.
         MemoryError, torch.OutOfMemoryError, RuntimeError: The limit was hit on the last rung.
     """
     prepared = PreparedBase.open(Path(spec.base_dir))
@@ -46,13 +48,16 @@ def run(spec: WorkerSpec, workspace: Workspace, device: torch.device, memory: Me
         ladder = Ladder(spec.memory.rungs, rig, meter)
         ladder.load()
     rule = StoppingRule(spec.training.early_stopping_patience)
+    scaling = choose_scaling(rig.techniques.compute, meter.tell)
     with meter.measure(Phase.STEP), Checkpoint(workspace.checkpoint_file) as checkpoint:
-        train(rig, ladder, batches, meter, rule, checkpoint)
+        train(rig, ladder, batches, meter, rule, checkpoint, scaling)
         seconds, tokens_per_second = meter.phase_seconds, meter.tokens_per_second
         rig.finish_training()
     with meter.measure(Phase.EVALUATE):
         judge = Judge(rig, held_out, general)
         found = ladder.run(Phase.EVALUATE, partial(judge.judge, prepared.end_of_turn_id, meter))
+        for loss in (found.held_out.base, found.held_out.adapter, found.general.base, found.general.adapter):
+            scaling.require_finite(loss)
         rig.give_back_workplace()
         tokenizer = Tokenizer.from_file(str(prepared.tokenizer_file))
         workspace.write_answers([answered.decode(tokenizer) for answered in found.answers])

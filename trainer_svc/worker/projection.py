@@ -80,7 +80,7 @@ class Projection:
 
 
 def _add_product(total: torch.Tensor, left: torch.Tensor, right: torch.Tensor, scratch: Scratch) -> None:
-    """Add left @ right, computed in bf16, to an fp32 total; widened here, since a mixed sum would do so in memory of its own."""
+    """Add left @ right, computed in two bytes, to an fp32 total; widened here, since a mixed sum would do so in memory of its own."""
     with scratch.frame():
         product = torch.mm(left, right, out=scratch.take(*total.shape))
         total.add_(scratch.take(*total.shape, dtype=torch.float32).copy_(product))

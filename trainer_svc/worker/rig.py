@@ -16,10 +16,11 @@ from adaptory.core.prompting import RenderedRow
 from trainer_svc.jobs.workspace import TrainingSettings
 from trainer_svc.memory.held_out import choose_measured
 from trainer_svc.memory.layout import BF16, PackSize, count_kernels, count_scratch, count_sizes, lay_out_tape
-from trainer_svc.memory.techniques import BasePrecision, DeviceKind, Home, Techniques
+from trainer_svc.memory.techniques import BasePrecision, ComputePrecision, DeviceKind, Home, Techniques
 from trainer_svc.worker.adapter import Adapter
 from trainer_svc.worker.answering import AnsweringRoom, Questions, StepMemory, take_room
 from trainer_svc.worker.base import GROUPS, FrozenBase, check_parity, load_base
+from trainer_svc.worker.compute import dtype_of
 from trainer_svc.worker.decoder import Decoder, Workplace
 from trainer_svc.worker.device import Memory, keep_heap, release_heap
 from trainer_svc.worker.generation import Generator
@@ -116,7 +117,7 @@ class Rig:
         release_heap()
         if held is None or (held.base, held.frozen_home) != (techniques.base, techniques.frozen_home):
             self._base = None
-            self._base = self._load_base(techniques.base, techniques.frozen_home)
+            self._base = self._load_base(techniques.base, techniques.frozen_home, techniques.compute)
         self._take_adapter(techniques, held)
         packs = self._measure_packs(techniques)
         self._workplace = self._take_workplace(techniques, packs)
@@ -163,27 +164,28 @@ class Rig:
         is_slow = self.techniques.base is BasePrecision.NF4 and self.device.type == "cpu"
         if self.techniques.base in _UNSERVED or is_slow:
             self._base = None
-            self._base = self._load_base(BasePrecision.PARITY_BF16, Home.DISK)
+            self._base = self._load_base(BasePrecision.PARITY_BF16, Home.DISK, self.techniques.compute)
 
     def finish_training(self) -> None:
-        """Let go of gradients and moments: the adapter has its last values."""
+        """Let go of gradients and moments: the adapter has its last values, which become those that are served."""
         self._moments = self._optimizer = None
+        self.adapter.round_as_served()
         self.adapter.drop_gradients()
 
     def give_back_workplace(self) -> None:
         """Let go of what only computing needs."""
         self._workplace = None
 
-    def _load_base(self, precision: BasePrecision, home: Home) -> FrozenBase:
+    def _load_base(self, precision: BasePrecision, home: Home, compute: ComputePrecision) -> FrozenBase:
         prepared, is_parity = self._prepared, precision is BasePrecision.PARITY_BF16
         folder = prepared.parity_dir if is_parity else prepared.original_dir
         streams = home is not Home.DEVICE and precision is not BasePrecision.NF4
         largest = max(num_in * num_out for num_in, num_out in prepared.shape.linear_shapes().values())
         place_bytes = largest * len(GROUPS["qkv"]) // 2
         store = None if streams else open_store(home, self._folder, place_bytes)
-        base = load_base(folder, precision, self.device, store, streams=streams)
+        base = load_base(folder, precision, self.device, store, streams=streams, compute=compute)
         if precision is BasePrecision.NF4:
-            check_parity(base, prepared.parity_dir, Scratch(0, self.device))
+            check_parity(base, prepared.parity_dir, Scratch(0, self.device, base.dtype))
         return base
 
     def _take_adapter(self, techniques: Techniques, held: Techniques | None) -> None:
@@ -210,7 +212,7 @@ class Rig:
 
     def _take_workplace(self, techniques: Techniques, packs: Sequence[PackSize]) -> Workplace:
         base, rank = _there(self._base), self._settings.rank
-        kind = DeviceKind(self.device.type)
+        kind, dtype = DeviceKind(self.device.type), dtype_of(techniques.compute)
         max_nodes = max(pack.nodes for pack in packs)
         widths = lay_out_tape(base.shape, rank, techniques.recompute)
         record_bytes = BF16 * max_nodes * sum(widths.record.values())
@@ -221,8 +223,10 @@ class Rig:
             max_nodes=max_nodes,
             device=self.device,
             store=open_store(techniques.activations_home, self._folder, record_bytes),
+            dtype=dtype,
         )
-        return Workplace(tape, Scratch(scratch_bytes, self.device), techniques.recompute, techniques.loss_block_tokens)
+        scratch = Scratch(scratch_bytes, self.device, dtype)
+        return Workplace(tape, scratch, techniques.recompute, techniques.loss_block_tokens)
 
 
 def _there(part: Part | None) -> Part:

@@ -16,8 +16,9 @@ _ALIGNMENT_BYTES = 64
 class Scratch:
     """A stack of bytes on one device. Tensors of a frame must not be used after it."""
 
-    def __init__(self, size_bytes: int, device: torch.device) -> None:
-        """Take the memory."""
+    def __init__(self, size_bytes: int, device: torch.device, dtype: torch.dtype = torch.bfloat16) -> None:
+        """Take the memory; `dtype` is what tensors are cut as unless told otherwise."""
+        self._dtype = dtype
         self._memory = torch.empty(size_bytes, dtype=torch.uint8, device=device)
         self._used_bytes = 0
         self.peak_bytes = 0
@@ -36,8 +37,9 @@ class Scratch:
         finally:
             self._used_bytes = mark
 
-    def take(self, *shape: int, dtype: torch.dtype = torch.bfloat16) -> torch.Tensor:
+    def take(self, *shape: int, dtype: torch.dtype | None = None) -> torch.Tensor:
         """Return a tensor with undefined values; beyond the stack's end it is allocated: a wrong sum costs memory, not the job."""
+        dtype = dtype or self._dtype
         begin = self._used_bytes
         end = begin + prod(shape) * dtype.itemsize
         self._used_bytes = -(-end // _ALIGNMENT_BYTES) * _ALIGNMENT_BYTES

@@ -21,6 +21,7 @@ from trainer_svc.memory.layout import NF4_BLOCK_SIZE, lay_out_tape
 from trainer_svc.memory.techniques import Techniques
 from trainer_svc.worker.adapter import Adapter
 from trainer_svc.worker.base import FrozenBase
+from trainer_svc.worker.compute import dtype_of
 from trainer_svc.worker.decoder import Decoder, Workplace
 from trainer_svc.worker.device import settle_process
 from trainer_svc.worker.imagined import imagine_base, imagine_rows, open_nowhere
@@ -85,7 +86,7 @@ class _Stage:
         with self._noting("tape"):
             tape = self._take_tape(base, max(measure_pack(micro_batch).nodes for micro_batch in rows))
         held_bytes = self._meter.bytes
-        scratch = Scratch(_SCRATCH_BYTES, self._device)
+        scratch = Scratch(_SCRATCH_BYTES, self._device, base.dtype)
         self._take_step(Decoder(base, adapter, self._join(tape, scratch)), optimizer, rows)
         self._parts["scratch"] = scratch.peak_bytes
         # Beside scratch a step makes indices, rotary tables and what single operations return.
@@ -127,6 +128,7 @@ class _Stage:
             max_nodes=max_nodes,
             device=self._device,
             store=open_nowhere(techniques.activations_home),
+            dtype=dtype_of(techniques.compute),
         )
 
 

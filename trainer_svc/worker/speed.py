@@ -14,7 +14,8 @@ import torch
 
 from trainer_svc.memory.speed import DeviceSpeed, SpeedFile
 from trainer_svc.memory.techniques import DeviceKind, Home, away_from
-from trainer_svc.worker.device import describe_device, open_device, settle_process
+from trainer_svc.worker.compute import dtype_of
+from trainer_svc.worker.device import describe_device, open_device, read_compute, settle_process
 from trainer_svc.worker.offload import open_store
 from trainer_svc.worker.scratch import Scratch
 from trainer_svc.worker.weights import Nf4Weight
@@ -52,8 +53,8 @@ def _time_touching(device: torch.device) -> float:
 
 
 def _time_dequantising(device: torch.device) -> float:
-    weight = Nf4Weight(iter([_fill(device, _INNER, _HIDDEN)]))
-    scratch = Scratch(2 * _INNER * _HIDDEN, device)
+    weight = Nf4Weight(iter([_fill(device, _INNER, _HIDDEN).to(torch.bfloat16)]))
+    scratch = Scratch(2 * _INNER * _HIDDEN, device, dtype_of(read_compute(device)))
 
     def dequantise() -> None:
         with scratch.frame():
@@ -86,7 +87,7 @@ def _time_operations(device: torch.device) -> float:
 
 
 def _fill(device: torch.device, *size: int) -> torch.Tensor:
-    return torch.full(size, 0.5, dtype=torch.bfloat16, device=device)
+    return torch.full(size, 0.5, dtype=dtype_of(read_compute(device)), device=device)
 
 
 def _time(device: torch.device, work: Callable[[], object]) -> float:

@@ -37,7 +37,14 @@ class Tape:
     """Records for the layers of one decoder."""
 
     def __init__(
-        self, widths: TapeWidths, *, num_layers: int, max_nodes: int, device: torch.device, store: OffloadStore | None
+        self,
+        widths: TapeWidths,
+        *,
+        num_layers: int,
+        max_nodes: int,
+        device: torch.device,
+        store: OffloadStore | None,
+        dtype: torch.dtype = torch.bfloat16,
     ) -> None:
         """Take the memory; with a store, of two records alone."""
         self._widths = widths
@@ -46,7 +53,7 @@ class Tape:
         num_records = num_layers if store is None else min(_NUM_STAGED, num_layers)
 
         def take(*shape: int) -> torch.Tensor:
-            return torch.empty(shape, dtype=torch.bfloat16, device=device)
+            return torch.empty(shape, dtype=dtype, device=device)
 
         self._records = take(num_records, max_nodes * sum(widths.record.values()))
         self._shared = take(max_nodes * sum(widths.shared.values()))

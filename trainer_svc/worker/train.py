@@ -7,6 +7,7 @@ from adaptory.core.prompting import RenderedRow
 from trainer_svc.jobs.workspace import Phase
 from trainer_svc.worker.checkpoint import Checkpoint
 from trainer_svc.worker.ladder import Ladder
+from trainer_svc.worker.loss_scale import LossScaling
 from trainer_svc.worker.measuring import measure_loss
 from trainer_svc.worker.meter import Meter
 from trainer_svc.worker.packing import count_learned
@@ -14,21 +15,31 @@ from trainer_svc.worker.rig import Batches, Rig, cut_rows
 from trainer_svc.worker.stopping import MIN_GAIN, StoppingRule
 
 
-def train(rig: Rig, ladder: Ladder, batches: Batches, meter: Meter, rule: StoppingRule, checkpoint: Checkpoint) -> None:
+def train(
+    rig: Rig,
+    ladder: Ladder,
+    batches: Batches,
+    meter: Meter,
+    rule: StoppingRule,
+    checkpoint: Checkpoint,
+    scaling: LossScaling,
+) -> None:
     """Run all steps, on ever less memory where it runs out: a step that failed is begun again, so no batch is lost or seen twice.
 
-    Stops before the last step where the rule says so. The adapter is left as it was when its loss on held-out rows was lowest.
+    So is a step whose gradients overflow; raises FailedPrecondition where that does not help. Stops before the last step where the
+    rule says so. The adapter is left as it was when its loss on held-out rows was lowest.
     """
     ladder.run(Phase.STEP, partial(_try_largest, rig, batches))
     meter.restart_clock()
     num_steps = len(batches.steps)
     for step, batch in enumerate(batches.steps, start=1):
-        loss, learning_rate = ladder.run(Phase.STEP, partial(_take_step, rig, batch))
+        loss, learning_rate = ladder.run(Phase.STEP, partial(_take_step, rig, scaling, batch))
         meter.count(num_rows=len(batch), num_tokens=sum(len(row.ids) for row in batch))
         meter.report_step(num_steps=num_steps, loss=loss, learning_rate=learning_rate)
         if step not in batches.measured_steps:
             continue
         held_out_loss = ladder.run(Phase.STEP, partial(_measure_held_out, rig, batches, meter))
+        scaling.require_finite(held_out_loss)
         if rule.judge(step, held_out_loss) and step < num_steps:
             checkpoint.write(rig.adapter)
         meter.report_held_out(held_out_loss)
@@ -41,8 +52,8 @@ def train(rig: Rig, ladder: Ladder, batches: Batches, meter: Meter, rule: Stoppi
         meter.tell(_describe_choice(rule, step, num_steps))
 
 
-def accumulate(rig: Rig, batch: Sequence[RenderedRow]) -> float:
-    """Set the adapter's gradients to those of a batch and return its mean loss over learned tokens.
+def accumulate(rig: Rig, batch: Sequence[RenderedRow], scale: float = 1.0) -> float:
+    """Set the adapter's gradients to those of `scale` times a batch's mean loss over learned tokens, and return that loss.
 
     Cut into micro-batches, a batch has the same gradient: each token weighs the same wherever it lies.
     """
@@ -50,7 +61,7 @@ def accumulate(rig: Rig, batch: Sequence[RenderedRow]) -> float:
     decoder, num_learned = rig.decode(), count_learned(batch)
     loss = 0.0
     for rows in cut_rows(batch, rig.techniques.micro_batch_rows):
-        loss += decoder.accumulate_gradients(rig.pack(rows), 1 / num_learned).item() / num_learned
+        loss += decoder.accumulate_gradients(rig.pack(rows), scale / num_learned).item() / num_learned
     return loss
 
 
@@ -59,10 +70,12 @@ def _try_largest(rig: Rig, batches: Batches) -> None:
     accumulate(rig, batches.find_largest(rig.techniques))
 
 
-def _take_step(rig: Rig, batch: Sequence[RenderedRow]) -> tuple[float, float]:
+def _take_step(rig: Rig, scaling: LossScaling, batch: Sequence[RenderedRow]) -> tuple[float, float]:
     """Return a batch's loss and the learning rate of the update it led to."""
-    loss = accumulate(rig, batch)
-    return loss, rig.optimizer.step()
+    loss = scaling.differentiate(partial(accumulate, rig, batch), rig.adapter.gradients)
+    learning_rate = rig.optimizer.step()
+    scaling.count_step()
+    return loss, learning_rate
 
 
 def _measure_held_out(rig: Rig, batches: Batches, meter: Meter) -> float:

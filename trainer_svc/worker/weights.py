@@ -1,6 +1,7 @@
 """How frozen weights are held: in bf16, in 4-bit NF4, in int8, or away from the device.
 
-Whatever holds them, a product reads them in bf16: `dense` says what that takes for a moment. Loading is `base`'s.
+Whatever holds them, a product reads them in what is computed in, bf16 or fp16: `dense` says what that takes for a moment. Loading is
+`base`'s.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ import bitsandbytes.functional as quantiser
 import torch
 
 from trainer_svc.memory.layout import NF4_BLOCK_SIZE, SLAB_ELEMENTS
+from trainer_svc.worker.compute import recast_
 from trainer_svc.worker.offload import OffloadStore
 from trainer_svc.worker.scratch import Scratch
 
@@ -21,12 +23,12 @@ class FrozenWeight(Protocol):
     """A matrix [out, in] that never changes."""
 
     def dense(self, scratch: Scratch) -> torch.Tensor:
-        """Return it in bf16; what is returned may lie in the scratch's present frame."""
+        """Return it in what is computed in; what is returned may lie in the scratch's present frame."""
 
 
 @dataclass(frozen=True, slots=True)
 class DenseWeight:
-    """Held in bf16."""
+    """Held in what is computed in."""
 
     values: torch.Tensor
 
@@ -144,10 +146,17 @@ class FrozenLayer:
 
 
 def _dequantise_nf4(codes: torch.Tensor, state: quantiser.QuantState, out: torch.Tensor) -> None:
-    """Write a matrix to `out`, slab by slab: on a CPU bitsandbytes allocates what it returns."""
+    """Write a matrix to `out`, by way of the bf16 values that are served."""
+    served = out.view(torch.bfloat16)
     if out.is_cuda:
-        quantiser.dequantize_4bit(codes, state, out=out)
-        return
+        quantiser.dequantize_4bit(codes, state, out=served)
+    else:
+        _dequantise_by_slabs(codes, state, served)
+    recast_(served, out.dtype)
+
+
+def _dequantise_by_slabs(codes: torch.Tensor, state: quantiser.QuantState, out: torch.Tensor) -> None:
+    """Write a matrix to `out` slab by slab: on a CPU bitsandbytes allocates what it returns."""
     scales = quantiser.dequantize_blockwise(state.absmax, state.state2).add_(state.offset)
     columns = state.shape[1]
     if columns % NF4_BLOCK_SIZE:

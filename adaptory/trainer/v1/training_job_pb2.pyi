@@ -115,7 +115,7 @@ class TrainingSettings(_message.Message):
     def __init__(self, method: _Optional[_Union[TrainingMethod, str]] = ..., rank: _Optional[int] = ..., alpha: _Optional[int] = ..., learning_rate: _Optional[float] = ..., epochs: _Optional[int] = ..., batch_rows: _Optional[int] = ..., max_row_tokens: _Optional[int] = ..., seed: _Optional[int] = ..., max_steps: _Optional[int] = ..., held_out_share: _Optional[float] = ..., early_stopping_patience: _Optional[int] = ...) -> None: ...
 
 class MemoryPlan(_message.Message):
-    __slots__ = ("predicted_peak_bytes", "limit_bytes", "terms", "base_precision", "checkpointing", "micro_batch_rows", "accumulation", "smallest_limit_bytes", "phases", "recompute", "moments", "offloaded", "loss_block_tokens", "summary", "expected_seconds", "alternatives")
+    __slots__ = ("predicted_peak_bytes", "limit_bytes", "terms", "base_precision", "checkpointing", "micro_batch_rows", "accumulation", "smallest_limit_bytes", "phases", "recompute", "moments", "offloaded", "loss_block_tokens", "summary", "expected_seconds", "alternatives", "compute")
     class TermsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -146,6 +146,7 @@ class MemoryPlan(_message.Message):
     SUMMARY_FIELD_NUMBER: _ClassVar[int]
     EXPECTED_SECONDS_FIELD_NUMBER: _ClassVar[int]
     ALTERNATIVES_FIELD_NUMBER: _ClassVar[int]
+    COMPUTE_FIELD_NUMBER: _ClassVar[int]
     predicted_peak_bytes: int
     limit_bytes: int
     terms: _containers.ScalarMap[str, int]
@@ -162,7 +163,8 @@ class MemoryPlan(_message.Message):
     summary: str
     expected_seconds: float
     alternatives: _containers.RepeatedCompositeFieldContainer[MemoryPlan]
-    def __init__(self, predicted_peak_bytes: _Optional[int] = ..., limit_bytes: _Optional[int] = ..., terms: _Optional[_Mapping[str, int]] = ..., base_precision: _Optional[str] = ..., checkpointing: _Optional[bool] = ..., micro_batch_rows: _Optional[int] = ..., accumulation: _Optional[int] = ..., smallest_limit_bytes: _Optional[int] = ..., phases: _Optional[_Mapping[str, int]] = ..., recompute: _Optional[str] = ..., moments: _Optional[str] = ..., offloaded: _Optional[_Iterable[str]] = ..., loss_block_tokens: _Optional[int] = ..., summary: _Optional[str] = ..., expected_seconds: _Optional[float] = ..., alternatives: _Optional[_Iterable[_Union[MemoryPlan, _Mapping]]] = ...) -> None: ...
+    compute: str
+    def __init__(self, predicted_peak_bytes: _Optional[int] = ..., limit_bytes: _Optional[int] = ..., terms: _Optional[_Mapping[str, int]] = ..., base_precision: _Optional[str] = ..., checkpointing: _Optional[bool] = ..., micro_batch_rows: _Optional[int] = ..., accumulation: _Optional[int] = ..., smallest_limit_bytes: _Optional[int] = ..., phases: _Optional[_Mapping[str, int]] = ..., recompute: _Optional[str] = ..., moments: _Optional[str] = ..., offloaded: _Optional[_Iterable[str]] = ..., loss_block_tokens: _Optional[int] = ..., summary: _Optional[str] = ..., expected_seconds: _Optional[float] = ..., alternatives: _Optional[_Iterable[_Union[MemoryPlan, _Mapping]]] = ..., compute: _Optional[str] = ...) -> None: ...
 
 class TrainingProgress(_message.Message):
     __slots__ = ("phase", "step", "num_steps", "loss", "learning_rate", "tokens_per_second", "step_seconds", "eta_seconds", "peak_bytes", "held_out_loss")

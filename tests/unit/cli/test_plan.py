@@ -142,6 +142,7 @@ def test_pairs_take_more_than_rows(plan: Plan) -> None:
         (("--limit", "8GiB", "--rank", "0"), 2, "1 to 64"),
         (("--limit", "8GiB", "--max-tokens", "4097"), 2, "at most 4,096 tokens"),
         (("--limit", "8GiB", "--batch-rows", "0"), 2, "1 to 1,024"),
+        (("--limit", "8GiB", "--device", "cpu", "--compute", "fp16"), 2, "a CPU computes in bf16"),
         (("--limit", "8GiB", "--base", "no-such-base"), 4, "There is no base model"),
         (("--limit", "8GiB", "--data", "/nowhere/faq.jsonl"), 2, "not prepared"),
     ],
@@ -223,6 +224,18 @@ def test_a_picture_that_cannot_be_written_is_told(cache: Path, capfd: pytest.Cap
     assert _run("plan", "--base", "llama-2-7b", "--limit", "8GiB", *where, "--cache", str(cache)) == 2
 
     assert "cannot be written" in capfd.readouterr().err
+
+
+def test_a_card_without_bf16_is_planned_for_in_fp16(plan: Plan) -> None:
+    """Where it is not this machine's, which says so itself, it is asked for; each plan has it in its settings and in words."""
+    asked = ("--base", "llama-2-7b", "--limit", "14GiB", "--max-tokens", "2048", "--device", "cuda")
+
+    recent, older = (plan(*asked, *compute)[1]["plans"] for compute in ((), ("--compute", "fp16")))
+
+    assert {each["settings"]["compute"] for each in recent} == {"bf16"}
+    assert {each["settings"]["compute"] for each in older} == {"fp16"}
+    assert all("computed in fp16 with a scaled loss" in each["summary"] for each in older)
+    assert all("computed in fp16 with a scaled loss" in rung["summary"] for rung in older[0]["rungs"])
 
 
 def test_seconds_are_those_of_this_machine_or_said_to_be_assumed(plan: Plan) -> None:

@@ -145,6 +145,7 @@ async def test_validating_creates_nothing(trainer: Trainer, job: training_job_pb
     checked = await create(trainer, job, validate_only=True)
 
     assert (checked.name, checked.plan.limit_bytes) == ("", job.memory_limit_bytes)
+    assert checked.plan.compute == "bf16"
     assert await list_jobs(trainer) == []
 
 

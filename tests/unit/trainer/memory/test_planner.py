@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from adaptory.core.errors import DoesNotFit
-from trainer_svc.memory.planner import MemoryPlan, plan_memory
+from trainer_svc.memory.planner import MemoryPlan, plan_memory, rank_plans
 from trainer_svc.memory.request import PlanRequest
 from trainer_svc.memory.shape import ModelShape
 from trainer_svc.memory.speed import assume_speed
@@ -13,10 +13,12 @@ from trainer_svc.memory.techniques import (
     FEW_KERNEL_SIZES,
     MANY_KERNEL_SIZES,
     BasePrecision,
+    ComputePrecision,
     DeviceKind,
     MomentPrecision,
     Techniques,
     away_from,
+    describe,
 )
 
 LLAMA_7B = ModelShape.from_config(
@@ -130,6 +132,40 @@ def test_what_earlier_jobs_took_beyond_the_prediction_is_planned_for() -> None:
 def test_cuda_never_holds_the_base_in_bf16() -> None:
     """On a device memory is dear and dequantising cheap."""
     assert _plan(128 * GIB, device=DeviceKind.CUDA).techniques.base is BasePrecision.NF4
+
+
+@pytest.mark.parametrize("device", list(DeviceKind))
+def test_what_is_computed_in_is_the_devices_and_the_same_on_every_rung(device: DeviceKind) -> None:
+    """No plan chooses it for speed or size, no climb changes it; people are told where it is not bf16."""
+    request = PlanRequest(16 * GIB, 16, 8, [[512] * 8], device=device, compute=ComputePrecision.FP16)
+    plans = rank_plans(LLAMA_7B, request)
+    techniques = [rung.techniques for plan in plans for rung in plan.rungs]
+
+    assert {each.compute for each in techniques} == {ComputePrecision.FP16}
+    assert all("computed in fp16 with a scaled loss" in describe(each) for each in techniques)
+    assert "fp16" not in describe(_plan(16 * GIB, device=device).techniques)
+
+
+def test_a_cpu_takes_as_much_in_fp16() -> None:
+    """Two bytes are two bytes, and scaling keeps nothing."""
+    request = PlanRequest(64 * GIB, 16, 8, [[512] * 8])
+    in_fp16 = plan_memory(LLAMA_7B, replace(request, compute=ComputePrecision.FP16))
+
+    assert in_fp16.terms == plan_memory(LLAMA_7B, request).terms
+
+
+def test_a_card_without_flash_attention_is_planned_to_hold_blocks_of_scores() -> None:
+    """Scores of 2,048 tokens, in blocks, in place of what FlashAttention takes: a T4's 16 GB have room for 7B all the same."""
+    request = PlanRequest(14 * GIB, 16, 8, [[2048] * 8], device=DeviceKind.CUDA, may_offload=False)
+    recent = plan_memory(LLAMA_7B, request)
+    older = plan_memory(LLAMA_7B, replace(request, compute=ComputePrecision.FP16))
+    passing = ("backward_transients", "dequantised_weight", "loss")
+
+    assert replace(older.techniques, compute=ComputePrecision.BF16) == recent.techniques
+    assert older.terms != recent.terms
+    assert {name: size for name, size in older.terms.items() if name not in passing} == {
+        name: size for name, size in recent.terms.items() if name not in passing
+    }
 
 
 def test_without_a_plan_the_smallest_limit_is_named() -> None:
