@@ -22,7 +22,7 @@ from tests.contracts.training_stand import (
 from trainer_svc.jobs.workspace import Rung, Workspace
 from trainer_svc.memory.techniques import BasePrecision, ComputePrecision, Home, MomentPrecision, Recompute
 from trainer_svc.worker.base import FrozenBase, load_base
-from trainer_svc.worker.loss_scale import INITIAL_SCALE
+from trainer_svc.worker.loss_scale import INITIAL_SCALE, DynamicScaling
 from trainer_svc.worker.offload import open_store
 from trainer_svc.worker.scratch import Scratch
 
@@ -142,6 +142,31 @@ def test_gradients_in_fp16_are_nearer_to_autograd_than_those_in_bf16(model_type:
 
     assert loss == pytest.approx(exact_loss, rel=2e-4)
     assert relative_difference(in_fp16, exact) < relative_difference(in_bf16, exact) / 3
+
+
+def test_the_embedded_base_in_fp16_is_nearer_to_fp32(prepared_base: Path, tmp_path: Path) -> None:
+    """Thirty layers deep, at the first scale its gradients bear: the loss within 0.05 % of PEFT's in fp32, the gradient within 2 %.
+
+    Both are at most a third as far from it as those in bf16.
+    """
+    (tmp_path / "parity").symlink_to(prepared_base / "parity")
+    rows = make_rows(2, num_shared=6)
+    rounded, ours = (Stand.build(prepared_base, compute=compute) for compute in ComputePrecision)
+    for stand in (rounded, ours):
+        # What an adapter has learned after some steps, not noise that drowns the base.
+        stand.adapter.masters.mul_(0.1).copy_(stand.adapter.masters.to(torch.bfloat16))
+        stand.adapter.refresh_copies()
+    exact_loss, exact = differentiate_by_peft(rounded, tmp_path, rows, torch.float32)
+    far_loss, far = rounded.differentiate([rows])
+    told: list[str] = []
+    gradient = ours.adapter.gradients
+    loss = DynamicScaling(told.append).differentiate(
+        lambda scale: ours.differentiate([rows], IN_FP16, scale)[0], gradient
+    )
+
+    assert told
+    assert abs(loss - exact_loss) < min(5e-4 * exact_loss, abs(far_loss - exact_loss) / 3)
+    assert relative_difference(gradient, exact) < min(0.02, relative_difference(far, exact) / 3)
 
 
 @pytest.mark.parametrize(
