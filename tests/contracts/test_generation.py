@@ -72,7 +72,9 @@ def answer(case: Case, *, num_rows: int, pack_rows: int, end: int = END) -> list
     return Generator(case.stand.base, case.adapter, room, frozenset({end})).answer(case.prompts, beat=lambda: None)
 
 
-@pytest.fixture(scope="module", params=[("llama", True), ("llama", False), ("qwen3", True)], ids=str)
+@pytest.fixture(
+    scope="module", params=[("llama", True), ("llama", False), ("qwen3", True), ("gemma3_text", True)], ids=str
+)
 def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
     """A tiny random base with an adapter, or alone; contexts differ in length, some begin alike, two are equal."""
     model_type, has_adapter = request.param

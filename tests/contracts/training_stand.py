@@ -39,12 +39,27 @@ _SIZES = {
     "tie_word_embeddings": True,
     "initializer_range": 0.1,
 }
+# A window that most rows are longer than, a scale that is not the heads', and a hidden size whose root bf16 must round.
+_GEMMA3 = {
+    "hidden_size": 128,
+    "head_dim": 32,
+    "query_pre_attn_scalar": 24,
+    "sliding_window": 12,
+    "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+}
+_OWN_SIZES = {"gemma3_text": _GEMMA3}
 
 
 def build_base(folder: Path, model_type: str) -> None:
     """Write a random model of an architecture as `original` and, at its dequantised NF4 values, as `parity`."""
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(model_type, **_SIZES)).to(torch.bfloat16)
+    config = AutoConfig.for_model(model_type, **{**_SIZES, **_OWN_SIZES.get(model_type, {})})
+    model = AutoModelForCausalLM.from_config(config).to(torch.bfloat16)
+    if model_type in _OWN_SIZES:
+        # Gemma's norms begin at 0, which would hide how they are weighed.
+        norms = (parameter for name, parameter in model.named_parameters() if "norm" in name)
+        for weight in norms:
+            weight.data.normal_(0, 0.3)
     model.save_pretrained(folder / "original")
     for name, module in model.named_modules():
         if name.rpartition(".")[2] in LINEAR_MODULES:

@@ -13,6 +13,7 @@ from transformers import AutoConfig, PretrainedConfig
 from adaptory.core.errors import FailedPrecondition
 from trainer_svc.memory.shape import ModelShape
 from trainer_svc.memory.techniques import BasePrecision
+from trainer_svc.worker.architecture import Architecture, NormNames
 from trainer_svc.worker.offload import OffloadStore
 from trainer_svc.worker.scratch import Scratch
 from trainer_svc.worker.weight_files import WeightFiles, WeightSource
@@ -48,11 +49,18 @@ class FrozenBase:
 
     config: PretrainedConfig
     shape: ModelShape
+    architecture: Architecture
     embedding: torch.Tensor
     layers: tuple[FrozenLayer, ...]
     norm: torch.Tensor
     head: torch.Tensor
     device: torch.device
+
+    def embed(self, ids: torch.Tensor, out: torch.Tensor) -> None:
+        """Write what the first layer reads of tokens [N], [N, h], to `out`."""
+        torch.index_select(self.embedding, 0, ids, out=out)
+        if self.architecture.embedding_scale is not None:
+            out.mul_(torch.tensor(self.architecture.embedding_scale, dtype=out.dtype, device=out.device))
 
 
 def load_base(
@@ -69,7 +77,7 @@ def load_base(
     files each time it needs them.
 
     Raises:
-        InvalidRequest: The architecture is not of the Llama family.
+        InvalidRequest: The architecture is none of those that can be trained.
         TypeError: A tensor is not bf16: it would train in a precision nobody planned.
         KeyError: A tensor is missing.
     """
@@ -82,11 +90,13 @@ def load_base(
 def build_base(files: WeightSource, config: PretrainedConfig, shape: ModelShape, loader: "LayerLoader") -> FrozenBase:
     """Return the base whose layers `loader` loads; the rest comes from the files as it is."""
     embedding = files.read("model.embed_tokens.weight")
+    architecture = Architecture.of(config, shape.head_dim)
     return FrozenBase(
         config=config,
         shape=shape,
+        architecture=architecture,
         embedding=embedding,
-        layers=tuple(loader.load(index) for index in range(shape.num_layers)),
+        layers=tuple(loader.load(index, architecture.norm_names) for index in range(shape.num_layers)),
         norm=files.read("model.norm.weight"),
         head=embedding if shape.has_tied_embeddings else files.read("lm_head.weight"),
         device=embedding.device,
@@ -133,7 +143,7 @@ class LayerLoader:
         self._store = store
         self._streams = streams
 
-    def load(self, index: int) -> FrozenLayer:
+    def load(self, index: int, norms: NormNames) -> FrozenLayer:
         """Return one layer. Raises as the source."""
         files, prefix = self._files, f"model.layers.{index}."
         return FrozenLayer(
@@ -141,11 +151,16 @@ class LayerLoader:
                 name: self._load_linears(prefix, modules, index * len(GROUPS) + place)
                 for place, (name, modules) in enumerate(GROUPS.items())
             },
-            input_norm=files.read(prefix + "input_layernorm.weight"),
-            mlp_norm=files.read(prefix + "post_attention_layernorm.weight"),
+            input_norm=files.read(f"{prefix}{norms.attention}.weight"),
+            mlp_norm=files.read(f"{prefix}{norms.mlp}.weight"),
             query_norm=files.read_if_there(prefix + "self_attn.q_norm.weight"),
             key_norm=files.read_if_there(prefix + "self_attn.k_norm.weight"),
+            attention_output_norm=self._read_named(prefix, norms.attention_output),
+            mlp_output_norm=self._read_named(prefix, norms.mlp_output),
         )
+
+    def _read_named(self, prefix: str, name: str) -> torch.Tensor | None:
+        return self._files.read(f"{prefix}{name}.weight") if name else None
 
     def _load_linears(self, prefix: str, modules: tuple[str, ...], place: int) -> FrozenLinears:
         names = [f"{prefix}{module}.weight" for module in modules]
