@@ -12,11 +12,13 @@ from adaptory.core.base_shape import LINEAR_MODULES
 from adaptory.core.prompting import RenderedRow
 from trainer_svc.jobs.workspace import TrainingSettings
 from trainer_svc.memory.layout import count_scratch, lay_out_tape
-from trainer_svc.memory.techniques import BasePrecision, DeviceKind, Techniques
+from trainer_svc.memory.techniques import BasePrecision, DeviceKind, MomentPrecision, Techniques
 from trainer_svc.worker.adapter import Adapter
 from trainer_svc.worker.base import FrozenBase, load_base
 from trainer_svc.worker.decoder import Decoder, Workplace
+from trainer_svc.worker.moments import make_moments
 from trainer_svc.worker.offload import open_store
+from trainer_svc.worker.optimizer import Optimizer
 from trainer_svc.worker.packing import count_learned, measure_pack, pack_rows
 from trainer_svc.worker.scratch import Scratch
 from trainer_svc.worker.tape import Tape
@@ -126,6 +128,18 @@ class Stand:
         self.adapter.gradients.zero_()
         loss = sum(decoder.accumulate_gradients(pack_rows(rows, CPU), 1 / num_learned).item() for rows in packs)
         return loss / num_learned, self.adapter.gradients.clone()
+
+
+def teach(stand: Stand, rows: Sequence[RenderedRow], num_steps: int = 4) -> None:
+    """Train a stand's adapter on the same rows for some steps, and leave it rounded as it would be saved."""
+    size = stand.adapter.masters.numel()
+    moments = make_moments(MomentPrecision.FP32, size=size, device=CPU, open_store=lambda _: None)
+    optimizer = Optimizer(stand.adapter, moments, SETTINGS, num_steps)
+    for _ in range(num_steps):
+        stand.differentiate([rows])
+        optimizer.step()
+    stand.adapter.masters.copy_(stand.adapter.masters.to(torch.bfloat16))
+    stand.adapter.refresh_copies()
 
 
 def mean_loss_of(model: PreTrainedModel, rows: Sequence[RenderedRow]) -> torch.Tensor:
