@@ -3,10 +3,12 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from tokenizers import Tokenizer
+
 from adaptory.core.base_model import default_cache_root, find_base
 from adaptory.core.base_shape import BaseShape
 from adaptory.core.errors import InvalidRequest
-from adaptory.core.fim import FimRenderer
+from adaptory.core.fim import FimRenderer, find_family
 from adaptory.core.prompting import Renderer
 from adaptory.core.receipt import sign_chat, sign_code
 from serve_svc.routing import BaseIdentity
@@ -38,8 +40,9 @@ def open_model(settings: ServeSettings) -> ServedModel:
     if settings.max_model_tokens > base.max_tokens:
         sentence = f"is {settings.max_model_tokens}; {base.name} knows at most {base.max_tokens} tokens"
         raise InvalidRequest.of_field("max_model_tokens", sentence)
-    renderer = Renderer.from_files(base.tokenizer_file, base.chat_template, base.end_of_turn)
-    fim_renderer = FimRenderer.from_files(base.tokenizer_file, base.fim, base.end_of_turn)
+    tokenizer = Tokenizer.from_file(str(base.tokenizer_file))
+    renderer = Renderer(tokenizer, base.chat_template, base.end_of_turn)
+    fim_renderer = FimRenderer(tokenizer, find_family(base.fim), base.end_of_turn)
     identity = BaseIdentity(
         base.name,
         base.parity_digest,

@@ -14,7 +14,7 @@ from pathlib import Path
 import platformdirs
 
 from adaptory.core.base_shape import BaseShape
-from adaptory.core.catalogue import Catalogue, CatalogueEntry, FolderSource, PypiSource, Source, parse_name
+from adaptory.core.catalogue import Catalogue, CatalogueEntry, FolderSource, PypiSource, Source, SplitSource, parse_name
 from adaptory.core.digests import digest_listing, hash_file
 from adaptory.core.errors import Corrupted, FailedPrecondition, NotFound
 
@@ -35,8 +35,8 @@ class BaseFile:
 class BaseManifest:
     """What `base.json` says: where the base came from, what it holds, and with what it was made.
 
-    `source_sha256` is that of a wheel, or of the listing of a folder's files. `created` is UTC in ISO 8601. `fim` is the catalogue's
-    family of FIM tokens; empty, the base is taught a form of its own.
+    `source_sha256` is that of a wheel, or of the listing of several or of a folder's files. `created` is UTC in ISO 8601.
+    `fim` is the catalogue's family of FIM tokens; empty, the base is taught a form of its own.
     """
 
     name: str
@@ -201,7 +201,7 @@ class BaseStore:
         source, manifest = entry.source, base.manifest
         if source is None:
             return base
-        is_same_wheel = not isinstance(source, PypiSource) or source.sha256 == manifest.source_sha256
+        is_same_wheel = not isinstance(source, PypiSource | SplitSource) or source.sha256 == manifest.source_sha256
         if manifest.source != str(source) or not is_same_wheel or _has_changed(source, manifest.created):
             raise _not_prepared(entry.name)
         return base

@@ -1,6 +1,6 @@
 """The sizes of a base model, read from its `config.json`, and the linear modules an adapter may change.
 
-Owns the module names of the Llama family. Weights, tokenizers and folders belong to `base_model`.
+Owns the names of those modules, the same for all known architectures. Weights, tokenizers and folders belong to `base_model`.
 """
 
 import json
@@ -10,14 +10,16 @@ from pathlib import Path
 
 from adaptory.core.errors import InvalidRequest
 
-# These families share Llama's module names and weight layout; others would need their own table of modules.
-LLAMA_FAMILY = frozenset({"llama", "mistral", "qwen2", "qwen3"})
+# Those whose decoder layers the worker has (`trainer_svc.worker.architecture` says how they differ), by `model_type`. Their linear
+# modules have the same names; others would need their own table.
+ARCHITECTURES = frozenset({"llama", "mistral", "qwen2", "qwen3", "gemma3_text"})
+_TIED_UNLESS_SAID = frozenset({"gemma3_text"})
 LINEAR_MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
 @dataclass(frozen=True, slots=True)
 class BaseShape:
-    """Sizes of a decoder of the Llama family, in elements."""
+    """Sizes of a decoder, in elements."""
 
     hidden_size: int
     intermediate_size: int
@@ -34,11 +36,11 @@ class BaseShape:
         """Read the shape from a parsed `config.json`.
 
         Raises:
-            InvalidRequest: The architecture is not of the Llama family, or a size is missing or not positive.
+            InvalidRequest: The architecture is not a known one, or a size is missing or not positive.
         """
         model_type = config.get("model_type")
-        if model_type not in LLAMA_FAMILY:
-            known = ", ".join(sorted(LLAMA_FAMILY))
+        if model_type not in ARCHITECTURES:
+            known = ", ".join(sorted(ARCHITECTURES))
             raise InvalidRequest.of_field("base.model_type", f"is {model_type!r}; known are {known}")
         hidden_size = _read_size(config, "hidden_size")
         num_heads = _read_size(config, "num_attention_heads")
@@ -51,7 +53,7 @@ class BaseShape:
             head_dim=_read_size(config, "head_dim", default=hidden_size // num_heads),
             vocab_size=_read_size(config, "vocab_size"),
             max_tokens=_read_size(config, "max_position_embeddings"),
-            has_tied_embeddings=config.get("tie_word_embeddings") is True,
+            has_tied_embeddings=config.get("tie_word_embeddings", model_type in _TIED_UNLESS_SAID) is True,
         )
 
     @classmethod

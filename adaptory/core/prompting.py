@@ -2,7 +2,8 @@
 
 The template is the base's pinned chat template, run in a sandbox with placeholders where the texts go; template pieces and texts are
 then tokenised apart. So a user's text can never yield a special token, and the learned mask needs no guessing: it is the bot's own
-text and the end-of-turn token behind it. Code completion has a renderer of its own, `fim.py`.
+text and the end-of-turn token behind it. What the base's tokenizer puts before any text stands before every conversation, whether its
+template says so or not. Code completion has a renderer of its own, `fim.py`.
 """
 
 import re
@@ -18,6 +19,7 @@ from tokenizers import Tokenizer
 
 from adaptory.core.digests import hash_text
 from adaptory.core.errors import InvalidRequest
+from adaptory.core.opening import find_opening
 from adaptory.core.text_encoder import TextEncoder
 
 Role = Literal["system", "user", "assistant"]
@@ -50,15 +52,18 @@ class Renderer:
     """
 
     def __init__(self, tokenizer: Tokenizer, template: str, end_of_turn: str) -> None:
-        """Compile the template; `end_of_turn` is the special token that closes the bot's turn and stops generation."""
+        """Compile the template; `end_of_turn` is the special token that closes the bot's turn and stops generation.
+
+        The tokenizer is kept, and must not be changed afterwards.
+        """
         end_id = tokenizer.token_to_id(end_of_turn)
         if end_id is None:
             message = f"the tokenizer has no token {end_of_turn!r}"
             raise ValueError(message)
         # Special tokens in the text of a user are then plain text; template pieces go through `_encode_template`.
         self._texts = TextEncoder(tokenizer, reserved=(end_of_turn,))
-        self._pieces = Tokenizer.from_str(tokenizer.to_str())
-        self._pieces.encode_special_tokens = False
+        self._pieces = tokenizer
+        self._opening_ids = find_opening(tokenizer)
         # trim_blocks as transformers does it, so that published templates render as their authors meant.
         environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, autoescape=False)
         self._template = environment.from_string(template)
@@ -107,6 +112,8 @@ class Renderer:
                 follows_reply = False
             ids += piece
             learned += mask
+        if tuple(ids[: len(self._opening_ids)]) != self._opening_ids:
+            ids, learned = [*self._opening_ids, *ids], [False] * len(self._opening_ids) + learned
         return RenderedRow(tuple(ids), tuple(learned))
 
     def _fill_template(self, turns: Sequence[Mapping[str, str]], *, opens_reply: bool) -> str:

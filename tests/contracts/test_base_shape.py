@@ -4,7 +4,7 @@ import warnings
 
 import pytest
 
-from adaptory.core.base_shape import LLAMA_FAMILY, BaseShape
+from adaptory.core.base_shape import ARCHITECTURES, BaseShape
 from tests.adapters import TINY_CONFIG
 
 with warnings.catch_warnings():
@@ -16,7 +16,7 @@ with warnings.catch_warnings():
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
-@pytest.mark.parametrize("family", sorted(LLAMA_FAMILY))
+@pytest.mark.parametrize("family", sorted(ARCHITECTURES))
 def test_modules_are_those_of_the_real_model(family: str) -> None:
     """Every linear layer of the family's decoder, and nothing else, is listed with its (in, out) features."""
     # A head wider than hidden_size / heads tells a shape that reads head_dim from one that divides.

@@ -1,6 +1,6 @@
 """Our incremental decode beside transformers' `generate`: the same greedy answers, whatever stands before them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,15 +11,13 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from adaptory.core.base_model import PreparedBase
 from adaptory.core.prompting import Message, Renderer
-from tests.contracts.training_stand import CPU, PLAIN, SETTINGS, Stand, build_base
+from tests.contracts.training_stand import CPU, PLAIN, SETTINGS, Stand, build_base, teach
 from trainer_svc.memory.layout import PackSize
-from trainer_svc.memory.techniques import ComputePrecision, MomentPrecision, Techniques
+from trainer_svc.memory.techniques import ComputePrecision, Techniques
 from trainer_svc.worker.adapter import Adapter
 from trainer_svc.worker.answering import Prompt, Questions, StepMemory, as_row, take_room
 from trainer_svc.worker.compute import dtype_of
 from trainer_svc.worker.generation import Generator
-from trainer_svc.worker.moments import make_moments
-from trainer_svc.worker.optimizer import Optimizer
 from trainer_svc.worker.packing import measure_pack
 
 END = 2
@@ -86,6 +84,7 @@ def answer(case: Case, *, num_rows: int, pack_rows: int, end: int = END) -> list
         ("llama", False, ComputePrecision.BF16),
         ("qwen3", True, ComputePrecision.BF16),
         ("qwen3", True, ComputePrecision.FP16),
+        ("gemma3_text", True, ComputePrecision.BF16),
     ],
     ids=str,
 )
@@ -131,7 +130,8 @@ def test_the_embedded_base_answers_as_generate_does(prepared_base: Path, tmp_pat
     renderer = Renderer.from_files(base.tokenizer_file, base.chat_template, base.end_of_turn)
     stand = Stand.build(prepared_base)
     stand.adapter.masters.mul_(0.1)
-    _teach(stand, renderer)
+    turns = [Message("user", "What is the code?"), Message("assistant", "Its code is QX-41.")]
+    teach(stand, [renderer.render_row(turns)])
     questions = ("What is the code?", "When does the ferry to the old lighthouse leave on a Sunday?")
     prompts = [renderer.render_prompt([Message("user", question)]) for question in questions]
     case = make_case(stand, stand.adapter, prompts, tmp_path / "adapter")
@@ -139,22 +139,6 @@ def test_the_embedded_base_answers_as_generate_does(prepared_base: Path, tmp_pat
     ours = answer(case, num_rows=2, pack_rows=2, end=base.end_of_turn_id)
 
     assert case.count_parted(ours, base.end_of_turn_id) <= 1
-
-
-def _teach(stand: Stand, renderer: Renderer, num_steps: int = 4) -> None:
-    turns = [Message("user", "What is the code?"), Message("assistant", "Its code is QX-41.")]
-    rows = [renderer.render_row(turns)]
-    moments = make_moments(MomentPrecision.FP32, size=stand.adapter.masters.numel(), device=CPU, open_store=_no_store())
-    optimizer = Optimizer(stand.adapter, moments, SETTINGS, num_steps)
-    for _ in range(num_steps):
-        stand.differentiate([rows])
-        optimizer.step()
-    stand.adapter.masters.copy_(stand.adapter.masters.to(torch.bfloat16))
-    stand.adapter.refresh_copies()
-
-
-def _no_store() -> Callable[[int], None]:
-    return lambda _: None
 
 
 def _make_prompts(num_prompts: int, *, seed: int, num_shared: int = 0) -> list[Prompt]:

@@ -6,6 +6,7 @@ from tokenizers import Tokenizer
 from adaptory.core.base_model import PreparedBase
 from adaptory.core.prompting import Message, RenderedRow, Renderer
 from tests.fakes.base import write_base
+from tests.tokenizers_of_families import make_tokenizer_with_beginning
 from trainer_svc.worker.general import cut_general_rows
 from trainer_svc.worker.judged import Asked, choose_asked, find_ends, list_asked
 from trainer_svc.worker.rows import Rows
@@ -71,3 +72,12 @@ def test_general_rows_are_as_long_as_the_longest_row_held_out(base: PreparedBase
     assert {len(row.ids) for row in rows} == {length}
     assert {row.learned for row in rows} == {(False, *(True,) * (length - 1))}
     assert len(rows) == 12
+
+
+def test_general_rows_begin_as_the_tokenizer_begins_a_text() -> None:
+    """What it puts there is given, not learned, and a row is no longer for it."""
+    tokenizer = make_tokenizer_with_beginning()
+    rows = cut_general_rows(tokenizer, rows_of(RenderedRow((1,) * 60, (True,) * 60)))
+
+    assert {row.ids[0] for row in rows} == {tokenizer.token_to_id("<bos>")}
+    assert {row.learned for row in rows} == {(False, *(True,) * 59)}

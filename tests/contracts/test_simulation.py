@@ -30,6 +30,15 @@ LLAMA = {
     "max_position_embeddings": 2048,
 }
 QWEN = {**LLAMA, "model_type": "qwen3", "head_dim": 64, "tie_word_embeddings": True}
+GEMMA = {
+    **LLAMA,
+    "model_type": "gemma3_text",
+    "num_key_value_heads": 2,
+    "head_dim": 96,
+    "vocab_size": 32768,
+    "sliding_window": 64,
+    "tie_word_embeddings": True,
+}
 OFFLOADED = Techniques(BasePrecision.NF4, 2, Recompute.FULL, 32, MomentPrecision.FP32, Home.DISK, Home.DISK, Home.DISK)
 
 
@@ -43,6 +52,9 @@ OFFLOADED = Techniques(BasePrecision.NF4, 2, Recompute.FULL, 32, MomentPrecision
         (QWEN, Techniques(BasePrecision.NF4, 2)),
         (QWEN, Techniques(BasePrecision.NF4, 2, compute=ComputePrecision.FP16)),
         (QWEN, Techniques(BasePrecision.INT8, 2, Recompute.SELECTIVE)),
+        (GEMMA, Techniques(BasePrecision.NF4, 2, Recompute.FULL)),
+        (GEMMA, Techniques(BasePrecision.PARITY_BF16, 4)),
+        (GEMMA, OFFLOADED),
     ],
 )
 @pytest.mark.parametrize(("length", "shared"), [(256, 0), (96, 40)])

@@ -31,6 +31,7 @@ from tests.contracts.training_stand import (
 )
 from trainer_svc.memory.techniques import BasePrecision, Home, MomentPrecision, Recompute
 from trainer_svc.worker.adapter import Adapter
+from trainer_svc.worker.architecture import Sight
 from trainer_svc.worker.attention import FusedKernel, Heads, PlainKernel
 from trainer_svc.worker.base import load_base
 from trainer_svc.worker.decoder import Decoder
@@ -58,7 +59,15 @@ def stand(tiny_base: Path) -> Stand:
     return Stand.build(tiny_base)
 
 
-@pytest.mark.parametrize("model_type", ["llama", "mistral", "qwen2", "qwen3"])
+@pytest.fixture(scope="module", params=["llama", "gemma3_text"])
+def any_stand(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Stand:
+    """A tiny base of each kind of layer at its parity values, with an adapter."""
+    folder = tmp_path_factory.mktemp(request.param)
+    build_base(folder, request.param)
+    return Stand.build(folder)
+
+
+@pytest.mark.parametrize("model_type", ["llama", "mistral", "qwen2", "qwen3", "gemma3_text"])
 def test_gradients_are_those_of_autograd_through_peft(model_type: str, tmp_path: Path) -> None:
     """For each architecture, loss and gradients are as near to fp32 autograd as PEFT's own bf16 pass is."""
     build_base(tmp_path, model_type)
@@ -71,11 +80,11 @@ def test_gradients_are_those_of_autograd_through_peft(model_type: str, tmp_path:
     assert relative_difference(gradient, exact) < 1.2 * relative_difference(rounded, exact) < 0.1
 
 
-def test_a_pack_has_the_loss_and_gradient_of_its_rows(stand: Stand) -> None:
+def test_a_pack_has_the_loss_and_gradient_of_its_rows(any_stand: Stand) -> None:
     """Rows that share a beginning give the same packed into one sequence as one by one."""
     rows = make_rows(6, num_shared=12)
-    packed_loss, packed = stand.differentiate([rows])
-    single_loss, single = stand.differentiate([[row] for row in rows])
+    packed_loss, packed = any_stand.differentiate([rows])
+    single_loss, single = any_stand.differentiate([[row] for row in rows])
 
     assert measure_pack(rows).nodes < sum(measure_pack([row]).nodes for row in rows)
     assert packed_loss == pytest.approx(single_loss, rel=1e-3)
@@ -94,17 +103,17 @@ def test_micro_batches_add_up_to_their_batch(stand: Stand) -> None:
 
 @pytest.mark.parametrize("recompute", list(Recompute))
 @pytest.mark.parametrize("home", [Home.DEVICE, Home.HOST, Home.DISK])
-def test_recomputing_and_offloading_change_no_bit(stand: Stand, recompute: Recompute, home: Home) -> None:
+def test_recomputing_and_offloading_change_no_bit(any_stand: Stand, recompute: Recompute, home: Home) -> None:
     """Running layers again, or reading back what they kept, gives the very same gradient as keeping it."""
     packs = [make_rows(4, num_shared=5), make_rows(3, seed=1)]
-    kept = stand.differentiate(packs)
-    again = stand.differentiate(packs, replace(PLAIN, recompute=recompute, activations_home=home))
+    kept = any_stand.differentiate(packs)
+    again = any_stand.differentiate(packs, replace(PLAIN, recompute=recompute, activations_home=home))
 
     assert kept[0] == again[0]
     assert torch.equal(kept[1], again[1])
 
 
-@pytest.mark.parametrize("model_type", ["llama", "qwen3"])
+@pytest.mark.parametrize("model_type", ["llama", "qwen3", "gemma3_text"])
 @pytest.mark.parametrize("num_shared", [0, 6, 30])
 @pytest.mark.parametrize("recompute", list(Recompute))
 def test_a_step_takes_the_scratch_it_was_planned_to(
@@ -189,7 +198,8 @@ def test_both_attention_kernels_agree() -> None:
     q, k, v = torch.randn(6, 3, 20, 16), torch.randn(6, 20, 16), torch.randn(6, 20, 16)
     grad = torch.randn(q.shape)
     results = []
-    for kernel in (PlainKernel(max_score_elements=2 * 3 * 20 * 20), FusedKernel()):
+    sight = Sight(16**-0.5)
+    for kernel in (PlainKernel(sight, max_score_elements=2 * 3 * 20 * 20), FusedKernel(sight)):
         heads, scratch = Heads(*(tensor.bfloat16() for tensor in (q, k, v))), Scratch(1 << 20, CPU)
         attended, grads = torch.empty_like(heads.q), Heads(*map(torch.empty_like, (heads.q, heads.k, heads.v)))
         kernel.attend(heads, scratch, attended)

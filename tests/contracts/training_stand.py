@@ -13,11 +13,13 @@ from adaptory.core.base_shape import LINEAR_MODULES
 from adaptory.core.prompting import RenderedRow
 from trainer_svc.jobs.workspace import TrainingSettings
 from trainer_svc.memory.layout import count_scratch, lay_out_tape
-from trainer_svc.memory.techniques import BasePrecision, ComputePrecision, DeviceKind, Techniques
+from trainer_svc.memory.techniques import BasePrecision, ComputePrecision, DeviceKind, MomentPrecision, Techniques
 from trainer_svc.worker.adapter import Adapter
 from trainer_svc.worker.base import GROUPS, FrozenBase, load_base
 from trainer_svc.worker.decoder import Decoder, Workplace
+from trainer_svc.worker.moments import make_moments
 from trainer_svc.worker.offload import open_store
+from trainer_svc.worker.optimizer import Optimizer
 from trainer_svc.worker.packing import count_learned, measure_pack, pack_rows
 from trainer_svc.worker.scratch import Scratch
 from trainer_svc.worker.tape import Tape
@@ -40,12 +42,27 @@ _SIZES = {
     "tie_word_embeddings": True,
     "initializer_range": 0.1,
 }
+# A window that most rows are longer than, a scale that is not the heads', and a hidden size whose root bf16 must round.
+_GEMMA3 = {
+    "hidden_size": 128,
+    "head_dim": 32,
+    "query_pre_attn_scalar": 24,
+    "sliding_window": 12,
+    "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+}
+_OWN_SIZES = {"gemma3_text": _GEMMA3}
 
 
 def build_base(folder: Path, model_type: str) -> None:
     """Write a random model of an architecture as `original` and, at its dequantised NF4 values, as `parity`."""
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(model_type, **_SIZES)).to(torch.bfloat16)
+    config = AutoConfig.for_model(model_type, **{**_SIZES, **_OWN_SIZES.get(model_type, {})})
+    model = AutoModelForCausalLM.from_config(config).to(torch.bfloat16)
+    if model_type in _OWN_SIZES:
+        # Gemma's norms begin at 0, which would hide how they are weighed.
+        norms = (parameter for name, parameter in model.named_parameters() if "norm" in name)
+        for weight in norms:
+            weight.data.normal_(0, 0.3)
     model.save_pretrained(folder / "original")
     for name, module in model.named_modules():
         if name.rpartition(".")[2] in LINEAR_MODULES:
@@ -121,6 +138,18 @@ class Stand:
         self.adapter.gradients.zero_()
         loss = sum(decoder.accumulate_gradients(pack_rows(rows, CPU), scale / num_learned).item() for rows in packs)
         return loss / num_learned, self.adapter.gradients / scale
+
+
+def teach(stand: Stand, rows: Sequence[RenderedRow], num_steps: int = 4) -> None:
+    """Train a stand's adapter on the same rows for some steps, and leave it rounded as it would be saved."""
+    size = stand.adapter.masters.numel()
+    moments = make_moments(MomentPrecision.FP32, size=size, device=CPU, open_store=lambda _: None)
+    optimizer = Optimizer(stand.adapter, moments, SETTINGS, num_steps)
+    for _ in range(num_steps):
+        stand.differentiate([rows])
+        optimizer.step()
+    stand.adapter.masters.copy_(stand.adapter.masters.to(torch.bfloat16))
+    stand.adapter.refresh_copies()
 
 
 def mean_loss_of(model: PreTrainedModel, rows: Sequence[RenderedRow]) -> torch.Tensor:

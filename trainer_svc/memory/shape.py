@@ -11,7 +11,7 @@ from pathlib import Path
 from reprlib import repr as shorten
 from typing import Self
 
-from adaptory.core.base_shape import LLAMA_FAMILY
+from adaptory.core.base_shape import ARCHITECTURES
 from adaptory.core.errors import InvalidRequest
 from adaptory.core.strict_json import parse_object
 
@@ -42,6 +42,7 @@ class _Family:
     has_fused_inputs: bool = False
 
 
+_NORMS_ON_BOTH_SIDES = 4
 _ATTENTION_BIAS = {"attention_bias": ("qkv", "output")}
 _LLAMA_BIASES = {**_ATTENTION_BIAS, "mlp_bias": ("gate_up", "down")}
 _GEMMA_DEFAULTS = {"max_position_embeddings": 8192, "head_dim": 256, "tie_word_embeddings": True}
@@ -74,11 +75,15 @@ _FAMILIES = {
     "gemma2": _Family(
         {**_GEMMA_DEFAULTS, "num_key_value_heads": 4},
         nullable=frozenset(),
-        norms_per_layer=4,
+        norms_per_layer=_NORMS_ON_BOTH_SIDES,
         bias_flags=_ATTENTION_BIAS,
     ),
     "gemma3_text": _Family(
-        _GEMMA3_DEFAULTS, nullable=frozenset(), norms_per_layer=4, has_head_norms=True, bias_flags=_ATTENTION_BIAS
+        _GEMMA3_DEFAULTS,
+        nullable=frozenset(),
+        norms_per_layer=_NORMS_ON_BOTH_SIDES,
+        has_head_norms=True,
+        bias_flags=_ATTENTION_BIAS,
     ),
     # One layer norm, of weight and bias, before attention and MLP, which run side by side.
     "phi": _Family(
@@ -94,7 +99,7 @@ _FAMILIES = {
 
 @dataclass(frozen=True, slots=True)
 class ModelShape:
-    """The sizes of a decoder that memory depends on, in elements.
+    """The sizes of a decoder that memory depends on, in elements; `model_type` is that of the whole model.
 
     `norms_per_layer` counts vectors of the hidden size; a layer norm has two, weight and bias, as `vectors_per_norm` says.
     `biased` has the `groups` whose linear layers have a bias, and "head" where the head has one. `has_fused_inputs`: the checkpoint
@@ -126,14 +131,14 @@ class ModelShape:
             InvalidRequest: The architecture is unknown or a mixture of experts, or a size is missing or cannot be; the message
                 has the key, its value, and for an architecture those that are known.
         """
-        config = _find_text_config(config)
-        model_type, family = _find_family(config)
+        whole_type, config = config.get("model_type"), _find_text_config(config)
+        family = _find_family(config)
         keys = {"tie_word_embeddings": False, **family.defaults, **config}
         hidden_size, num_heads = _read_size(keys, "hidden_size"), _read_size(keys, "num_attention_heads")
         num_kv_heads, head_dim = _read_heads(keys, family, hidden_size, num_heads)
         flagged = [groups for key, groups in family.bias_flags.items() if _read_flag(keys, key)]
         return cls(
-            model_type=model_type,
+            model_type=str(whole_type),
             hidden_size=hidden_size,
             intermediate_size=_read_size(keys, "intermediate_size"),
             num_layers=_read_size(keys, "num_hidden_layers"),
@@ -173,7 +178,12 @@ class ModelShape:
     @property
     def is_trainable(self) -> bool:
         """Whether the worker has this architecture; of the others, memory is only predicted."""
-        return self.model_type in LLAMA_FAMILY
+        return self.model_type in ARCHITECTURES
+
+    @property
+    def has_output_norms(self) -> bool:
+        """Whether attention and MLP each have a norm behind them besides the one before."""
+        return self.norms_per_layer == _NORMS_ON_BOTH_SIDES
 
     @property
     def has_qkv_bias(self) -> bool:
@@ -238,7 +248,7 @@ def _find_text_config(config: Mapping[str, object]) -> Mapping[str, object]:
     return {"model_type": _TEXT_TYPES[model_type], **text, "tie_word_embeddings": is_tied}
 
 
-def _find_family(config: Mapping[str, object]) -> tuple[str, _Family]:
+def _find_family(config: Mapping[str, object]) -> _Family:
     model_type, known = config.get("model_type"), ", ".join(sorted([*_FAMILIES, *_TEXT_TYPES]))
     is_text = isinstance(model_type, str)
     key = next((key for key in _EXPERT_KEYS if config.get(key)), None)
@@ -250,7 +260,7 @@ def _find_family(config: Mapping[str, object]) -> tuple[str, _Family]:
         raise _bad_key(key or "model_type", config, problem)
     if not is_text or model_type not in _FAMILIES:
         raise _bad_key("model_type", config, f"known are {known}")
-    return str(model_type), _FAMILIES[str(model_type)]
+    return _FAMILIES[str(model_type)]
 
 
 def _read_heads(keys: Mapping[str, object], family: _Family, hidden_size: int, num_heads: int) -> tuple[int, int]:

@@ -5,7 +5,8 @@ causal one is needed and any attention kernel will do. Owns rotary positions and
 R rows of at most L tokens, N nodes, H query heads in G groups over K key heads, D elements a head.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from copy import copy
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,6 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from trainer_svc.memory.layout import MAX_SCORE_ELEMENTS
 from trainer_svc.memory.shape import ModelShape
+from trainer_svc.worker.architecture import Sight
 from trainer_svc.worker.packing import Pack
 from trainer_svc.worker.scratch import Scratch
 
@@ -44,15 +46,19 @@ class FusedKernel:
     What it takes beside the stack is `layout.count_attention`'s.
     """
 
+    def __init__(self, sight: Sight) -> None:
+        """Take what tokens see."""
+        self._sight = sight
+
     def attend(self, heads: Heads, scratch: Scratch, out: torch.Tensor) -> None:  # noqa: ARG002 - the kernel's own memory
         """Write the attended values, shaped as q, to `out`."""
-        out.copy_(_attend_fused(heads.q, heads.k, heads.v))
+        out.copy_(_attend_fused(self._sight, heads.q, heads.k, heads.v))
 
     def differentiate(self, heads: Heads, upstream: torch.Tensor, scratch: Scratch, out: Heads) -> None:  # noqa: ARG002
         """Write the gradients of q, k and v to `out`; the forward pass is run again."""
         with torch.enable_grad():
             inputs = tuple(tensor.detach().requires_grad_() for tensor in (heads.q, heads.k, heads.v))
-            grads = torch.autograd.grad(_attend_fused(*inputs), inputs, upstream)
+            grads = torch.autograd.grad(_attend_fused(self._sight, *inputs), inputs, upstream)
         for target, grad in zip((out.q, out.k, out.v), grads, strict=True):
             target.copy_(grad)
 
@@ -63,28 +69,29 @@ class PlainKernel:
     Scores are made again in the backward pass, and in blocks, so that they never add up.
     """
 
-    def __init__(self, max_score_elements: int = MAX_SCORE_ELEMENTS) -> None:
-        """Bound the scores of one block."""
+    def __init__(self, sight: Sight, max_score_elements: int = MAX_SCORE_ELEMENTS) -> None:
+        """Take what tokens see, and bound the scores of one block."""
+        self._sight = sight
         self._max_score_elements = max_score_elements
 
     def attend(self, heads: Heads, scratch: Scratch, out: torch.Tensor) -> None:
         """Write the attended values, shaped as q, to `out`."""
         for query, key, value, attended in self._cut_blocks(heads.q, heads.k, heads.v, out):
             with scratch.frame():
-                torch.bmm(_weigh(query, key, scratch), value, out=attended)
+                torch.bmm(_weigh(query, key, self._sight, scratch), value, out=attended)
 
     def differentiate(self, heads: Heads, upstream: torch.Tensor, scratch: Scratch, out: Heads) -> None:
         """Write the gradients of q, k and v to `out`."""
         tensors = (heads.q, heads.k, heads.v, upstream, out.q, out.k, out.v)
         for query, key, value, grad, out_query, out_key, out_value in self._cut_blocks(*tensors):
             with scratch.frame():
-                weights = _weigh(query, key, scratch)
+                weights = _weigh(query, key, self._sight, scratch)
                 torch.bmm(weights.transpose(1, 2), grad, out=out_value)
                 grad_weights = torch.bmm(grad, value.transpose(1, 2), out=scratch.take(*weights.shape))
                 grad_scores = torch._softmax_backward_data(  # noqa: SLF001 - the formula of softmax's own derivative
                     grad_weights, weights, -1, weights.dtype, grad_input=scratch.take(*weights.shape)
                 )
-                grad_scores.mul_(query.shape[-1] ** -0.5)
+                grad_scores.mul_(self._sight.scale)
                 torch.bmm(grad_scores, key, out=out_query)
                 torch.bmm(grad_scores.transpose(1, 2), query, out=out_key)
 
@@ -96,26 +103,50 @@ class PlainKernel:
         return zip(*(torch.split(tensor, block) for tensor in flat), strict=True)
 
 
-def choose_kernel(device: torch.device, dtype: torch.dtype) -> Kernel:
+def choose_kernel(device: torch.device, dtype: torch.dtype, sight: Sight) -> Kernel:
     """Return the faster kernel of a device; the cards that compute in fp16 have no FlashAttention (`techniques.holds_scores`)."""
-    return FusedKernel() if device.type == "cuda" and dtype is torch.bfloat16 else PlainKernel()
+    return FusedKernel(sight) if device.type == "cuda" and dtype is torch.bfloat16 else PlainKernel(sight)
 
 
-def _attend_fused(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+def _attend_fused(sight: Sight, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    length, window = q.shape[2], sight.window
+    if window is not None and window < length:
+        # The kernel's own operator, which also counts the tokens before a token's own; scaled_dot_product_attention has no window.
+        rows = (tensor.transpose(1, 2) for tensor in (q, k[:, None], v[:, None]))
+        attended: torch.Tensor = torch.ops.aten._flash_attention_forward(  # noqa: SLF001 - there is no public way to it
+            *rows,
+            None,
+            None,
+            length,
+            length,
+            0.0,
+            True,
+            False,
+            scale=sight.scale,
+            window_size_left=window - 1,
+            window_size_right=0,
+        )[0]
+        return attended.transpose(1, 2)
     # Left to itself PyTorch may choose a kernel that holds the scores, which no plan has counted.
     with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
-        return functional.scaled_dot_product_attention(q, k[:, None], v[:, None], is_causal=True, enable_gqa=True)
+        return functional.scaled_dot_product_attention(
+            q, k[:, None], v[:, None], is_causal=True, scale=sight.scale, enable_gqa=True
+        )
 
 
-def _weigh(query: torch.Tensor, key: torch.Tensor, scratch: Scratch) -> torch.Tensor:
+def _weigh(query: torch.Tensor, key: torch.Tensor, sight: Sight, scratch: Scratch) -> torch.Tensor:
     """Return the causal attention weights [b, G * L, L], in scratch."""
-    length, scale = key.shape[1], query.shape[-1] ** -0.5
+    length = key.shape[1]
     weights = scratch.take(query.shape[0], query.shape[1], length)
     with scratch.frame():
         scores = scratch.take(*weights.shape)
-        torch.baddbmm(scores, query, key.transpose(1, 2), beta=0, alpha=scale, out=scores)
-        future = scratch.take(length, length, dtype=torch.bool).fill_(True).triu_(1)
-        scores.view(-1, length, length).masked_fill_(future, float("-inf"))
+        torch.baddbmm(scores, query, key.transpose(1, 2), beta=0, alpha=sight.scale, out=scores)
+        unseen = scratch.take(length, length, dtype=torch.bool).fill_(True)
+        if sight.window is None:
+            unseen.triu_(1)
+        else:
+            unseen.tril_().triu_(1 - sight.window).logical_not_()
+        scores.view(-1, length, length).masked_fill_(unseen, float("-inf"))
         return torch.softmax(scores, -1, out=weights)
 
 
@@ -156,6 +187,12 @@ class TreeAttention:
         nodes = pack.paths.reshape(-1, 1)[pack.copies] * (2 * kv_heads)
         self._copied_heads = (nodes + torch.arange(2 * kv_heads, device=place.device)).flatten()
 
+    def through(self, kernel: Kernel) -> "TreeAttention":
+        """Return the attention of the same pack by another kernel; the plan of its gathers is shared."""
+        other = copy(self)
+        other._kernel = kernel  # noqa: SLF001 - one of ours
+        return other
+
     def attend(self, packed: torch.Tensor, scratch: Scratch, out: torch.Tensor) -> None:
         """Write the attended values [N, H * D] of packed heads [N, H + 2K, D] to `out`."""
         with scratch.frame():
@@ -194,6 +231,15 @@ class TreeAttention:
     def _split(self, gathered: torch.Tensor) -> Heads:
         query, key, value = gathered.split_with_sizes(self._sizes)
         return Heads(query.view(self._query_shape), key.view(self._key_shape), value.view(self._key_shape))
+
+
+def plan_attention(pack: Pack, shape: ModelShape, kernels: Mapping[str, Kernel]) -> dict[str, TreeAttention]:
+    """Return the attention of a pack in each type of layer, planned once."""
+    planned: dict[str, TreeAttention] = {}
+    for kind, kernel in kernels.items():
+        first = next(iter(planned.values()), None)
+        planned[kind] = TreeAttention(pack, shape, kernel) if first is None else first.through(kernel)
+    return planned
 
 
 class Rotation:

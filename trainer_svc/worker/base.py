@@ -13,6 +13,7 @@ from transformers import AutoConfig, PretrainedConfig
 from adaptory.core.errors import FailedPrecondition
 from trainer_svc.memory.shape import ModelShape
 from trainer_svc.memory.techniques import BasePrecision, ComputePrecision
+from trainer_svc.worker.architecture import Architecture, NormNames
 from trainer_svc.worker.compute import dtype_of
 from trainer_svc.worker.offload import OffloadStore
 from trainer_svc.worker.scratch import Scratch
@@ -49,6 +50,7 @@ class FrozenBase:
 
     config: PretrainedConfig
     shape: ModelShape
+    architecture: Architecture
     embedding: torch.Tensor
     layers: tuple[FrozenLayer, ...]
     norm: torch.Tensor
@@ -59,6 +61,12 @@ class FrozenBase:
     def dtype(self) -> torch.dtype:
         """What is computed in."""
         return self.embedding.dtype
+
+    def embed(self, ids: torch.Tensor, out: torch.Tensor) -> None:
+        """Write what the first layer reads of tokens [N], [N, h], to `out`."""
+        torch.index_select(self.embedding, 0, ids, out=out)
+        if self.architecture.embedding_scale is not None:
+            out.mul_(torch.tensor(self.architecture.embedding_scale, dtype=out.dtype, device=out.device))
 
 
 def load_base(
@@ -76,7 +84,7 @@ def load_base(
     files each time it needs them. Whatever it is held in, its values are computed with in `compute`.
 
     Raises:
-        InvalidRequest: The architecture is not of the Llama family.
+        InvalidRequest: The architecture is none of those that can be trained.
         TypeError: A tensor is not bf16: it would train in a precision nobody planned.
         KeyError: A tensor is missing.
         FailedPrecondition: A value is not in the range of what is computed in; of a base that streams, when it is read.
@@ -93,11 +101,13 @@ def load_base(
 def build_base(files: ComputedSource, config: PretrainedConfig, shape: ModelShape, loader: "LayerLoader") -> FrozenBase:
     """Return the base whose layers `loader` loads; the rest comes from the files as it is."""
     embedding = files.read("model.embed_tokens.weight")
+    architecture = Architecture.of(config, shape.head_dim)
     return FrozenBase(
         config=config,
         shape=shape,
+        architecture=architecture,
         embedding=embedding,
-        layers=tuple(loader.load(index) for index in range(shape.num_layers)),
+        layers=tuple(loader.load(index, architecture.norm_names) for index in range(shape.num_layers)),
         norm=files.read("model.norm.weight"),
         head=embedding if shape.has_tied_embeddings else files.read("lm_head.weight"),
         device=embedding.device,
@@ -144,7 +154,7 @@ class LayerLoader:
         self._store = store
         self._streams = streams
 
-    def load(self, index: int) -> FrozenLayer:
+    def load(self, index: int, norms: NormNames) -> FrozenLayer:
         """Return one layer. Raises as the source."""
         files, prefix = self._files, f"model.layers.{index}."
         return FrozenLayer(
@@ -152,11 +162,16 @@ class LayerLoader:
                 name: self._load_linears(prefix, modules, index * len(GROUPS) + place)
                 for place, (name, modules) in enumerate(GROUPS.items())
             },
-            input_norm=files.read(prefix + "input_layernorm.weight"),
-            mlp_norm=files.read(prefix + "post_attention_layernorm.weight"),
+            input_norm=files.read(f"{prefix}{norms.attention}.weight"),
+            mlp_norm=files.read(f"{prefix}{norms.mlp}.weight"),
             query_norm=files.read_if_there(prefix + "self_attn.q_norm.weight"),
             key_norm=files.read_if_there(prefix + "self_attn.k_norm.weight"),
+            attention_output_norm=self._read_named(prefix, norms.attention_output),
+            mlp_output_norm=self._read_named(prefix, norms.mlp_output),
         )
+
+    def _read_named(self, prefix: str, name: str) -> torch.Tensor | None:
+        return self._files.read(f"{prefix}{name}.weight") if name else None
 
     def _load_linears(self, prefix: str, modules: tuple[str, ...], place: int) -> FrozenLinears:
         names = [f"{prefix}{module}.weight" for module in modules]

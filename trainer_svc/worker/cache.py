@@ -10,6 +10,7 @@ import torch
 
 from trainer_svc.memory.generation import PLACES_MULTIPLE
 from trainer_svc.memory.shape import ModelShape
+from trainer_svc.worker.architecture import Sight
 from trainer_svc.worker.attention import Rotation, TreeAttention
 from trainer_svc.worker.packing import Pack
 from trainer_svc.worker.scratch import Scratch
@@ -92,18 +93,25 @@ class FillingAttention:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """How far every row was read when a step begins: `lengths` [R], and `unseen` [R, 1, T], true behind each row's new token."""
+    """How far every row was read when a step begins: `lengths` [R]; `unseen` [R, 1, T] is true for what its new token does not see.
+
+    Products are scaled by `scale`.
+    """
 
     lengths: torch.Tensor
     unseen: torch.Tensor
+    scale: float
 
     @classmethod
-    def build(cls, lengths: torch.Tensor, num_places: int) -> "Seen":
+    def build(cls, lengths: torch.Tensor, num_places: int, sight: Sight) -> "Seen":
         """Look at as many places as the longest row has with its new token, rounded up, so that few sizes are met."""
         longest = int(lengths.max()) + 1
         num_looked = min(num_places, -(-longest // PLACES_MULTIPLE) * PLACES_MULTIPLE)
         places = torch.arange(num_looked, device=lengths.device)
-        return cls(lengths, (places > lengths[:, None])[:, None])
+        unseen = places > lengths[:, None]
+        if sight.window is not None:
+            unseen |= places <= lengths[:, None] - sight.window
+        return cls(lengths, unseen[:, None], sight.scale)
 
 
 class CachedAttention:
@@ -128,7 +136,7 @@ class CachedAttention:
             queries = scratch.take(*query.shape).copy_(query).view(batch, groups, width)
             scores = scratch.take(batch, groups, num_looked)
             seen_keys = keys.view(batch, -1, width)[:, :num_looked].transpose(1, 2)
-            torch.baddbmm(scores, queries, seen_keys, beta=0, alpha=width**-0.5, out=scores)
+            torch.baddbmm(scores, queries, seen_keys, beta=0, alpha=self._seen.scale, out=scores)
             scores.view(num_rows, -1, num_looked).masked_fill_(self._seen.unseen, float("-inf"))
             weights = torch.softmax(scores, -1, out=scratch.take(*scores.shape))
             torch.bmm(weights, values.view(batch, -1, width)[:, :num_looked], out=out.view(batch, groups, width))

@@ -3,18 +3,17 @@
 Owns the order of layers and what is kept between forward and backward; a layer's own derivative is in `layer`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from trainer_svc.memory.techniques import Recompute
 from trainer_svc.worker.adapter import Adapter
-from trainer_svc.worker.attention import Rotation, TreeAttention, choose_kernel
+from trainer_svc.worker.attention import Rotation, choose_kernel, plan_attention
 from trainer_svc.worker.base import FrozenBase
 from trainer_svc.worker.layer import Places, join_layers
 from trainer_svc.worker.loss import Loss
-from trainer_svc.worker.normalisation import RmsNorm
 from trainer_svc.worker.packing import Pack
 from trainer_svc.worker.scratch import Scratch
 from trainer_svc.worker.tape import Tape
@@ -38,11 +37,12 @@ class Decoder:
         self._base = base
         self._tape, self._scratch, self._recompute = workplace.tape, workplace.scratch, workplace.recompute
         self._layers = join_layers(base, adapter)
-        self._norm = RmsNorm(base.norm, base.config.rms_norm_eps)
+        self._norm = base.architecture.norm(base.norm, base.config.rms_norm_eps)
         self._loss = Loss(base.head, workplace.loss_block_tokens)
-        # One formula for the whole family, scaled variants included.
-        self._rotary = LlamaRotaryEmbedding(base.config).to(base.device)
-        self._kernel = choose_kernel(base.device, base.dtype)
+        self._rotary = base.architecture.open_rotary(base.config, base.device)
+        self._kernels = {
+            kind: choose_kernel(base.device, base.dtype, sight) for kind, sight in base.architecture.sights.items()
+        }
 
     def sum_losses(self, pack: Pack) -> torch.Tensor:
         """Return the loss summed over the learned tokens of a pack, a scalar in fp32."""
@@ -60,17 +60,17 @@ class Decoder:
             loss = self._differentiate_loss(x, pack, weight, grad)
             for index in range(len(self._layers) - 1, -1, -1):
                 kept = self._tape.reopen(index, pack.num_nodes)
-                self._layers[index].refill(kept, places, self._recompute, self._scratch)
-                self._layers[index].backward_(grad, kept, places, self._scratch)
+                self._layers[index].refill(kept, places[index], self._recompute, self._scratch)
+                self._layers[index].backward_(grad, kept, places[index], self._scratch)
         return loss
 
-    def _run(self, pack: Pack, places: Places) -> torch.Tensor:
+    def _run(self, pack: Pack, places: Sequence[Places]) -> torch.Tensor:
         """Return the output of the last layer, [N, h]; the tape is filled on the way."""
         num_nodes = pack.num_nodes
-        torch.index_select(self._base.embedding, 0, pack.ids, out=self._tape.input(0, num_nodes))
+        self._base.embed(pack.ids, out=self._tape.input(0, num_nodes))
         for index, layer in enumerate(self._layers):
             out = self._tape.input(index + 1, num_nodes)
-            layer.forward(self._tape.open(index, num_nodes), places, self._scratch, out)
+            layer.forward(self._tape.open(index, num_nodes), places[index], self._scratch, out)
             self._tape.close(index, num_nodes)
         return self._tape.input(len(self._layers), num_nodes)
 
@@ -93,6 +93,10 @@ class Decoder:
             out.copy_(grad.index_add_(0, pack.sources, wide))
         return loss
 
-    def _place(self, pack: Pack) -> Places:
-        cos, sin = self._rotary(self._base.embedding, pack.positions[None])
-        return Places(TreeAttention(pack, self._base.shape, self._kernel), Rotation(cos[0], sin[0]))
+    def _place(self, pack: Pack) -> Sequence[Places]:
+        """Return where the nodes stand in each layer; layers of one type share it."""
+        places = {}
+        for kind, attention in plan_attention(pack, self._base.shape, self._kernels).items():
+            cos, sin = self._rotary(self._base.embedding, pack.positions[None], kind)
+            places[kind] = Places(attention, Rotation(cos[0], sin[0]))
+        return [places[kind] for kind in self._base.architecture.layer_types]

@@ -9,11 +9,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from trainer_svc.worker.adapter import Adapter
 from trainer_svc.worker.answering import AnsweringRoom, Prompt, as_row
-from trainer_svc.worker.attention import Rotation, TreeAttention, choose_kernel
+from trainer_svc.worker.attention import Rotation, choose_kernel, plan_attention
 from trainer_svc.worker.base import FrozenBase
 from trainer_svc.worker.cache import (
     CachedAttention,
@@ -24,7 +23,6 @@ from trainer_svc.worker.cache import (
     TokenPlaces,
 )
 from trainer_svc.worker.layer import ReadingPlaces, join_layers
-from trainer_svc.worker.normalisation import RmsNorm
 from trainer_svc.worker.packing import pack_rows
 
 
@@ -45,9 +43,11 @@ class Generator:
         """Join all; the room must be cut for this base, and any of `ends` ends an answer."""
         self._base, self._room, self._ends = base, room, ends
         self._layers = join_layers(base, adapter)
-        self._norm = RmsNorm(base.norm, base.config.rms_norm_eps)
-        self._rotary = LlamaRotaryEmbedding(base.config).to(base.device)
-        self._kernel = choose_kernel(base.device, base.dtype)
+        self._norm = base.architecture.norm(base.norm, base.config.rms_norm_eps)
+        self._rotary = base.architecture.open_rotary(base.config, base.device)
+        self._kernels = {
+            kind: choose_kernel(base.device, base.dtype, sight) for kind, sight in base.architecture.sights.items()
+        }
 
     def answer(self, prompts: Sequence[Prompt], beat: Callable[[], None]) -> list[tuple[int, ...]]:
         """Return the likeliest continuation of each prompt up to its end, which is left out, or to the room's most tokens.
@@ -93,27 +93,33 @@ class Generator:
     def _read_pack(self, prompts: Sequence[Prompt], begin: int) -> list[int]:
         """Read one pack into the rows of the cache from `begin`; return the token that follows each prompt."""
         pack = pack_rows([as_row(prompt) for prompt in prompts], self._base.device)
-        cos, sin = self._rotary(self._base.embedding, pack.positions[None])
-        rotation, tree = Rotation(cos[0], sin[0]), TreeAttention(pack, self._base.shape, self._kernel)
+        rotations, trees = self._turn(pack.positions), plan_attention(pack, self._base.shape, self._kernels)
         rows = slice(begin, begin + len(prompts))
 
-        def stand(layer: int) -> ReadingPlaces:
-            return PromptPlaces(FillingAttention(tree, pack, LayerCache.of(self._room.cache, layer, rows)), rotation)
+        def stand(layer: int, kind: str) -> ReadingPlaces:
+            cache = LayerCache.of(self._room.cache, layer, rows)
+            return PromptPlaces(FillingAttention(trees[kind], pack, cache), rotations[kind])
 
         return self._run(pack.ids, stand, pack.sources[: len(prompts)], barred=sorted(self._ends))
 
     def _grow(self, batch: _Batch) -> None:
         """Add a token to every row; those that ended go along, their tokens are dropped."""
-        cos, sin = self._rotary(self._base.embedding, batch.lengths[None])
-        rotation, seen = Rotation(cos[0], sin[0]), Seen.build(batch.lengths, self._room.cache.num_places)
+        rotations, sights = self._turn(batch.lengths), self._base.architecture.sights
+        seen = {kind: Seen.build(batch.lengths, self._room.cache.num_places, sight) for kind, sight in sights.items()}
         rows = slice(0, len(batch.answers))
 
-        def stand(layer: int) -> ReadingPlaces:
-            return TokenPlaces(CachedAttention(LayerCache.of(self._room.cache, layer, rows), seen), rotation)
+        def stand(layer: int, kind: str) -> ReadingPlaces:
+            cache = LayerCache.of(self._room.cache, layer, rows)
+            return TokenPlaces(CachedAttention(cache, seen[kind]), rotations[kind])
 
         tokens = self._run(batch.last, stand, torch.arange(len(batch.answers), device=self._base.device), barred=[])
         batch.lengths += 1
         self._note(batch, tokens)
+
+    def _turn(self, positions: torch.Tensor) -> dict[str, Rotation]:
+        """Return the rotation of positions [N] in each type of layer."""
+        turned = {kind: self._rotary(self._base.embedding, positions[None], kind) for kind in self._kernels}
+        return {kind: Rotation(cos[0], sin[0]) for kind, (cos, sin) in turned.items()}
 
     def _note(self, batch: _Batch, tokens: Sequence[int]) -> None:
         batch.last.copy_(torch.tensor(tokens))
@@ -123,15 +129,19 @@ class Generator:
                 batch.answers[row].append(token)
 
     def _run(
-        self, ids: torch.Tensor, stand: Callable[[int], ReadingPlaces], sources: torch.Tensor, barred: Sequence[int]
+        self,
+        ids: torch.Tensor,
+        stand: Callable[[int, str], ReadingPlaces],
+        sources: torch.Tensor,
+        barred: Sequence[int],
     ) -> list[int]:
         """Run tokens [N] through all layers; return the likeliest token behind each of `sources` [R], but for those `barred`."""
         tape, scratch, num_nodes = self._room.tape, self._room.scratch, ids.numel()
         x = tape.input(0, num_nodes)
-        torch.index_select(self._base.embedding, 0, ids, out=x)
-        for index, layer in enumerate(self._layers):
+        self._base.embed(ids, out=x)
+        for index, (layer, kind) in enumerate(zip(self._layers, self._base.architecture.layer_types, strict=True)):
             out = tape.input(1, num_nodes)
-            layer.forward(tape.open(0, num_nodes), stand(index), scratch, out)
+            layer.forward(tape.open(0, num_nodes), stand(index, kind), scratch, out)
             x.copy_(out)
         with scratch.frame():
             size = (sources.numel(), x.shape[1])

@@ -44,7 +44,7 @@ def open_nowhere(home: Home) -> OffloadStore | None:
 
 
 def list_tensors(shape: ModelShape) -> dict[str, tuple[int, ...]]:
-    """Return the names and sizes of the tensors of a base of the Llama family, in the order of its layers."""
+    """Return the names and sizes of the tensors of a base the worker has, in the order of its layers."""
     hidden, inner = shape.hidden_size, shape.intermediate_size
     module_sizes: dict[str, tuple[int, ...]] = {
         "self_attn.q_proj.weight": (shape.query_size, hidden),
@@ -57,6 +57,8 @@ def list_tensors(shape: ModelShape) -> dict[str, tuple[int, ...]]:
         "input_layernorm.weight": (hidden,),
         "post_attention_layernorm.weight": (hidden,),
     }
+    if shape.has_output_norms:
+        module_sizes |= {f"{side}_feedforward_layernorm.weight": (hidden,) for side in ("pre", "post")}
     if shape.has_head_norms:
         module_sizes |= {f"self_attn.{name}_norm.weight": (shape.head_dim,) for name in "qk"}
     if shape.has_qkv_bias:

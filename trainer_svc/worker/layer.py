@@ -1,4 +1,4 @@
-"""One decoder layer of the Llama family with LoRA: forward, and backward written out by hand.
+"""One decoder layer, of Llama's kind or Gemma's (`architecture`), with LoRA: forward, and backward written out by hand.
 
 Autograd would keep twice as much and take longer: here a layer keeps only what its derivative cannot cheaply make again. The contract
 tests hold it against PEFT and TRL. Shapes: N nodes of a pack, h hidden, i intermediate size, kv all key heads. All compute is bf16
@@ -15,7 +15,8 @@ from trainer_svc.memory.techniques import Recompute
 from trainer_svc.worker.adapter import Adapter, LoraGroup
 from trainer_svc.worker.attention import Rotation, TreeAttention
 from trainer_svc.worker.base import FrozenBase
-from trainer_svc.worker.normalisation import HeadNorms, RmsNorm
+from trainer_svc.worker.branch import end_branch
+from trainer_svc.worker.normalisation import HeadNorms, Norm
 from trainer_svc.worker.projection import Projection
 from trainer_svc.worker.scratch import Scratch
 from trainer_svc.worker.tape import Kept
@@ -43,7 +44,7 @@ class ReadingPlaces(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where the nodes of a pack stand: the same for every layer."""
+    """Where the nodes of a pack stand: the same for every layer of one type."""
 
     attention: TreeAttention
     rotation: Rotation
@@ -54,10 +55,16 @@ class Layer:
 
     def __init__(self, frozen: FrozenLayer, loras: dict[str, LoraGroup], base: FrozenBase) -> None:
         """Join the frozen layer with its adapter; `loras` is empty where there is none."""
-        eps = base.config.rms_norm_eps
+
+        def make_norm(weight: torch.Tensor) -> Norm:
+            return base.architecture.norm(weight, base.config.rms_norm_eps)
+
         self._projections = {name: Projection(linears, loras.get(name)) for name, linears in frozen.linears.items()}
-        self._input_norm, self._mlp_norm = RmsNorm(frozen.input_norm, eps), RmsNorm(frozen.mlp_norm, eps)
-        self._head_norms = HeadNorms.build(frozen, eps, base.shape.num_kv_heads)
+        self._input_norm, self._mlp_norm = make_norm(frozen.input_norm), make_norm(frozen.mlp_norm)
+        self._head_norms = HeadNorms.build(frozen, make_norm, base.shape.num_kv_heads)
+        self._attention_end = end_branch(self._projections["output"], frozen.attention_output_norm, make_norm)
+        self._mlp_end = end_branch(self._projections["down"], frozen.mlp_output_norm, make_norm)
+        self._activation = base.architecture.activation
         self._head_dim, self._num_values = base.shape.head_dim, base.shape.num_kv_heads
 
     def forward(self, kept: Kept, places: ReadingPlaces, scratch: Scratch, out: torch.Tensor) -> None:
@@ -65,9 +72,9 @@ class Layer:
         self._fill_attention(kept, places, scratch)
         self._fill_gate_up(kept, scratch)
         with scratch.frame():
-            activated = self._activate(kept, scratch)
-            self._projections["down"].lower(activated, kept.lows["down"])
-            self._projections["down"].forward(activated, kept.lows["down"], scratch, out, residual=kept.middle)
+            activated, low = self._activate(kept, scratch), kept.lows["down"]
+            self._projections["down"].lower(activated, low)
+            self._mlp_end.forward(activated, low, kept.middle, kept.mlp_output, scratch, out)
 
     def refill(self, kept: Kept, places: Places, recompute: Recompute, scratch: Scratch) -> None:
         """Compute again what the forward pass did not keep."""
@@ -77,7 +84,9 @@ class Layer:
             self._fill_gate_up(kept, scratch)
         if recompute is Recompute.FULL:
             with scratch.frame():
-                self._projections["down"].lower(self._activate(kept, scratch), kept.lows["down"])
+                activated, low = self._activate(kept, scratch), kept.lows["down"]
+                self._projections["down"].lower(activated, low)
+                self._mlp_end.refill(activated, low, kept.mlp_output, scratch)
 
     def backward_(self, grad: torch.Tensor, kept: Kept, places: Places, scratch: Scratch) -> None:
         """Turn the gradient of the layer's output into that of its input, in place."""
@@ -95,7 +104,9 @@ class Layer:
             self._head_norms.forward(self._view_heads(kept.plain_heads), scratch, out=heads)
         places.rotation.rotate_(heads[:, : -self._num_values], scratch)
         places.attention.attend(heads, scratch, out=kept.attended)
-        self._project("output", kept.attended, kept, scratch, kept.middle, residual=kept.x)
+        low = kept.lows["output"]
+        self._projections["output"].lower(kept.attended, low)
+        self._attention_end.forward(kept.attended, low, kept.x, kept.attention_output, scratch, kept.middle)
 
     def _fill_gate_up(self, kept: Kept, scratch: Scratch) -> None:
         with scratch.frame():
@@ -104,19 +115,11 @@ class Layer:
 
     def _activate(self, kept: Kept, scratch: Scratch) -> torch.Tensor:
         gate, up = kept.gate_up.chunk(2, 1)
-        return _silu(gate, scratch.take(*gate.shape)).mul_(up)
+        return self._activation.forward(gate, scratch.take(*gate.shape)).mul_(up)
 
-    def _project(
-        self,
-        name: str,
-        x: torch.Tensor,
-        kept: Kept,
-        scratch: Scratch,
-        out: torch.Tensor,
-        residual: torch.Tensor | None = None,
-    ) -> None:
+    def _project(self, name: str, x: torch.Tensor, kept: Kept, scratch: Scratch, out: torch.Tensor) -> None:
         self._projections[name].lower(x, kept.lows[name])
-        self._projections[name].forward(x, kept.lows[name], scratch, out, residual)
+        self._projections[name].forward(x, kept.lows[name], scratch, out)
 
     def _backward_mlp(self, grad: torch.Tensor, kept: Kept, scratch: Scratch, out: torch.Tensor) -> None:
         with scratch.frame():
@@ -133,13 +136,13 @@ class Layer:
         gate, up = kept.gate_up.chunk(2, 1)
         grad_gate, grad_up = grad_gate_up.chunk(2, 1)
         with scratch.frame():
-            silu = _silu(gate, scratch.take(*gate.shape))
+            passed = self._activation.forward(gate, scratch.take(*gate.shape))
             grad_activated = scratch.take(*gate.shape)
             # Lies where the gradient of gate and up will, which nothing reads before it is written.
-            activated = torch.mul(silu, up, out=grad_gate_up.view(-1)[: gate.numel()].view(gate.shape))
-            self._projections["down"].backward(grad, activated, kept.lows["down"], scratch, out=grad_activated)
-            torch.mul(grad_activated, silu, out=grad_up)
-            torch.ops.aten.silu_backward.grad_input(grad_activated.mul_(up), gate, grad_input=grad_gate)
+            activated = torch.mul(passed, up, out=grad_gate_up.view(-1)[: gate.numel()].view(gate.shape))
+            self._mlp_end.backward(grad, activated, kept.lows["down"], kept.mlp_output, scratch, out=grad_activated)
+            torch.mul(grad_activated, passed, out=grad_up)
+            self._activation.backward(grad_activated.mul_(up), gate, out=grad_gate)
 
     def _backward_attention(
         self, grad: torch.Tensor, kept: Kept, places: Places, scratch: Scratch, out: torch.Tensor
@@ -159,7 +162,7 @@ class Layer:
         with scratch.frame():
             grad_attended = scratch.take(*kept.attended.shape)
             low = kept.lows["output"]
-            self._projections["output"].backward(grad, kept.attended, low, scratch, out=grad_attended)
+            self._attention_end.backward(grad, kept.attended, low, kept.attention_output, scratch, out=grad_attended)
             places.attention.differentiate(self._view_heads(kept.heads), grad_attended, scratch, out=grad_heads)
         places.rotation.rotate_back_(grad_heads[:, : -self._num_values], scratch)
         if self._head_norms is not None:
@@ -173,8 +176,3 @@ def join_layers(base: FrozenBase, adapter: Adapter | None) -> Sequence[Layer]:
     """Return the layers of a base, each with its adapter, or with none."""
     groups = adapter.groups if adapter is not None else ({},) * base.shape.num_layers
     return [Layer(frozen, loras, base) for frozen, loras in zip(base.layers, groups, strict=True)]
-
-
-def _silu(gate: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
-    torch.ops.aten.silu.out(gate, out=out)
-    return out

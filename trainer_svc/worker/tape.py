@@ -21,15 +21,18 @@ _NUM_STAGED = 2
 class Kept:
     """What one layer keeps, each [N, width].
 
-    `plain_heads` are the heads before their norms; without head norms (all but Qwen3) they are `heads` itself.
+    `plain_heads` are the heads before their norms; without head norms they are `heads` itself. `attention_output` and `mlp_output`
+    are what goes into the norms behind attention and MLP; without these they are `middle`, which nobody reads as such.
     """
 
     x: torch.Tensor
     heads: torch.Tensor
     plain_heads: torch.Tensor
     attended: torch.Tensor
+    attention_output: torch.Tensor
     middle: torch.Tensor
     gate_up: torch.Tensor
+    mlp_output: torch.Tensor
     lows: dict[str, torch.Tensor]
 
 
@@ -79,8 +82,10 @@ class Tape:
             heads=parts["heads"],
             plain_heads=parts.get("plain_heads", parts["heads"]),
             attended=parts["attended"],
+            attention_output=parts.get("attention_output", parts["middle"]),
             middle=parts["middle"],
             gate_up=parts["gate_up"],
+            mlp_output=parts.get("mlp_output", parts["middle"]),
             lows={
                 "qkv": parts["low_qkv"],
                 "output": parts["low_output"],

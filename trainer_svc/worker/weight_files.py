@@ -19,7 +19,7 @@ _MAX_TENSORS = 1 << 20
 
 
 class WeightSource(Protocol):
-    """Tensors by the names of the Llama family, in bf16 on one device."""
+    """Tensors by their names in a base, in bf16 on one device."""
 
     def read(self, name: str) -> torch.Tensor:
         """Return a tensor. Raises KeyError when it is missing, TypeError when it is not bf16."""

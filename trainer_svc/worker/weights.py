@@ -136,13 +136,15 @@ class FrozenLinears:
 
 @dataclass(frozen=True, slots=True)
 class FrozenLayer:
-    """One decoder layer: its groups by name and its norms; the head norms are there in Qwen3 alone."""
+    """One decoder layer: its groups by name and its norms; not every architecture has those of heads and of outputs."""
 
     linears: dict[str, FrozenLinears]
     input_norm: torch.Tensor
     mlp_norm: torch.Tensor
     query_norm: torch.Tensor | None
     key_norm: torch.Tensor | None
+    attention_output_norm: torch.Tensor | None
+    mlp_output_norm: torch.Tensor | None
 
 
 def _dequantise_nf4(codes: torch.Tensor, state: quantiser.QuantState, out: torch.Tensor) -> None:

@@ -195,6 +195,6 @@ def test_random_file_is_rejected(raw: bytes, name: str, folder: Path) -> None:
     [{"model_type": "gpt2"}, {"hidden_size": None}, {"num_hidden_layers": 0}, {"vocab_size": True}],
 )
 def test_unknown_base_is_refused(changes: dict[str, object]) -> None:
-    """A base outside the Llama family, or with a size missing, is refused before any adapter is judged on it."""
+    """A base of no known architecture, or with a size missing, is refused before any adapter is judged on it."""
     with pytest.raises(InvalidRequest):
         BaseShape.from_config({**TINY_CONFIG, **changes})

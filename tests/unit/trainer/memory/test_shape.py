@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +100,7 @@ def test_gemma_3_is_read_from_its_short_config() -> None:
 
     shape = ModelShape.from_config({"model_type": "gemma3", "text_config": text, "vision_config": {}})
 
-    assert shape == ModelShape.from_config(real.to_dict())
+    assert replace(shape, model_type="gemma3_text") == ModelShape.from_config(real.to_dict())
     assert shape.num_linear + shape.num_other == _build({"model_type": "gemma3_text", **text})[0]
     assert not shape.is_trainable
 
@@ -113,6 +114,7 @@ def test_gemma_3_is_read_from_its_short_config() -> None:
         ("llama-3.1-8b", 8_030_261_248),
         ("qwen2.5-7b", 7_615_616_512),
         ("mistral-7b", 7_248_023_552),
+        ("gemma-3-270m", 268_098_176),
     ],
 )
 def test_catalogue_has_the_published_sizes(name: str, num_parameters: int) -> None:
