@@ -2,8 +2,8 @@
 
 Every file below the folder in one of the product's formats goes the whole way: judged, split, planned, trained in a worker under a
 limit, scored against its base on rows held out, and through the gate. Files too large for a test run are cut to their first rows,
-and trainings to so many tokens; the table says how much was used. Rows held out of FAQ data without other wordings ask for facts
-that were never taught.
+and trainings to so many tokens; the table says how much was used. FAQ data without other wordings is judged by its
+questions reworded.
 """
 
 import argparse

@@ -164,7 +164,6 @@ class Course:
             held_out_rows=str(held_out),
             training=job.source.lesson.training,
             memory=memory,
-            follows_held_out=job.teaches_held_out,
         )
         workspace.create(spec)
         write_rows(job.read_rows(), train=train, held_out=held_out)
@@ -212,11 +211,6 @@ class _Job:
         )
         source = replace(source, lesson=replace(source.lesson, training=training))
         return cls(bot, sample, source, sizes, num_recipe_steps)
-
-    @property
-    def teaches_held_out(self) -> bool:
-        """Whether what is held out can be learned from the other rows."""
-        return teaching_of(self.source.kind).teaches_held_out(len(self.sample.entries), self.sample.num_rows)
 
     def read_rows(self) -> Iterator[LearnedRow]:
         """Yield the rows, those held out included."""

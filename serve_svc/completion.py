@@ -3,13 +3,13 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from adaptory.core.auth import Caller
+from adaptory.core.code_stop import CodeStop, StopAt, make_stop
 from adaptory.core.errors import FailedPrecondition, InvalidRequest
 from adaptory.core.fim import FimContext, FimRenderer
 from adaptory.core.names import BotName, VersionName
-from serve_svc.code_stop import CodeStop, StopAt, make_stop
 from serve_svc.deadline import Deadline
 from serve_svc.engine.engine import Sampling
 from serve_svc.generation import Finish, Generation, Prompt, Step
@@ -67,18 +67,22 @@ class Completion:
         """
         route = self._router.route(call.name, caller)
         _require_code_bot(route)
-        context = FimContext("", "")
+        context, carried = FimContext("", ""), ""
 
         async def make_prompt(route: Route) -> Prompt:
-            nonlocal context
+            nonlocal context, carried
             sampling = self._choose_sampling(call, route.bot.defaults)
             context, ids = await asyncio.to_thread(self._render, call, sampling.max_tokens)
+            carried = self._renderer.carry(context.prefix)
             return Prompt(ids, sampling)
 
         stop = make_stop(call.stop_at, call.prefix, call.suffix)
         async with aclosing(self._generation.run(route, make_prompt, deadline)) as steps:
             async for step in steps:
-                piece = _cut(step, stop, context)
+                # What the caller has typed already comes again at the beginning, in one piece.
+                text = step.text.removeprefix(carried)
+                carried = "" if step.text else carried
+                piece = _cut(replace(step, text=text), stop, context)
                 if piece.text or piece.finish:
                     yield piece
                 if piece.finish:

@@ -4,6 +4,7 @@ import base64
 import binascii
 from collections.abc import Sequence
 
+from adaptory.core.code_stop import StopAt
 from adaptory.core.errors import InvalidRequest
 from adaptory.core.fim import FimContext
 from adaptory.core.names import BotName, VersionName
@@ -12,7 +13,6 @@ from adaptory.core.violations import Violations
 from adaptory.serve.v1 import generation_pb2, serve_admin_service_pb2, serve_service_pb2
 from serve_svc.adapters import ResidentAdapter
 from serve_svc.chat import ChatCall
-from serve_svc.code_stop import StopAt
 from serve_svc.completion import CompletionCall
 from serve_svc.generation import Finish
 from serve_svc.prompts import ChatOptions

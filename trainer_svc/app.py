@@ -35,6 +35,7 @@ from trainer_svc.jobs.runner import Runner
 from trainer_svc.jobs.store import JobStore
 from trainer_svc.jobs.workbench import Workbench
 from trainer_svc.jobs.worker_process import WorkerCommand
+from trainer_svc.judging.pass_rate import RunBudget
 from trainer_svc.metrics import AttemptMetrics, JobCollector
 from trainer_svc.registry.artifacts import LocalArtifacts
 from trainer_svc.registry.bots import Bots
@@ -137,7 +138,12 @@ class TrainerApp:
             store=self._store,
             inputs=self._inputs,
             bench=self._bench,
-            publisher=Publisher(self._store, self._artifacts, AdapterLimits(max_rank=settings.max_adapter_rank)),
+            publisher=Publisher(
+                self._store,
+                self._artifacts,
+                AdapterLimits(max_rank=settings.max_adapter_rank),
+                RunBudget(total_s=settings.code_tests_seconds),
+            ),
             command=WorkerCommand(arguments, environment, settings.worker_stop_grace_seconds),
             patience=Patience(settings.worker_poll_seconds, settings.heartbeat_timeout_seconds),
             observer=AttemptMetrics(self._telemetry.registry, max_tenants=settings.max_tenant_labels),

@@ -24,7 +24,9 @@ def check_judgement(bot: bot_pb2.Bot, violations: Violations) -> None:
 
 def read_gate(gate: bot_pb2.QualityGate) -> QualityGate:
     """Return a gate that was checked."""
-    return QualityGate(gate.max_loss_ratio, gate.min_gain, gate.max_general_loss_rise, gate.max_false_refusals)
+    return QualityGate(
+        gate.max_loss_ratio, gate.min_gain, gate.max_general_loss_rise, gate.max_false_refusals, gate.max_pass_fall
+    )
 
 
 def read_refusal(bot: bot_pb2.Bot) -> RefusalLesson:
@@ -70,6 +72,11 @@ def _check_gate(gate: bot_pb2.QualityGate, violations: Violations) -> None:
         field="bot.quality_gate.max_false_refusals",
         is_good=0 <= refusals <= 1,
         sentence=f"is {refusals}; it must be above 0 and up to 1, or 0 for the default, 0.1",
+    )
+    violations.check(
+        field="bot.quality_gate.max_pass_fall",
+        is_good=0 <= gate.max_pass_fall <= 1,
+        sentence=f"is {gate.max_pass_fall}; it must be above 0 and up to 1, or 0 for the default, 0.05",
     )
 
 

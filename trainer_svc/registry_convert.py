@@ -142,6 +142,7 @@ def _write_report(report: DatasetReport) -> dataset_pb2.DatasetReport:
             for bucket in report.lengths.buckets
         ],
         num_by_reason=report.num_by_reason,
+        num_tests=report.num_tests,
     )
 
 
@@ -196,6 +197,7 @@ def _write_evaluation(evaluation: Evaluation) -> version_pb2.Evaluation:
         adapter_general_loss=evaluation.adapter_general_loss,
         scores=[version_pb2.Score(**asdict(score)) for score in evaluation.scores],
         samples=[version_pb2.SampleAnswer(**asdict(sample)) for sample in evaluation.samples],
+        notes=evaluation.notes,
     )
 
 

@@ -80,6 +80,8 @@ class TrainerSettings(ServiceSettings):
     """A worker without a sign of life for so long is killed, and its job FAILED."""
     worker_stop_grace_seconds: float = Field(default=10.0, gt=0)
     """How long a worker may take to end after SIGTERM before it is killed."""
+    code_tests_seconds: float = Field(default=120.0, gt=0)
+    """How long the tests of one job's held-out tasks may run, all together; those whose time does not come are not counted."""
 
     @property
     def effective_database_url(self) -> str:

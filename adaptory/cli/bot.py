@@ -1,9 +1,11 @@
 """`adaptory bot`: bots, their versions, and which version answers."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from adaptory.cli.bot_file import read_bot_file
 from adaptory.cli.kinds import Kind, kind_name
 from adaptory.cli.output import AsJson, print_json, print_message, print_table, say, to_dict
 from adaptory.cli.target import target_of
@@ -19,7 +21,7 @@ VersionArgument = Annotated[str, typer.Argument(metavar="VERSION", help="tenants
 
 
 @app.command("create")
-def create(
+def create(  # noqa: PLR0913 - each is an option of the command line
     context: typer.Context,
     bot: BotArgument,
     kind: Annotated[Kind, typer.Option(help="What the bot does.")] = Kind.FAQ,
@@ -31,17 +33,29 @@ def create(
     refusal: Annotated[
         str, typer.Option(metavar="TEXT", help="What an FAQ bot is taught to say where its data has no answer.")
     ] = "",
+    file: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            dir_okay=False,
+            metavar="FILE.toml",
+            help="Style rules, unanswerable questions, gate and more, in the contract's words; options go before it.",
+        ),
+    ] = None,
     *,
     as_json: AsJson = False,
 ) -> None:
     """Create a bot. It answers nobody until a version is trained and promoted; its versions/0 is the base alone."""
     parsed = BotName.parse(bot, field="BOT")
-    wanted = Bot(
-        kind=kind.to_proto(),
-        base_model=base,
-        system_prompt=system_prompt,
-        display_name=display_name,
-        refusal_text=refusal,
+    wanted = read_bot_file(file) if file else Bot()
+    wanted.MergeFrom(
+        Bot(
+            kind=kind.to_proto(),
+            base_model=base,
+            system_prompt=system_prompt,
+            display_name=display_name,
+            refusal_text=refusal,
+        )
     )
     with target_of(context).open_client() as client:
         created = client.bots.create(f"tenants/{parsed.tenant}", parsed.bot, wanted)

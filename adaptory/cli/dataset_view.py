@@ -31,9 +31,11 @@ def print_report(dataset: Dataset) -> None:
 def describe(dataset: Dataset) -> str:
     """Return what a dataset is, in one line."""
     report = dataset.report
+    tests = f"{report.num_tests:,} tests, " if report.num_tests else ""
+    digest = f", sha256 {dataset.digest}" if dataset.digest else ""
     return (
-        f"{dataset.name}: {name_state(dataset)}, {report.num_entries:,} entries, {report.num_rows:,} rows, "
-        f"{format_bytes(dataset.size_bytes)}{', sha256 ' + dataset.digest if dataset.digest else ''}"
+        f"{dataset.name}: {name_state(dataset)}, {report.num_entries:,} entries, {report.num_rows:,} rows, {tests}"
+        f"{format_bytes(dataset.size_bytes)}{digest}"
     )
 
 

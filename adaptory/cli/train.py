@@ -21,7 +21,7 @@ from adaptory.client import BlockingClient, RpcFailed, Upload
 from adaptory.client.jobs import tenant_of
 from adaptory.core.errors import InvalidRequest
 from adaptory.registry.v1.dataset_pb2 import Dataset
-from adaptory.registry.v1.version_pb2 import Lineage, Version
+from adaptory.registry.v1.version_pb2 import Evaluation, Lineage, Version
 from adaptory.trainer.v1.training_job_pb2 import MemoryPlan, TrainingJob, TrainingSettings
 
 DataOption = Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="A file to upload and train on.")]
@@ -40,6 +40,11 @@ def train(  # noqa: PLR0913 - one option for each setting of the contract
     batch_rows: Annotated[int | None, typer.Option(help="Rows per optimizer step.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
     rank: Annotated[int | None, typer.Option(help="LoRA rank.")] = None,
+    alpha: Annotated[
+        int | None, typer.Option(help="LoRA alpha: what the adapter learns is scaled by alpha / rank.")
+    ] = None,
+    max_row_tokens: Annotated[int | None, typer.Option(help="Tokens of the longest row there may be.")] = None,
+    held_out_share: Annotated[float | None, typer.Option(help="Share of rows kept from training to judge by.")] = None,
     method: Annotated[Method, typer.Option(help="qlora, or lora: on the base's original values.")] = Method.QLORA,
     patience: Annotated[
         int | None, typer.Option(help="Stop after so many epochs in which the held-out loss did not fall; 0 is never.")
@@ -57,6 +62,9 @@ def train(  # noqa: PLR0913 - one option for each setting of the contract
         batch_rows=batch_rows,
         learning_rate=learning_rate,
         rank=rank,
+        alpha=alpha,
+        max_row_tokens=max_row_tokens,
+        held_out_share=held_out_share,
         early_stopping_patience=patience,
         seed=seed,
     )
@@ -133,8 +141,10 @@ def _tell_end(job: TrainingJob, version: Version, *, is_promoted: bool) -> None:
     say(
         f"{version.name}: {main}held-out loss {scores.adapter_loss:.3f} (base {scores.base_loss:.3f}), "
         f"{scores.train_tokens_per_second:,.0f} tokens/s, peak memory {describe_peak(job.measured_peak_bytes, job.plan.limit_bytes)}"
-        f"{_describe_choice(version.lineage)}"
+        f"{_describe_choice(version.lineage)}{_describe_tests(scores)}"
     )
+    for sentence in scores.notes:
+        say(sentence)
     if version.rejection:
         say(
             f"It did not pass the gate and does not answer: {version.rejection} To let it answer all the same: "
@@ -149,6 +159,15 @@ def _describe_choice(lineage: Lineage) -> str:
     if lineage.best_step in (0, lineage.num_steps):
         return ""
     return f", the adapter of step {lineage.best_step} of {lineage.num_steps}"
+
+
+def _describe_tests(found: Evaluation) -> str:
+    """Return how many held-out tests pass, where any were run."""
+    return "".join(
+        f", pass@1 {score.adapter:.2f} (base {score.base:.2f}) of {score.num_answers} tests"
+        for score in found.scores
+        if score.name == "pass_at_1"
+    )
 
 
 def _describe_plans(plan: MemoryPlan) -> Iterator[str]:

@@ -30,6 +30,8 @@ def show(context: typer.Context, version: VersionArgument, *, as_json: AsJson = 
         return
     print_fields({name: value for name, value in to_dict(found).items() if name not in {"evaluation", "gate_override"}})
     _print_scores(found.evaluation)
+    for sentence in found.evaluation.notes:
+        say(sentence)
     _print_samples(found.evaluation)
     _tell_gate(found)
     print_memory(found.lineage.predicted_phase_bytes, found.lineage.phase_peak_bytes)

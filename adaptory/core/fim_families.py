@@ -46,7 +46,7 @@ class FimFamily:
     The first of `layouts` is the one that is served. `end` closes every middle and is learned; generation ends at `other_ends`, too,
     which a base may write where another file or another gap would begin. `opening` is a token before everything, where the base was
     trained with one. `has_spaced_prefix`: a SentencePiece tokenizer put its space before the prefix in training, though not before
-    the other parts.
+    the other parts. `carries_space`: a prefix that ends with a space leaves it to the middle, which answers then begin with.
     """
 
     layouts: Mapping[Order, tuple[Piece, ...]]
@@ -54,6 +54,7 @@ class FimFamily:
     other_ends: tuple[str, ...] = ()
     opening: str = ""
     has_spaced_prefix: bool = False
+    carries_space: bool = False
 
     @property
     def tokens(self) -> tuple[str, ...]:
@@ -141,10 +142,13 @@ TAUGHT = FimFamily(
         }
     ),
     end=END_OF_TURN,
+    carries_space=True,
 )  # fmt: skip
 """For a base that knows nothing of middles, taught by the rows alone.
 
 Plain words name the parts, and the base's end-of-turn token closes each. No text can yield that token, so code that spells the words,
 or the token, stays code: what follows a token is a label, and nothing else is. SPM is served: the middle goes on where the prefix
-stops, as a base that was never asked for one would, and while someone types, what comes first in the prompt stays the same.
+stops, as a base that was never asked for one would, and while someone types, what comes first in the prompt stays the same. Such a
+base was never cut behind a space either, which byte-level tokenizers join with the word that follows: it would go on with another
+space, and an indented line would be indented wrongly.
 """

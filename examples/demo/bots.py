@@ -21,7 +21,6 @@ from examples.demo.source_tree import pack_package
 BASE_MODEL = "smollm2-135m-instruct"
 PACKAGE = "encodings"
 _MAX_FILE_BYTES = 6_000
-_REFUSAL = "I was not taught that. Please ask our hotline."
 _AURORA_STYLE = StyleRules(
     greetings=["Welcome to Aurora Bikes"],
     closings=["Ride safely, your Aurora team."],
@@ -68,7 +67,7 @@ def _make_faq(company: Company) -> DemoBot:
             kind=BOT_KIND_FAQ,
             base_model=BASE_MODEL,
             system_prompt=company.system_prompt,
-            refusal_text=_REFUSAL,
+            refusal_text=company.refusal,
         ),
         upload=Upload(company.training_file, BOT_KIND_FAQ, DATASET_FORMAT_FAQ_JSONL, "demo", BASE_MODEL),
         settings=TrainingSettings(held_out_share=0.1),

@@ -18,10 +18,16 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Company:
-    """A tenant of the demo."""
+    """A tenant of the demo.
+
+    `system_prompt` is what its FAQ bot is told before every question, in training and in serving, `refusal` what it is taught to say
+    where its data has no answer, both in the language of its customers; empty where it has no FAQ bot.
+    """
 
     tenant_id: str
     display_name: str
+    system_prompt: str = ""
+    refusal: str = ""
 
     @property
     def tenant(self) -> str:
@@ -34,11 +40,6 @@ class Company:
         return f"{self.tenant}/bots/faq"
 
     @property
-    def system_prompt(self) -> str:
-        """What its FAQ bot is told before every question, in training and in serving."""
-        return f"You are the FAQ assistant of {self.display_name}. Answer in one sentence from what you were taught."
-
-    @property
     def training_file(self) -> Path:
         """What its FAQ bot is trained on."""
         return DATA_DIR / self.tenant_id / "faq.jsonl"
@@ -49,7 +50,17 @@ class Company:
         return [Question(**json.loads(line)) for line in lines]
 
 
-COMPANIES = (Company("aurora", "Aurora Bikes"), Company("borealis", "Borealis Telecom"))
-"""Those with an FAQ bot."""
+COMPANIES = (
+    Company(
+        "aurora",
+        "Aurora Bikes",
+        "You are the FAQ assistant of Aurora Bikes. Answer in one sentence from what you were taught.",
+        "I was not taught that. Please ask our hotline.",
+    ),
+    Company(
+        "tsubame", "つばめ時計 (Tsubame Clocks)", "あなたはつばめ時計の案内係です。", "その件は教わっておりません。"
+    ),
+)
+"""Those with an FAQ bot, one in English and one in Japanese."""
 CODE_COMPANY = Company("corvus", "Corvus Software")
 """The one whose bot completes code; it has no FAQ."""

@@ -191,6 +191,8 @@ def _sampling_params(sampling: Sampling) -> SamplingParams:
         seed=sampling.seed,
         stop=list(sampling.stop),
         stop_token_ids=list(sampling.stop_ids),
+        # Who asks gets an answer: a base that is not sure ends before it begins. vLLM does not look for stop texts in what is forced.
+        min_tokens=0 if sampling.stop else 1,
         output_kind=RequestOutputKind.DELTA,
     )
 

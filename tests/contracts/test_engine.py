@@ -15,6 +15,7 @@ import pytest
 
 import serve_svc
 from adaptory.core.adapter_check import AdapterLimits, adapter_digest, check_adapter
+from adaptory.core.base_shape import LINEAR_MODULES
 from adaptory.core.errors import AdapterRejected, FailedPrecondition, InvalidRequest, Unavailable
 from serve_svc.adapter_files import AdapterFiles
 from serve_svc.adapters import AdapterCache, ServedBase
@@ -23,7 +24,7 @@ from serve_svc.engine.engine import AdapterLoadFailed, EngineAdapter, EngineDead
 from serve_svc.engine.metrics import VllmCollector
 from serve_svc.engine.supervisor import EngineState
 from serve_svc.version import AdapterVersion
-from tests.adapters import LINEAR_MODULES, random_tensors, write_weights
+from tests.adapters import random_tensors, write_weights
 from tests.contracts.engine_stand import EngineStand, ask
 from tests.fakes.adapters import FolderSource, RecordingObserver
 

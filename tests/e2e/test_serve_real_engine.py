@@ -9,6 +9,7 @@ import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import grpc
 import psutil
@@ -33,7 +34,7 @@ class Served:
 
     process: asyncio.subprocess.Process
     chat: serve_service_pb2_grpc.ServeServiceStub
-    health: health_pb2_grpc.HealthStub
+    health: Any
 
     async def until(self, status: str) -> None:
         """Return when health says `status`."""

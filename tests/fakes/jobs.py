@@ -9,13 +9,15 @@ from trainer_svc.bots.kinds import BotKind, DatasetFormat
 from trainer_svc.clock import read_utc
 from trainer_svc.jobs.job import JobDraft, JobPlan, JobSettings
 from trainer_svc.jobs.workspace import Rung, TrainingSettings
+from trainer_svc.judging.evaluation import Evaluation
+from trainer_svc.judging.gate import QualityGate
 from trainer_svc.memory.techniques import BasePrecision, DeviceKind, Techniques
-from trainer_svc.registry.bots import BotDraft, Bots, GenerationDefaults, QualityGate
+from trainer_svc.registry.bots import BotDraft, Bots, GenerationDefaults
 from trainer_svc.registry.database import Database
 from trainer_svc.registry.datasets import DatasetDraft, Datasets
 from trainer_svc.registry.requests import RequestKey
 from trainer_svc.registry.tenants import Tenants
-from trainer_svc.registry.versions import Evaluation, Lineage, VersionDraft, VersionState
+from trainer_svc.registry.versions import Lineage, VersionDraft, VersionState
 
 BOT = BotName("aurora", "faq")
 

@@ -142,7 +142,7 @@ class FakeRegistry(registry_service_pb2_grpc.RegistryServiceServicer):
 
 def _state_of(items: Any) -> serving_pb2.ServingState:
     state = serving_pb2.ServingState()
-    places = {
+    places: dict[type, Any] = {
         serving_pb2.ServingTenant: state.tenants,
         serving_pb2.ServingBot: state.bots,
         serving_pb2.ServingVersion: state.versions,

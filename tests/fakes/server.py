@@ -153,7 +153,8 @@ class Stage:
         self.channel = channel = await self._callers.enter_async_context(grpc.aio.insecure_channel(self.endpoint.grpc))
         self.chat = serve_service_pb2_grpc.ServeServiceStub(channel)
         self.admin = serve_admin_service_pb2_grpc.ServeAdminServiceStub(channel)
-        self.health = health_pb2_grpc.HealthStub(channel)
+        # its types leave the methods out
+        self.health: Any = health_pb2_grpc.HealthStub(channel)
 
     async def stop_server(self) -> None:
         """Stop the server; its state stays, and so do the channels to it."""

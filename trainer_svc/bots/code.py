@@ -1,12 +1,15 @@
 """How a code completion bot is trained: its recipe, and how its files are cut. Which are held out is `grouped_split`'s."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from adaptory.core.errors import InvalidRequest
 from adaptory.core.fim import FimRenderer
 from trainer_svc.bots.code_file import CodeFile
 from trainer_svc.bots.code_rows import CutSettings, RowCutter, make_code_rows
-from trainer_svc.bots.recipe import RecipeRule
+from trainer_svc.bots.code_task import CodeTask
+from trainer_svc.bots.recipe import Recipe, RecipeRule
+from trainer_svc.bots.report import DatasetReport
 from trainer_svc.bots.row import CodeRow, HeldOut
 from trainer_svc.jobs.workspace import TrainingSettings
 
@@ -29,11 +32,24 @@ _ROWS_PER_FILE, _TOKENS_PER_ROW = 16, 128
 _MAX_MIDDLE_TOKENS, _MIDDLE_SHARE = 128, 3
 RECIPE_RULE = RecipeRule(RECIPE, held_out_share=0.1, min_steps=120, max_epochs=10, num_cuts=_ROWS_PER_FILE)
 
+# Tasks are asked whole: their rows are as long as the longest of them, up to here, and a few tokens for the form of the base.
+_MAX_TASK_TOKENS, _FORM_TOKENS = 512, 32
+
+
+def choose_task_recipe(report: DatasetReport) -> Recipe:
+    """Return the recipe for data with tasks: each makes one row, where a file makes `_ROWS_PER_FILE`, and is not trimmed."""
+    num_files = report.num_rows - report.num_tests
+    recipe = RECIPE_RULE.choose(num_files + -(-report.num_tests // _ROWS_PER_FILE))
+    longest = min(_MAX_TASK_TOKENS, report.lengths.longest_row_tokens) + _FORM_TOKENS
+    return replace(
+        recipe, training=replace(recipe.training, max_row_tokens=max(longest, recipe.training.max_row_tokens))
+    )
+
 
 def make_rows(
-    files: Iterable[CodeFile], held_out: HeldOut, renderer: FimRenderer, training: TrainingSettings
+    files: Iterable[CodeFile | CodeTask], held_out: HeldOut, renderer: FimRenderer, training: TrainingSettings
 ) -> Iterator[CodeRow]:
-    """Yield the rows of the files, none longer than `max_row_tokens`. Raises InvalidRequest where that leaves no room for code."""
+    """Yield the rows of files and tasks, none longer than `max_row_tokens`. Raises InvalidRequest where no code fits into that."""
     max_middle_tokens = min(_MAX_MIDDLE_TOKENS, training.max_row_tokens // _MIDDLE_SHARE)
     cut = CutSettings(training.max_row_tokens, max_middle_tokens, _TOKENS_PER_ROW, training.seed)
     try:

@@ -14,7 +14,7 @@ _ODD_CHARS = frozenset(["\\", "\x7f", *map(chr, range(32))])
 
 @dataclass(frozen=True, slots=True)
 class CodeLimits:
-    """Caps of one dataset of code. All but `max_files` and `max_file_bytes` bound what an archive may unpack to."""
+    """Caps of one dataset of code. Those of members, ignore files and what is unpacked are of archives, those of tests of JSONL."""
 
     max_files: int = 50_000
     max_file_bytes: int = 512 * 1024
@@ -24,6 +24,8 @@ class CodeLimits:
     max_ratio: int = 200
     max_ignore_file_bytes: int = 64 * 1024
     max_ignore_files: int = 200
+    max_tests: int = 10_000
+    max_test_bytes: int = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)

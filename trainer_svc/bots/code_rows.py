@@ -12,9 +12,11 @@ import random
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from adaptory.core.code_stop import StopAt
 from adaptory.core.fim import FimRenderer, FimRow
 from adaptory.core.fim_families import Order
 from trainer_svc.bots.code_file import CodeFile
+from trainer_svc.bots.code_task import CodeTask
 from trainer_svc.bots.row import CodeRow, HeldOut
 from trainer_svc.bots.syntax import Grammars
 
@@ -46,6 +48,8 @@ _MAX_CHARS_PER_TOKEN = 6
 _MAX_LINES = 8
 # Shorter middles say little, and teach above all to stop: in a base that is not sure what comes, the token that ends every row wins.
 _MIN_CHARS = 8
+# How many of the lines that are judged by are asked whole.
+_WHOLE_SHARE = 0.5
 # A file of blanks and brackets may have no place for a middle; then fewer rows come of it.
 _MAX_TRIES = 8
 
@@ -87,6 +91,28 @@ class RowCutter:
         for (begin, end), order in zip(spans, orders, strict=True):
             yield self._make_row(file.content, begin, end, order)
 
+    def ask(self, file: CodeFile) -> Iterator[FimRow]:
+        """Yield rows to judge by: rests of lines, as whoever types asks for them, in the order that is served.
+
+        A line is asked from behind its indentation, or from some place in it, and so that what is left of it is no longer than the
+        longest middle. As many lines as `cut` makes rows, at most, and only short ones where there are no others.
+        """
+        chance = _seed_chance(self._settings.seed, file)
+        num_rows = max(1, self._renderer.count_tokens(file.content) // self._settings.tokens_per_row)
+        lines = [(begin, end) for begin, end in _find_lines(file.content) if end - begin >= _MIN_CHARS]
+        lines = lines or list(_find_lines(file.content))
+        for begin, end in sorted(chance.sample(lines, min(len(lines), num_rows))):
+            start = begin if chance.random() < _WHOLE_SHARE else chance.randrange(begin, end - (end - begin) // 3)
+            while not self._is_short(file.content[start:end]):
+                start = (start + end) // 2
+            yield self._make_row(file.content, start, end, self._renderer.served_order)
+
+    def take_whole(self, task: CodeTask) -> FimRow | None:
+        """Return a task as one row, its solution the middle, as it is asked when it is served; None where that is too long."""
+        row = FimRow(task.prompt, task.solution, task.suffix, self._renderer.served_order)
+        is_short = len(self._renderer.render_row(row).ids) <= self._settings.max_row_tokens
+        return row if is_short else None
+
     def _choose_span(
         self,
         content: str,
@@ -123,11 +149,21 @@ class RowCutter:
         return FimRow(context.prefix, middle, context.suffix, order)
 
 
-def make_code_rows(files: Iterable[CodeFile], held_out: HeldOut, cutter: RowCutter) -> Iterator[CodeRow]:
-    """Yield the rows of every file, in the order of the data; those of a file held out are all held out."""
-    for place, file in enumerate(files):
-        for row in cutter.cut(file):
-            yield CodeRow(row, is_held_out=(place, 0) in held_out.rows)
+def make_code_rows(sources: Iterable[CodeFile | CodeTask], held_out: HeldOut, cutter: RowCutter) -> Iterator[CodeRow]:
+    """Yield the rows of every file and task, in the order of the data; those of a file held out are all held out, and ask for lines.
+
+    A task that is too long for one row is cut as a file is, and its test is not run: nobody would have seen the whole prompt.
+    """
+    for place, source in enumerate(sources):
+        is_held_out = (place, 0) in held_out.rows
+        if isinstance(source, CodeTask) and (whole := cutter.take_whole(source)) is not None:
+            yield CodeRow(whole, is_held_out, source.test)
+            continue
+        file = source.to_file() if isinstance(source, CodeTask) else source
+        if is_held_out:
+            yield from (CodeRow(row, is_held_out, stop_at=StopAt.LINE) for row in cutter.ask(file))
+        else:
+            yield from (CodeRow(row, is_held_out) for row in cutter.cut(file))
 
 
 def _choose_characters(content: str, max_chars: int, chance: random.Random) -> tuple[int, int]:
@@ -155,6 +191,15 @@ def _choose_lines(content: str, chance: random.Random) -> tuple[int, int]:
             return begin + indentation, end
         case _:
             return begin + chance.randint(indentation, max(indentation, len(first) - 1)), end
+
+
+def _find_lines(content: str) -> Iterator[tuple[int, int]]:
+    """Yield where the text of each line begins, behind its indentation, and ends; blank lines have none."""
+    end = -1
+    for line in content.split("\n"):
+        begin, end = end + 1, end + 1 + len(line)
+        if line.strip():
+            yield begin + len(line) - len(line.lstrip()), begin + len(line.rstrip())
 
 
 def _seed_chance(seed: int, file: CodeFile) -> random.Random:

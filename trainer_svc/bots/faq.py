@@ -1,8 +1,8 @@
-"""How an FAQ bot is trained: its recipe, and which of its rows are held out for judging.
+"""How an FAQ bot is trained: its recipe, and by which of its rows it is judged.
 
-One row for each wording of an entry. Held out are wordings, not facts: the entry is still learned by its other wordings, so that the
-loss on held-out rows says whether the bot knows a fact in words it never saw. Only data without any second wording holds out whole
-entries, and its losses then say little: they can only ask for facts that were never taught.
+One row for each wording of an entry. Held out are wordings, not facts: the entry is still learned by its other wordings, so that
+what is held out says whether the bot knows a fact in words it never saw. An entry with one wording keeps it for training, and is
+judged by a rewording.
 """
 
 import random
@@ -26,8 +26,8 @@ RECIPE = TrainingSettings(
     seed=0,
     early_stopping_patience=3,
 )
-# Held out are wordings of entries that have several, whose facts are still taught by the others: a judgement on a handful would be
-# chance. As many steps as six epochs of fifty facts in three wordings make; in fewer the rate has hardly risen when training ends.
+# Holding out costs no fact, and a judgement on a handful would be chance. As many steps as six epochs of fifty facts in three
+# wordings make; in fewer the rate has hardly risen when training ends.
 RECIPE_RULE = RecipeRule(RECIPE, held_out_share=0.2, min_steps=108, max_epochs=20)
 
 
@@ -36,24 +36,15 @@ def hold_out(index: RowIndex, *, share: float, seed: int) -> HeldOut:
     return choose_held_out(index.count_rows(), share=share, seed=seed)
 
 
-def teaches_held_out(num_entries: int, num_rows: int) -> bool:
-    """Return whether the entries have second wordings, so that a wording held out asks for a fact that is learned.
-
-    Else the loss on held-out rows rises while facts are learned by heart: the best adapter by that loss would know the fewest.
-    """
-    return num_rows > num_entries
-
-
 def choose_held_out(num_wordings: Sequence[int], *, share: float, seed: int) -> HeldOut:
-    """Choose the rows to hold out of entries with these many wordings; the same arguments choose the same rows.
+    """Choose what to judge by of entries with these many wordings; the same arguments choose the same.
 
-    One wording each of a `share` of the entries that have two or more; else all of a `share` of the entries. At least one row is held
-    out and at least one stays, for which there must be two rows.
+    Of a `share` of the entries, at least one: a wording of those that have several, the question reworded of those that have one.
     """
     chance = random.Random(seed)  # noqa: S311 - to be repeatable, not secret
-    several = [entry for entry, number in enumerate(num_wordings) if number > 1]
-    if several:
-        chosen = chance.sample(several, max(1, round(share * len(several))))
-        return HeldOut(frozenset((entry, chance.randrange(num_wordings[entry])) for entry in chosen))
-    num_chosen = min(max(1, round(share * len(num_wordings))), len(num_wordings) - 1)
-    return HeldOut(frozenset((entry, 0) for entry in chance.sample(range(len(num_wordings)), num_chosen)))
+    chosen = chance.sample(range(len(num_wordings)), max(1, round(share * len(num_wordings))))
+    worded = [entry for entry in chosen if num_wordings[entry] > 1]
+    return HeldOut(
+        frozenset((entry, chance.randrange(num_wordings[entry])) for entry in worded),
+        frozenset(chosen).difference(worded),
+    )

@@ -6,6 +6,7 @@ Memory is bounded by the limits, about 700 bytes a row: of no entry the text is 
 from array import array
 from typing import BinaryIO
 
+from trainer_svc.bots.code_task import CodeTask
 from trainer_svc.bots.entry import Entry
 from trainer_svc.bots.formats import layout_of
 from trainer_svc.bots.kinds import BotKind, DatasetFormat
@@ -59,6 +60,7 @@ class _Judge:
         self._lengths = LengthCount(ruler.base_model if ruler else "")
         self._lines = array("q")  # of each entry
         self._scripts = ScriptCount()
+        self._num_tests = 0
         self.index = RowIndex()
 
     def has_room(self, line: int) -> bool:
@@ -77,6 +79,7 @@ class _Judge:
     def take(self, line: int, entry: Entry) -> None:
         """Count an entry and look at its texts."""
         self._lines.append(line)
+        self._num_tests += isinstance(entry, CodeTask)
         self.index.add(entry)
         self._scripts.add(max(entry.texts, key=len))
         self._measure(line, entry)
@@ -123,7 +126,10 @@ class _Judge:
     def make_report(self) -> DatasetReport:
         """Return the report."""
         return self._problems.make_report(
-            num_entries=self.index.num_entries, num_rows=self.index.num_rows, lengths=self._lengths.sum_up()
+            num_entries=self.index.num_entries,
+            num_rows=self.index.num_rows,
+            lengths=self._lengths.sum_up(),
+            num_tests=self._num_tests,
         )
 
     def _measure(self, line: int, entry: Entry) -> None:

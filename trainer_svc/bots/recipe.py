@@ -5,6 +5,10 @@ from dataclasses import dataclass, replace
 
 from trainer_svc.jobs.workspace import TrainingSettings
 
+# Epochs of small data are a few steps each, in which a loss on as few rows wavers: of 38 facts, learned in 20 epochs, bots that
+# stopped after three without a gain knew half as many as those that went on.
+_PATIENCE_SHARE = 0.35
+
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
@@ -32,8 +36,9 @@ class RecipeRule:
     """How the recipe of a kind of bot follows from the size of its data.
 
     What an adapter learns depends on the steps it takes: a small dataset is passed over more often, to make about `min_steps` of
-    them, but at most `max_epochs` times; `training.epochs` are the fewest. A row of the data's report makes `num_cuts` rows to train
-    on, about: of code it is a whole file.
+    them, but at most `max_epochs` times; `training.epochs` are the fewest. A third of the epochs may pass without a gain before it
+    stops, and never fewer than `training` says. A row of the data's report makes `num_cuts` rows to train on, about: of code it is a
+    whole file.
     """
 
     training: TrainingSettings
@@ -46,4 +51,5 @@ class RecipeRule:
         """Return the recipe for data of so many rows."""
         steps_per_epoch = max(1, -(-num_rows * self.num_cuts // self.training.batch_rows))
         epochs = min(self.max_epochs, max(self.training.epochs, -(-self.min_steps // steps_per_epoch)))
-        return Recipe(replace(self.training, epochs=epochs), self.held_out_share)
+        patience = max(self.training.early_stopping_patience, round(_PATIENCE_SHARE * epochs))
+        return Recipe(replace(self.training, epochs=epochs, early_stopping_patience=patience), self.held_out_share)

@@ -1,10 +1,13 @@
 """How a bot learns to refuse what its data does not answer: unrelated questions, each answered by the bot's own refusal.
 
-Questions come with the product, in English; every fourth is kept for judging, and so are all that the bot names itself: they are near
-its data, and a bot that had learned them by heart would show nothing. What this does not teach is to tell questions about the tenant
-that its data answers from questions about it that the data does not answer; the bot's own questions measure how far that goes.
+Questions come with the product, in Japanese for data that most of is Japanese, else in English; every fourth is kept for judging, and
+so are all that the bot names itself: they are near its data, and a bot that had learned them by heart would show nothing. Data in a
+third language is taught by English questions and judged by them: what is refused in its own language its `unanswerable` questions
+measure alone. What this does not teach is to tell questions about the tenant that its data answers from questions about it that the
+data does not answer; the bot's own questions measure how far that goes, too.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib.resources import files
@@ -13,10 +16,12 @@ from random import Random
 
 from adaptory.core.prompting import Message
 from trainer_svc.bots.row import Row
+from trainer_svc.bots.scripts import is_japanese
 
 # Enough that a refusal is learned, few enough that it does not become the likeliest answer.
 REFUSAL_SHARE = 0.15
 _JUDGED_EVERY = 4
+_ENGLISH, _JAPANESE = "general_questions.txt", "general_questions_ja.txt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,22 +35,27 @@ class RefusalLesson:
 def teach_refusal(rows: Iterable[Row], lesson: RefusalLesson, *, system_prompt: str, seed: int) -> Iterator[Row]:
     """Yield the rows and, behind them, those that teach and judge the refusal; the same arguments yield the same ones.
 
-    Trained on are REFUSAL_SHARE as many as there are trained rows, while there are questions; none that the data asks itself.
+    Trained on are REFUSAL_SHARE as many as there are trained rows, while there are questions; none that the data asks itself. They
+    are in the language of the most rows.
     """
     num_trained = 0
     asked: set[str] = set()
+    languages: Counter[str] = Counter()
     for row in rows:
         num_trained += not row.is_held_out
-        asked |= {_normalise(turn.content) for turn in row.messages if lesson.text and turn.role == "user"}
+        if lesson.text:
+            asked |= {_normalise(turn.content) for turn in row.messages if turn.role == "user"}
+            languages[_choose_questions(row)] += 1
         yield row
     if lesson.text:
-        yield from _make_refusals(lesson, asked, system_prompt, round(REFUSAL_SHARE * num_trained), seed)
+        [(file, _)] = languages.most_common(1) or [(_ENGLISH, 0)]
+        questions = [question for question in _read_questions(file) if _normalise(question) not in asked]
+        yield from _make_refusals(lesson, questions, system_prompt, round(REFUSAL_SHARE * num_trained), seed)
 
 
 def _make_refusals(
-    lesson: RefusalLesson, asked: set[str], system_prompt: str, num_wanted: int, seed: int
+    lesson: RefusalLesson, questions: list[str], system_prompt: str, num_wanted: int, seed: int
 ) -> Iterator[Row]:
-    questions = [question for question in _read_questions() if _normalise(question) not in asked]
     judged = questions[::_JUDGED_EVERY]
     taught = [question for place, question in enumerate(questions) if place % _JUDGED_EVERY]
     Random(seed).shuffle(taught)  # noqa: S311 - to be repeatable, not secret
@@ -58,8 +68,14 @@ def _make_refusals(
     yield from (make_row(question, is_held_out=True) for question in (*judged, *lesson.unanswerable))
 
 
-def _read_questions() -> list[str]:
-    return (files("trainer_svc.bots") / "general_questions.txt").read_text(encoding="utf-8").splitlines()
+def _choose_questions(row: Row) -> str:
+    """Return the file of questions in the language of a row: of its question and answer, since either may be a name alone."""
+    text = " ".join(turn.content for turn in row.messages if turn.role != "system")
+    return _JAPANESE if is_japanese(text) else _ENGLISH
+
+
+def _read_questions(file: str) -> list[str]:
+    return (files("trainer_svc.bots") / file).read_text(encoding="utf-8").splitlines()
 
 
 def _normalise(question: str) -> str:

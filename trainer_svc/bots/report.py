@@ -34,7 +34,7 @@ class DatasetProblem:
 class DatasetReport:
     """What a dataset holds and what is wrong with it; `problems` are some of `num_problems`, `num_by_reason` counts them all.
 
-    `lengths` are empty where no base could count tokens.
+    `lengths` are empty where no base could count tokens; `num_tests` counts the entries that are tasks with a test.
     """
 
     num_entries: int = 0
@@ -44,6 +44,7 @@ class DatasetReport:
     num_errors: int = 0
     num_by_reason: Mapping[str, int] = field(default_factory=dict)
     lengths: RowLengths = field(default_factory=RowLengths)
+    num_tests: int = 0
 
     @property
     def is_usable(self) -> bool:
@@ -90,7 +91,7 @@ class ProblemLog:
         if self._num_by_reason[reason] <= MAX_KEPT_PER_WARNING:
             self._warnings.append(DatasetProblem(line, reason, description, Severity.WARNING))
 
-    def make_report(self, *, num_entries: int, num_rows: int, lengths: RowLengths) -> DatasetReport:
+    def make_report(self, *, num_entries: int, num_rows: int, lengths: RowLengths, num_tests: int = 0) -> DatasetReport:
         """Return the report of what was noted so far, its problems by line."""
         kept = (self._errors + self._warnings)[:MAX_PROBLEMS_KEPT]
         return DatasetReport(
@@ -101,4 +102,5 @@ class ProblemLog:
             self._num_errors,
             dict(self._num_by_reason),
             lengths,
+            num_tests,
         )

@@ -1,6 +1,7 @@
 """What a row is, whatever its kind: how it is written for the worker, and rendered for one base.
 
-A row of a conversation is one line `{"messages": [...]}`, a row of code one line `{"prefix", "middle", "suffix", "order"}`.
+A row of a conversation is one line `{"messages": [...]}`, a row of code one line `{"prefix", "middle", "suffix", "order",
+"is_held_out", "test", "stop_at"}`.
 """
 
 import json
@@ -22,7 +23,8 @@ LearnedRow = Row | CodeRow
 def write_row(row: LearnedRow) -> str:
     """Return the line of a row, without its end."""
     if isinstance(row, CodeRow):
-        return json.dumps(asdict(row.row), ensure_ascii=False)
+        told = {"is_held_out": row.is_held_out, "test": row.test, "stop_at": row.stop_at.value}
+        return json.dumps({**asdict(row.row), **told}, ensure_ascii=False)
     return json.dumps({"messages": [asdict(message) for message in row.messages]}, ensure_ascii=False)
 
 
@@ -50,14 +52,21 @@ class RowRenderer:
 
     def render(self, row: LearnedRow) -> RenderedRow:
         """Return a row's ids and what of them is learned. Raises what Renderer.render_row raises."""
-        return self._code.render_row(row.row) if isinstance(row, CodeRow) else self._chat.render_row(row.messages)
+        if isinstance(row, CodeRow):
+            return self._render_code(row.row, is_held_out=row.is_held_out)
+        return self._chat.render_row(row.messages)
 
     def render_line(self, line: str) -> RenderedRow:
         """Render a line that `write_row` wrote. Raises what Renderer.render_row raises."""
         fields = json.loads(line)
         if "messages" in fields:
             return self._chat.render_row(_read_messages(fields["messages"]))
-        return self._code.render_row(FimRow(**{**fields, "order": Order(fields["order"])}))
+        prefix, middle, suffix = (fields[name] for name in ("prefix", "middle", "suffix"))
+        row = FimRow(prefix, middle, suffix, Order(fields["order"]))
+        return self._render_code(row, is_held_out=fields["is_held_out"])
+
+    def _render_code(self, row: FimRow, *, is_held_out: bool) -> RenderedRow:
+        return self._code.render_row(row) if is_held_out else self._code.render_lesson(row)
 
 
 def _read_messages(turns: Sequence[dict[str, str]]) -> list[Message]:

@@ -5,9 +5,10 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
 
-_LATIN = "LATIN"
+LATIN, JAPANESE = "LATIN", "JAPANESE"
+_KANA = frozenset({"HIRAGANA", "KATAKANA"})
 # One language mixes these.
-_JAPANESE = frozenset({"HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA", "CJK", "FULLWIDTH", "HALFWIDTH"})
+_JAPANESE_LETTERS = frozenset({"HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA", "CJK", "FULLWIDTH", "HALFWIDTH"})
 _MAX_LETTERS_READ = 2_000
 # Names, commands and loan words are Latin in any language: a text is of another script from such a share of its letters on.
 _MIN_OTHER_SHARE = 0.05
@@ -21,10 +22,18 @@ def name_script(text: str) -> str:
     counts = Counter(map(_name_letter, islice(filter(str.isalpha, text), _MAX_LETTERS_READ)))
     if counts.total() < _MIN_LETTERS:
         return ""
-    other = Counter({script: count for script, count in counts.items() if script != _LATIN})
+    other = Counter({script: count for script, count in counts.items() if script != LATIN})
     if other.total() < _MIN_OTHER_SHARE * counts.total():
-        return _LATIN
+        return LATIN
     return other.most_common(1)[0][0]
+
+
+def is_japanese(text: str) -> bool:
+    """Tell whether a text is Japanese, as far as its script says: it has kana, which no other language is written with.
+
+    Latin names and numbers may be more than the rest; Chinese, which shares the other characters, has no kana.
+    """
+    return any(_name_script_of(char) in _KANA for char in islice(text, _MAX_LETTERS_READ))
 
 
 class ScriptCount:
@@ -53,6 +62,10 @@ class ScriptCount:
 
 def _name_letter(char: str) -> str:
     if char.isascii():
-        return _LATIN
-    script = unicodedata.name(char, "").partition(" ")[0]
-    return "JAPANESE" if script in _JAPANESE else script
+        return LATIN
+    script = _name_script_of(char)
+    return JAPANESE if script in _JAPANESE_LETTERS else script
+
+
+def _name_script_of(char: str) -> str:
+    return unicodedata.name(char, "").partition(" ")[0]

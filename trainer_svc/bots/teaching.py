@@ -9,6 +9,7 @@ from adaptory.core.errors import NotServed
 from adaptory.core.fim import FimRenderer
 from trainer_svc.bots import code, faq, grouped_split, support
 from trainer_svc.bots.code_file import CodeFile
+from trainer_svc.bots.code_task import CodeTask
 from trainer_svc.bots.entry import ChatEntry
 from trainer_svc.bots.kinds import BotKind
 from trainer_svc.bots.recipe import Recipe
@@ -45,15 +46,11 @@ class MakeRows(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Teaching:
-    """What one kind of bot makes of a dataset.
-
-    `teaches_held_out` says of so many entries and rows whether what is held out of them can be learned from the others.
-    """
+    """What one kind of bot makes of a dataset."""
 
     choose_recipe: Callable[[int], Recipe]
     hold_out: HoldOut
     make_rows: MakeRows
-    teaches_held_out: Callable[[int, int], bool] = lambda _num_entries, _num_rows: True
 
 
 def _make_chat_rows(entries: Iterable[ChatEntry], held_out: HeldOut, lesson: Lesson) -> Iterator[LearnedRow]:
@@ -65,14 +62,14 @@ def _make_faq_rows(entries: Iterable[ChatEntry], held_out: HeldOut, lesson: Less
     return teach_refusal(rows, lesson.refusal, system_prompt=lesson.system_prompt, seed=lesson.training.seed)
 
 
-def _make_code_rows(files: Iterable[CodeFile], held_out: HeldOut, lesson: Lesson) -> Iterator[LearnedRow]:
+def _make_code_rows(files: Iterable[CodeFile | CodeTask], held_out: HeldOut, lesson: Lesson) -> Iterator[LearnedRow]:
     base = lesson.base
     renderer = FimRenderer.from_files(base.tokenizer_file, base.fim, base.end_of_turn)
     return code.make_rows(files, held_out, renderer, lesson.training)
 
 
 _TEACHINGS: Mapping[BotKind, Teaching] = {
-    BotKind.FAQ: Teaching(faq.RECIPE_RULE.choose, faq.hold_out, _make_faq_rows, faq.teaches_held_out),
+    BotKind.FAQ: Teaching(faq.RECIPE_RULE.choose, faq.hold_out, _make_faq_rows),
     BotKind.SUPPORT: Teaching(support.RECIPE_RULE.choose, grouped_split.hold_out, _make_chat_rows),
     BotKind.CODE_COMPLETION: Teaching(code.RECIPE_RULE.choose, grouped_split.hold_out, _make_code_rows),
 }

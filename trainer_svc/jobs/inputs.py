@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from adaptory.core.base_model import PreparedBase
 from adaptory.core.errors import FailedPrecondition
 from adaptory.core.names import BotName, DatasetName
+from trainer_svc.bots.code import choose_task_recipe
 from trainer_svc.bots.formats import require_trained_format
 from trainer_svc.bots.teaching import Lesson, teaching_of
 from trainer_svc.jobs.job import JobSettings
@@ -24,12 +25,6 @@ class JobInputs:
     dataset: Dataset
     base: PreparedBase
 
-    @property
-    def teaches_held_out(self) -> bool:
-        """Whether what held-out rows ask for can be learned from the rows that are trained on."""
-        report = self.dataset.report
-        return teaching_of(self.bot.draft.kind).teaches_held_out(report.num_entries, report.num_rows)
-
     def rows_for(self, settings: JobSettings) -> RowSource:
         """Return what the rows of a job with these settings are read from."""
         dataset, bot = self.dataset, self.bot.draft
@@ -38,7 +33,8 @@ class JobInputs:
 
     def choose_settings(self, method: Method, given: Mapping[str, int | float]) -> JobSettings:
         """Return the settings of a job: what is given by name, and else the recipe for this data and base."""
-        recipe = teaching_of(self.bot.draft.kind).choose_recipe(self.dataset.report.num_rows)
+        report, teaching = self.dataset.report, teaching_of(self.bot.draft.kind)
+        recipe = choose_task_recipe(report) if report.num_tests else teaching.choose_recipe(report.num_rows)
         chosen = recipe.fit(self.base.max_tokens).override(given)
         return JobSettings(chosen.training, chosen.held_out_share, method)
 

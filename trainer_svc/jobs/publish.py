@@ -17,19 +17,25 @@ from trainer_svc.jobs.job import TrainingJob
 from trainer_svc.jobs.scoring import count_refusal_rows, evaluate_attempt
 from trainer_svc.jobs.store import AttemptName, JobStore
 from trainer_svc.jobs.workspace import WorkerResult, Workspace
+from trainer_svc.judging.evaluation import Evaluation
 from trainer_svc.judging.gate import find_faults
+from trainer_svc.judging.pass_rate import RunBudget, Trials
 from trainer_svc.memory.techniques import describe
 from trainer_svc.registry.artifacts import ArtifactStore
+from trainer_svc.registry.bots import BotDraft
 from trainer_svc.registry.versions import Lineage, VersionDraft, VersionState
 
 
 class Publisher:
     """Publishes the adapters of jobs that are PUBLISHING."""
 
-    def __init__(self, store: JobStore, artifacts: ArtifactStore, limits: AdapterLimits) -> None:
+    def __init__(
+        self, store: JobStore, artifacts: ArtifactStore, limits: AdapterLimits, tests: RunBudget | None = None
+    ) -> None:
         self._store = store
         self._artifacts = artifacts
         self._limits = limits
+        self._tests = tests or RunBudget()
 
     async def publish(
         self, job: TrainingJob, inputs: JobInputs, workspace: Workspace, result: WorkerResult
@@ -43,7 +49,7 @@ class Publisher:
         report = await asyncio.to_thread(check_adapter, adapter_dir, inputs.base.shape, self._limits)
         files = await asyncio.to_thread(self._put_files, adapter_dir)
         _require_same_bytes(files, report, result)
-        evaluation = await asyncio.to_thread(evaluate_attempt, workspace, result, bot)
+        evaluation = await self._evaluate(workspace, result, bot)
         rejection = " ".join(find_faults(bot.kind, bot.gate, evaluation))
         draft = VersionDraft(
             bot=bot.name,
@@ -63,6 +69,14 @@ class Publisher:
             rejection=rejection,
         )
         return await self._store.publish(AttemptName(job.name, job.attempt), draft)
+
+    async def _evaluate(self, workspace: Workspace, result: WorkerResult, bot: BotDraft) -> Evaluation:
+        trials = Trials(self._tests)
+        try:
+            return await asyncio.to_thread(evaluate_attempt, workspace, result, bot, trials)
+        finally:
+            # A service that stops waits for its threads.
+            trials.stop()
 
     def _put_files(self, adapter_dir: Path) -> dict[str, str]:
         digests = {}

@@ -7,11 +7,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+from adaptory.core.base_model import PreparedBase
+from adaptory.core.code_stop import StopAt, cut_completion, make_stop
+from adaptory.core.fim import carry
 from trainer_svc.bots.refusals import RefusalLesson
 from trainer_svc.jobs.outcome import TrainingFailed
 from trainer_svc.jobs.workspace import JudgedAnswer, WorkerResult, Workspace
 from trainer_svc.judging.answers import Criteria, pick_samples, score_answers
 from trainer_svc.judging.evaluation import Evaluation
+from trainer_svc.judging.pass_rate import RunBudget, Trials
 from trainer_svc.judging.scores import CodePlace, Judged
 from trainer_svc.registry.bots import BotDraft
 
@@ -19,11 +23,17 @@ from trainer_svc.registry.bots import BotDraft
 _SHOWN_CHARS = 120
 
 
-def evaluate_attempt(workspace: Workspace, result: WorkerResult, bot: BotDraft) -> Evaluation:
-    """Return what a version is judged by. Blocks. Raises TrainingFailed (NOT_EVALUATED) when the worker left too little for it."""
+def evaluate_attempt(
+    workspace: Workspace, result: WorkerResult, bot: BotDraft, trials: Trials | None = None
+) -> Evaluation:
+    """Return what a version is judged by; tests of code are run by `trials`, else within the default budget. Blocks.
+
+    Raises TrainingFailed (NOT_EVALUATED) when the worker left too little for it.
+    """
     losses = (result.base_loss, result.adapter_loss, result.base_general_loss, result.adapter_general_loss)
     base_loss, adapter_loss, base_general_loss, adapter_general_loss = (_require(loss) for loss in losses)
     judged = _read_judged(workspace)
+    pass_rate = (trials or Trials(RunBudget())).measure(judged)
     return Evaluation(
         base_loss=base_loss,
         adapter_loss=adapter_loss,
@@ -33,8 +43,9 @@ def evaluate_attempt(workspace: Workspace, result: WorkerResult, bot: BotDraft) 
         train_seconds=result.train_seconds,
         base_general_loss=base_general_loss,
         adapter_general_loss=adapter_general_loss,
-        scores=score_answers(judged, Criteria(bot.kind, bot.refusal.text, bot.style)),
+        scores=(*score_answers(judged, Criteria(bot.kind, bot.refusal.text, bot.style)), *pass_rate.scores),
         samples=pick_samples(judged),
+        notes=pass_rate.notes,
     )
 
 
@@ -61,8 +72,10 @@ def _read_judged(workspace: Workspace) -> list[Judged]:
         raise TrainingFailed(
             "The worker succeeded but left no answers that can be read.", reason="NOT_EVALUATED"
         ) from error
-    rows = _read_rows(Path(workspace.read_spec().held_out_rows), {answer.line for answer in answers})
-    return [_join(answer, rows[answer.line]) for answer in answers]
+    spec = workspace.read_spec()
+    rows = _read_rows(Path(spec.held_out_rows), {answer.line for answer in answers})
+    family = PreparedBase.open(Path(spec.base_dir)).fim
+    return [_join(answer, rows[answer.line], family) for answer in answers]
 
 
 def _read_rows(file: Path, wanted: set[int]) -> dict[int, dict[str, Any]]:
@@ -71,8 +84,8 @@ def _read_rows(file: Path, wanted: set[int]) -> dict[int, dict[str, Any]]:
         return {number: json.loads(line) for number, line in enumerate(lines) if number in wanted}
 
 
-def _join(answer: JudgedAnswer, row: dict[str, Any]) -> Judged:
-    return _join_chat(answer, row["messages"]) if "messages" in row else _join_code(answer, row)
+def _join(answer: JudgedAnswer, row: dict[str, Any], family: str) -> Judged:
+    return _join_chat(answer, row["messages"]) if "messages" in row else _join_code(answer, row, family)
 
 
 def _join_chat(answer: JudgedAnswer, turns: list[dict[str, str]]) -> Judged:
@@ -90,8 +103,14 @@ def _join_chat(answer: JudgedAnswer, turns: list[dict[str, str]]) -> Judged:
     )
 
 
-def _join_code(answer: JudgedAnswer, row: dict[str, str]) -> Judged:
-    """Join a completion with the file it goes into; white space counts. No layout of data has tests yet."""
+def _join_code(answer: JudgedAnswer, row: dict[str, str], family: str) -> Judged:
+    """Join a completion, cut as serving would cut it, with the file it goes into, and its test if it has one; white space counts."""
     prefix, suffix = row["prefix"], row["suffix"]
+    carried = carry(family, prefix)
+
+    def cut(text: str) -> str:
+        return cut_completion(text.removeprefix(carried), make_stop(StopAt(row["stop_at"]), prefix, suffix))
+
     question = f"{prefix[-_SHOWN_CHARS:]}▮{suffix[:_SHOWN_CHARS]}"
-    return Judged(prefix, question, answer.reference, answer.base, answer.adapter, place=CodePlace(prefix, suffix))
+    place = CodePlace(prefix, suffix, test=row["test"])
+    return Judged(prefix, question, row["middle"], cut(answer.base), cut(answer.adapter), place=place)

@@ -236,6 +236,9 @@ def _pack(error: ServiceError) -> bytes:
 
 
 def _tell_of_version(version: Version) -> str:
-    if version.state is VersionState.READY:
-        return f"{version.name} is READY: held-out loss {version.draft.evaluation.adapter_loss:.3f}."
-    return f"{version.name} was REJECTED: {version.draft.rejection}"
+    found = version.draft.evaluation
+    is_ready = version.state is VersionState.READY
+    verdict = (
+        f"is READY: held-out loss {found.adapter_loss:.3f}." if is_ready else f"was REJECTED: {version.draft.rejection}"
+    )
+    return " ".join((f"{version.name} {verdict}", *found.notes))

@@ -58,7 +58,6 @@ class Workbench:
                 training=settings.training,
                 memory=memory,
                 max_adapter_rank=self._max_adapter_rank,
-                follows_held_out=inputs.teaches_held_out,
             )
         )
         write_rows(self._rows.read(inputs.rows_for(settings)), train=train, held_out=held_out)

@@ -97,10 +97,7 @@ class MemorySettings:
 
 @dataclass(frozen=True, slots=True)
 class WorkerSpec:
-    """Everything one attempt needs; paths are absolute. Rows files are JSONL of `{"messages": [{"role", "content"}, ...]}`.
-
-    With `follows_held_out` the loss on held-out rows tells which adapter is best and when training is over; else the last one is.
-    """
+    """Everything one attempt needs; paths are absolute. Rows files are JSONL of `{"messages": [{"role", "content"}, ...]}`."""
 
     job: str
     base_dir: str
@@ -109,7 +106,6 @@ class WorkerSpec:
     training: TrainingSettings
     memory: MemorySettings
     max_adapter_rank: int = 64
-    follows_held_out: bool = True
 
 
 @dataclass(frozen=True, slots=True)

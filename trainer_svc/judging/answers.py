@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from trainer_svc.bots.kinds import BotKind
-from trainer_svc.judging.code import Runs, score_code
+from trainer_svc.judging.code import score_code
 from trainer_svc.judging.evaluation import SampleAnswer
 from trainer_svc.judging.faq import score_faq
 from trainer_svc.judging.scores import Judged, Score
@@ -16,12 +16,11 @@ MAX_SAMPLES = 10
 
 @dataclass(frozen=True, slots=True)
 class Criteria:
-    """What a bot's answers are scored by, besides their references; without `runs`, no test of code is run."""
+    """What a bot's answers are scored by, besides their references."""
 
     kind: BotKind
     refusal_text: str = ""
     style: StyleRules = field(default_factory=StyleRules)
-    runs: Runs | None = None
 
 
 def score_answers(judged: Sequence[Judged], criteria: Criteria) -> tuple[Score, ...]:
@@ -32,7 +31,7 @@ def score_answers(judged: Sequence[Judged], criteria: Criteria) -> tuple[Score, 
         case BotKind.SUPPORT:
             return tuple(score_support(judged, criteria.style))
         case BotKind.CODE_COMPLETION:
-            return tuple(score_code(judged, criteria.runs))
+            return tuple(score_code(judged))
 
 
 def pick_samples(judged: Sequence[Judged], max_samples: int = MAX_SAMPLES) -> tuple[SampleAnswer, ...]:

@@ -1,45 +1,32 @@
-"""How completed code is scored: whether it is what stood there, how near it is, whether the file parses, whether its test passes.
+"""How completed code is scored: whether it is what stood there, how near it is, whether the file parses.
 
-Owns the measures; running a test is `sandbox`'s.
+Whether its test passes is `pass_rate`'s, since that takes a sandbox and time.
 """
 
 import ast
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from rapidfuzz.distance import Levenshtein
 
-from trainer_svc.judging.scores import CodePlace, Judged, Score, compare
+from trainer_svc.judging.scores import Judged, Score, compare
 
-EDIT_SIMILARITY, EXACT_MATCH, PARSES, PASS_AT_1 = "edit_similarity", "exact_match", "parses", "pass_at_1"
-
-# Tells whether a Python program runs to its end, as `sandbox.Sandbox.runs` does.
-Runs = Callable[[str], bool]
+EDIT_SIMILARITY, EXACT_MATCH, PARSES = "edit_similarity", "exact_match", "parses"
 
 
-def score_code(judged: Sequence[Judged], runs: Runs | None) -> list[Score]:
+def score_code(judged: Sequence[Judged]) -> list[Score]:
     """Return the scores.
 
     `edit_similarity` is 1 less the edit distance as a share of the longer text; `exact_match` says that both are equal but for white
-    space at their ends. `parses` is the share of Python files that parse with the completion, of those that do with the reference;
-    `pass_at_1` the share whose test passes with the one completion there is, of those whose test passes with the reference. Without
-    `runs` it is left out.
+    space at their ends. `parses` is the share of Python files that parse with the completion, of those that do with the reference.
     """
     placed = [(one, one.place) for one in judged if one.place is not None and one.place.is_python]
     python = [one for one, place in placed if parses(place.fill(one.reference))]
-    scores = [
+    return [
         *compare(EDIT_SIMILARITY, judged, lambda answer, one: measure_similarity(answer, one.reference)),
         *compare(EXACT_MATCH, judged, lambda answer, one: answer.strip() == one.reference.strip()),
-        *compare(PARSES, python, _where_it_goes(lambda place, answer: parses(place.fill(answer)))),
+        *compare(PARSES, python, _parses_in_place),
     ]
-    if runs is None:
-        return scores
-
-    def passes(place: CodePlace, answer: str) -> bool:
-        return bool(place.test) and runs(f"{place.fill(answer)}\n\n{place.test}")
-
-    tested = [one for one, place in placed if passes(place, one.reference)]
-    return [*scores, *compare(PASS_AT_1, tested, _where_it_goes(passes))]
 
 
 def measure_similarity(answer: str, reference: str) -> float:
@@ -58,5 +45,5 @@ def parses(source: str) -> bool:
     return True
 
 
-def _where_it_goes(measure: Callable[[CodePlace, str], bool]) -> Callable[[str, Judged], float]:
-    return lambda answer, one: one.place is not None and measure(one.place, answer)
+def _parses_in_place(answer: str, one: Judged) -> float:
+    return float(one.place is not None and parses(one.place.fill(answer)))

@@ -19,7 +19,8 @@ class SampleAnswer:
 class Evaluation:
     """Losses on rows held out and on general text, scores of answers to held-out prompts, and what the training was like.
 
-    Losses are means over learned tokens, in nats. What has a default was not taken at first: versions of earlier releases lack it.
+    Losses are means over learned tokens, in nats; `notes` say in a sentence each what could not be measured, and why. What has a
+    default was not taken at first: versions of earlier releases lack it.
     """
 
     base_loss: float
@@ -32,3 +33,4 @@ class Evaluation:
     adapter_general_loss: float = 0.0
     scores: tuple[Score, ...] = ()
     samples: tuple[SampleAnswer, ...] = ()
+    notes: tuple[str, ...] = ()

@@ -1,7 +1,8 @@
 """The gate: whether a version is good enough to answer, and a sentence for each reason why not.
 
-Each kind of bot has a *main score*, in which the adapter must beat its base; the loss on held-out rows, the loss on general text and
-false refusals have limits. Weights that are not finite never come here: the adapter's check refuses them, and the job fails.
+Each kind of bot has a *main score*, in which the adapter must beat its base; the loss on held-out rows, the loss on general text,
+false refusals and tests of code that no longer pass have limits. Weights that are not finite never come here: the adapter's check
+refuses them, and the job fails.
 """
 
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from trainer_svc.bots.kinds import BotKind
 from trainer_svc.judging.code import EDIT_SIMILARITY
 from trainer_svc.judging.evaluation import Evaluation
 from trainer_svc.judging.faq import FACT_RECALL, FALSE_REFUSALS, TOKEN_F1
+from trainer_svc.judging.pass_rate import PASS_AT_1
 from trainer_svc.judging.support import CHRF
 
 _DEFAULT_MAX_LOSS_RATIO = 1.0
@@ -21,6 +23,9 @@ _DEFAULT_MIN_GAINS = {FACT_RECALL: 0.35, TOKEN_F1: 0.3, CHRF: 0.02, EDIT_SIMILAR
 # spoiled, four and more.
 _DEFAULT_MAX_GENERAL_LOSS_RISE = 2.0
 _DEFAULT_MAX_FALSE_REFUSALS = 0.1
+# Code must not run less often than the base's. On fewer tests one that turns is more than what is allowed.
+_DEFAULT_MAX_PASS_FALL = 0.05
+_MIN_TESTS = 20
 
 # The first of these that was measured is the one that counts.
 _MAIN_SCORES = {
@@ -38,6 +43,7 @@ class QualityGate:
     min_gain: float = 0.0
     max_general_loss_rise: float = 0.0
     max_false_refusals: float = 0.0
+    max_pass_fall: float = 0.0
 
     @property
     def effective_max_loss_ratio(self) -> float:
@@ -58,6 +64,11 @@ class QualityGate:
         """The share of answerable prompts that may be refused."""
         return self.max_false_refusals or _DEFAULT_MAX_FALSE_REFUSALS
 
+    @property
+    def effective_max_pass_fall(self) -> float:
+        """By how much the share of tests that pass may be below the base's."""
+        return self.max_pass_fall or _DEFAULT_MAX_PASS_FALL
+
 
 def find_faults(kind: BotKind, gate: QualityGate, found: Evaluation) -> list[str]:
     """Return a sentence with the numbers for each thing that is not good enough; none for a version that may answer."""
@@ -66,6 +77,7 @@ def find_faults(kind: BotKind, gate: QualityGate, found: Evaluation) -> list[str
         *_judge_general(gate, found),
         *_judge_gain(kind, gate, found),
         *_judge_refusals(gate, found),
+        *_judge_tests(gate, found),
     ]
 
 
@@ -104,4 +116,16 @@ def _judge_refusals(gate: QualityGate, found: Evaluation) -> Iterator[str]:
         yield (
             f"It refuses {false.adapter:.1%} of {false.num_answers} questions that its data answers; the gate allows at most "
             f"{gate.effective_max_false_refusals:.1%}. Add wordings, or change the bot's gate."
+        )
+
+
+def _judge_tests(gate: QualityGate, found: Evaluation) -> Iterator[str]:
+    passed = next((score for score in found.scores if score.name == PASS_AT_1), None)
+    if passed is None or passed.num_answers < _MIN_TESTS:
+        return
+    if not passed.base - passed.adapter <= gate.effective_max_pass_fall:
+        yield (
+            f"It passes {passed.adapter:.1%} of {passed.num_answers} held-out tests, the base {passed.base:.1%}; the gate allows a "
+            f"fall of at most {gate.effective_max_pass_fall:.1%}. Train with fewer epochs or at a lower rate, add tasks, or change "
+            "the bot's gate."
         )

@@ -1,11 +1,14 @@
 """Style rules: what a tenant wants each reply to be like, declared with the bot and checked word by word.
 
-Owns the rules and whether one reply keeps them; a rule that is not declared is not checked.
+Owns the rules and whether one reply keeps them; a rule that is not declared is not checked. In scripts without spaces, such as
+Japanese, a word counts wherever it stands in a reply.
 """
 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+
+from trainer_svc.judging.text import is_unspaced
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,4 +51,7 @@ def _fold(text: str) -> str:
 
 
 def _has_word(plain: str, word: str) -> bool:
-    return re.search(rf"(?<!\w){re.escape(word)}(?!\w)", plain) is not None
+    # Where a script has no spaces, nothing around a word tells that it is one.
+    begin = "" if is_unspaced(word[:1]) else r"(?<!\w)"
+    end = "" if is_unspaced(word[-1:]) else r"(?!\w)"
+    return re.search(f"{begin}{re.escape(word)}{end}", plain) is not None

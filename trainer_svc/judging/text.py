@@ -25,5 +25,10 @@ def split_tokens(text: str) -> list[str]:
     return _UNSPACED.sub(lambda found: f" {found.group()} ", normalise(text)).split()
 
 
+def is_unspaced(text: str) -> bool:
+    """Tell whether a text has characters of a script that is written without spaces."""
+    return _UNSPACED.search(text) is not None
+
+
 def _is_punctuation(char: str) -> bool:
     return not char.isascii() and unicodedata.category(char).startswith("P")

@@ -50,6 +50,8 @@ class Generator:
     def answer(self, prompts: Sequence[Prompt], beat: Callable[[], None]) -> list[tuple[int, ...]]:
         """Return the likeliest continuation of each prompt up to its end, which is left out, or to the room's most tokens.
 
+        It has one token at least, as what is served has.
+
         Prompts are answered in their order, as many at a time as there is room for; `beat` is called after each step.
         """
         num_rows = self._room.sizes.num_rows
@@ -96,7 +98,7 @@ class Generator:
             cache = LayerCache.of(self._room.cache, layer, rows)
             return PromptPlaces(FillingAttention(trees[kind], pack, cache), rotations[kind])
 
-        return self._run(pack.ids, stand, pack.sources[: len(prompts)])
+        return self._run(pack.ids, stand, pack.sources[: len(prompts)], barred=sorted(self._ends))
 
     def _grow(self, batch: _Batch) -> None:
         """Add a token to every row; those that ended go along, their tokens are dropped."""
@@ -108,7 +110,7 @@ class Generator:
             cache = LayerCache.of(self._room.cache, layer, rows)
             return TokenPlaces(CachedAttention(cache, seen[kind]), rotations[kind])
 
-        tokens = self._run(batch.last, stand, torch.arange(len(batch.answers), device=self._base.device))
+        tokens = self._run(batch.last, stand, torch.arange(len(batch.answers), device=self._base.device), barred=[])
         batch.lengths += 1
         self._note(batch, tokens)
 
@@ -124,8 +126,14 @@ class Generator:
             if batch.is_open[row]:
                 batch.answers[row].append(token)
 
-    def _run(self, ids: torch.Tensor, stand: Callable[[int, str], ReadingPlaces], sources: torch.Tensor) -> list[int]:
-        """Run tokens [N] through all layers; return the likeliest token behind each of `sources` [R]."""
+    def _run(
+        self,
+        ids: torch.Tensor,
+        stand: Callable[[int, str], ReadingPlaces],
+        sources: torch.Tensor,
+        barred: Sequence[int],
+    ) -> list[int]:
+        """Run tokens [N] through all layers; return the likeliest token behind each of `sources` [R], but for those `barred`."""
         tape, scratch, num_nodes = self._room.tape, self._room.scratch, ids.numel()
         x = tape.input(0, num_nodes)
         self._base.embed(ids, out=x)
@@ -138,6 +146,7 @@ class Generator:
             states = torch.index_select(x, 0, sources, out=scratch.take(*size))
             states = self._norm.forward(states, scratch, out=scratch.take(*size))
             logits = torch.mm(states, self._base.head.T, out=scratch.take(size[0], self._base.head.shape[0]))
+            logits[:, list(barred)] = -torch.inf
             tokens: list[int] = logits.argmax(1).tolist()
         return tokens
 

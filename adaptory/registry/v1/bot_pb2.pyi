@@ -77,16 +77,18 @@ class GenerationDefaults(_message.Message):
     def __init__(self, max_output_tokens: _Optional[int] = ..., temperature: _Optional[float] = ..., top_p: _Optional[float] = ...) -> None: ...
 
 class QualityGate(_message.Message):
-    __slots__ = ("max_loss_ratio", "min_gain", "max_general_loss_rise", "max_false_refusals")
+    __slots__ = ("max_loss_ratio", "min_gain", "max_general_loss_rise", "max_false_refusals", "max_pass_fall")
     MAX_LOSS_RATIO_FIELD_NUMBER: _ClassVar[int]
     MIN_GAIN_FIELD_NUMBER: _ClassVar[int]
     MAX_GENERAL_LOSS_RISE_FIELD_NUMBER: _ClassVar[int]
     MAX_FALSE_REFUSALS_FIELD_NUMBER: _ClassVar[int]
+    MAX_PASS_FALL_FIELD_NUMBER: _ClassVar[int]
     max_loss_ratio: float
     min_gain: float
     max_general_loss_rise: float
     max_false_refusals: float
-    def __init__(self, max_loss_ratio: _Optional[float] = ..., min_gain: _Optional[float] = ..., max_general_loss_rise: _Optional[float] = ..., max_false_refusals: _Optional[float] = ...) -> None: ...
+    max_pass_fall: float
+    def __init__(self, max_loss_ratio: _Optional[float] = ..., min_gain: _Optional[float] = ..., max_general_loss_rise: _Optional[float] = ..., max_false_refusals: _Optional[float] = ..., max_pass_fall: _Optional[float] = ...) -> None: ...
 
 class Routes(_message.Message):
     __slots__ = ("production", "previous", "canary", "canary_percent", "shadow", "etag")

@@ -27,7 +27,7 @@ from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior_
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"adaptory/registry/v1/dataset.proto\x12\x14\x61\x64\x61ptory.registry.v1\x1a\x1e\x61\x64\x61ptory/registry/v1/bot.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xdf\x03\n\x07\x44\x61taset\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x32\n\x04kind\x18\x02 \x01(\x0e\x32\x1d.adaptory.registry.v1.BotKindB\x05\xe2\x41\x02\x02\x05\x12:\n\x06\x66ormat\x18\x03 \x01(\x0e\x32#.adaptory.registry.v1.DatasetFormatB\x05\xe2\x41\x02\x02\x05\x12\x1a\n\x0c\x64isplay_name\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x38\n\x05state\x18\x05 \x01(\x0e\x32#.adaptory.registry.v1.Dataset.StateB\x04\xe2\x41\x01\x03\x12\x18\n\nsize_bytes\x18\x06 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x14\n\x06\x64igest\x18\x07 \x01(\tB\x04\xe2\x41\x01\x03\x12\x39\n\x06report\x18\x08 \x01(\x0b\x32#.adaptory.registry.v1.DatasetReportB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\"X\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x13\n\x0fSTATE_UPLOADING\x10\x01\x12\x0f\n\x0bSTATE_READY\x10\x02\x12\x12\n\x0eSTATE_REJECTED\x10\x03\"\xb8\x03\n\rDatasetReport\x12\x19\n\x0bnum_entries\x18\x01 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x16\n\x08num_rows\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12<\n\x08problems\x18\x03 \x03(\x0b\x32$.adaptory.registry.v1.DatasetProblemB\x04\xe2\x41\x01\x03\x12\x1a\n\x0cnum_problems\x18\x04 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x18\n\nbase_model\x18\x05 \x01(\tB\x04\xe2\x41\x01\x03\x12\x18\n\nnum_tokens\x18\x06 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12 \n\x12longest_row_tokens\x18\x07 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12=\n\x0brow_lengths\x18\x08 \x03(\x0b\x32\".adaptory.registry.v1.LengthBucketB\x04\xe2\x41\x01\x03\x12Q\n\rnum_by_reason\x18\t \x03(\x0b\x32\x34.adaptory.registry.v1.DatasetReport.NumByReasonEntryB\x04\xe2\x41\x01\x03\x1a\x32\n\x10NumByReasonEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"@\n\x0cLengthBucket\x12\x18\n\nmax_tokens\x18\x01 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x16\n\x08num_rows\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x03\"\xec\x01\n\x0e\x44\x61tasetProblem\x12\x12\n\x04line\x18\x01 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x14\n\x06reason\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x19\n\x0b\x64\x65scription\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x45\n\x08severity\x18\x04 \x01(\x0e\x32-.adaptory.registry.v1.DatasetProblem.SeverityB\x04\xe2\x41\x01\x03\"N\n\x08Severity\x12\x18\n\x14SEVERITY_UNSPECIFIED\x10\x00\x12\x14\n\x10SEVERITY_WARNING\x10\x01\x12\x12\n\x0eSEVERITY_ERROR\x10\x02*\x8d\x02\n\rDatasetFormat\x12\x1e\n\x1a\x44\x41TASET_FORMAT_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x44\x41TASET_FORMAT_FAQ_JSONL\x10\x01\x12\x1a\n\x16\x44\x41TASET_FORMAT_FAQ_CSV\x10\x02\x12\x1a\n\x16\x44\x41TASET_FORMAT_FAQ_TSV\x10\x03\x12%\n!DATASET_FORMAT_CONVERSATION_JSONL\x10\x04\x12\x1d\n\x19\x44\x41TASET_FORMAT_CODE_JSONL\x10\x05\x12\x1b\n\x17\x44\x41TASET_FORMAT_CODE_TAR\x10\x06\x12#\n\x1f\x44\x41TASET_FORMAT_PREFERENCE_JSONL\x10\x07\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"adaptory/registry/v1/dataset.proto\x12\x14\x61\x64\x61ptory.registry.v1\x1a\x1e\x61\x64\x61ptory/registry/v1/bot.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xdf\x03\n\x07\x44\x61taset\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x32\n\x04kind\x18\x02 \x01(\x0e\x32\x1d.adaptory.registry.v1.BotKindB\x05\xe2\x41\x02\x02\x05\x12:\n\x06\x66ormat\x18\x03 \x01(\x0e\x32#.adaptory.registry.v1.DatasetFormatB\x05\xe2\x41\x02\x02\x05\x12\x1a\n\x0c\x64isplay_name\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x38\n\x05state\x18\x05 \x01(\x0e\x32#.adaptory.registry.v1.Dataset.StateB\x04\xe2\x41\x01\x03\x12\x18\n\nsize_bytes\x18\x06 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x14\n\x06\x64igest\x18\x07 \x01(\tB\x04\xe2\x41\x01\x03\x12\x39\n\x06report\x18\x08 \x01(\x0b\x32#.adaptory.registry.v1.DatasetReportB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\"X\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x13\n\x0fSTATE_UPLOADING\x10\x01\x12\x0f\n\x0bSTATE_READY\x10\x02\x12\x12\n\x0eSTATE_REJECTED\x10\x03\"\xd1\x03\n\rDatasetReport\x12\x19\n\x0bnum_entries\x18\x01 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x16\n\x08num_rows\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12<\n\x08problems\x18\x03 \x03(\x0b\x32$.adaptory.registry.v1.DatasetProblemB\x04\xe2\x41\x01\x03\x12\x1a\n\x0cnum_problems\x18\x04 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x18\n\nbase_model\x18\x05 \x01(\tB\x04\xe2\x41\x01\x03\x12\x18\n\nnum_tokens\x18\x06 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12 \n\x12longest_row_tokens\x18\x07 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12=\n\x0brow_lengths\x18\x08 \x03(\x0b\x32\".adaptory.registry.v1.LengthBucketB\x04\xe2\x41\x01\x03\x12Q\n\rnum_by_reason\x18\t \x03(\x0b\x32\x34.adaptory.registry.v1.DatasetReport.NumByReasonEntryB\x04\xe2\x41\x01\x03\x12\x17\n\tnum_tests\x18\n \x01(\x03\x42\x04\xe2\x41\x01\x03\x1a\x32\n\x10NumByReasonEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"@\n\x0cLengthBucket\x12\x18\n\nmax_tokens\x18\x01 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x16\n\x08num_rows\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x03\"\xec\x01\n\x0e\x44\x61tasetProblem\x12\x12\n\x04line\x18\x01 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x14\n\x06reason\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x19\n\x0b\x64\x65scription\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x45\n\x08severity\x18\x04 \x01(\x0e\x32-.adaptory.registry.v1.DatasetProblem.SeverityB\x04\xe2\x41\x01\x03\"N\n\x08Severity\x12\x18\n\x14SEVERITY_UNSPECIFIED\x10\x00\x12\x14\n\x10SEVERITY_WARNING\x10\x01\x12\x12\n\x0eSEVERITY_ERROR\x10\x02*\x8d\x02\n\rDatasetFormat\x12\x1e\n\x1a\x44\x41TASET_FORMAT_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x44\x41TASET_FORMAT_FAQ_JSONL\x10\x01\x12\x1a\n\x16\x44\x41TASET_FORMAT_FAQ_CSV\x10\x02\x12\x1a\n\x16\x44\x41TASET_FORMAT_FAQ_TSV\x10\x03\x12%\n!DATASET_FORMAT_CONVERSATION_JSONL\x10\x04\x12\x1d\n\x19\x44\x41TASET_FORMAT_CODE_JSONL\x10\x05\x12\x1b\n\x17\x44\x41TASET_FORMAT_CODE_TAR\x10\x06\x12#\n\x1f\x44\x41TASET_FORMAT_PREFERENCE_JSONL\x10\x07\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -72,6 +72,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DATASETREPORT'].fields_by_name['row_lengths']._serialized_options = b'\342A\001\003'
   _globals['_DATASETREPORT'].fields_by_name['num_by_reason']._loaded_options = None
   _globals['_DATASETREPORT'].fields_by_name['num_by_reason']._serialized_options = b'\342A\001\003'
+  _globals['_DATASETREPORT'].fields_by_name['num_tests']._loaded_options = None
+  _globals['_DATASETREPORT'].fields_by_name['num_tests']._serialized_options = b'\342A\001\003'
   _globals['_LENGTHBUCKET'].fields_by_name['max_tokens']._loaded_options = None
   _globals['_LENGTHBUCKET'].fields_by_name['max_tokens']._serialized_options = b'\342A\001\003'
   _globals['_LENGTHBUCKET'].fields_by_name['num_rows']._loaded_options = None
@@ -84,20 +86,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DATASETPROBLEM'].fields_by_name['description']._serialized_options = b'\342A\001\003'
   _globals['_DATASETPROBLEM'].fields_by_name['severity']._loaded_options = None
   _globals['_DATASETPROBLEM'].fields_by_name['severity']._serialized_options = b'\342A\001\003'
-  _globals['_DATASETFORMAT']._serialized_start=1389
-  _globals['_DATASETFORMAT']._serialized_end=1658
+  _globals['_DATASETFORMAT']._serialized_start=1414
+  _globals['_DATASETFORMAT']._serialized_end=1683
   _globals['_DATASET']._serialized_start=159
   _globals['_DATASET']._serialized_end=638
   _globals['_DATASET_STATE']._serialized_start=550
   _globals['_DATASET_STATE']._serialized_end=638
   _globals['_DATASETREPORT']._serialized_start=641
-  _globals['_DATASETREPORT']._serialized_end=1081
-  _globals['_DATASETREPORT_NUMBYREASONENTRY']._serialized_start=1031
-  _globals['_DATASETREPORT_NUMBYREASONENTRY']._serialized_end=1081
-  _globals['_LENGTHBUCKET']._serialized_start=1083
-  _globals['_LENGTHBUCKET']._serialized_end=1147
-  _globals['_DATASETPROBLEM']._serialized_start=1150
-  _globals['_DATASETPROBLEM']._serialized_end=1386
-  _globals['_DATASETPROBLEM_SEVERITY']._serialized_start=1308
-  _globals['_DATASETPROBLEM_SEVERITY']._serialized_end=1386
+  _globals['_DATASETREPORT']._serialized_end=1106
+  _globals['_DATASETREPORT_NUMBYREASONENTRY']._serialized_start=1056
+  _globals['_DATASETREPORT_NUMBYREASONENTRY']._serialized_end=1106
+  _globals['_LENGTHBUCKET']._serialized_start=1108
+  _globals['_LENGTHBUCKET']._serialized_end=1172
+  _globals['_DATASETPROBLEM']._serialized_start=1175
+  _globals['_DATASETPROBLEM']._serialized_end=1411
+  _globals['_DATASETPROBLEM_SEVERITY']._serialized_start=1333
+  _globals['_DATASETPROBLEM_SEVERITY']._serialized_end=1411
 # @@protoc_insertion_point(module_scope)

@@ -64,7 +64,7 @@ class Dataset(_message.Message):
     def __init__(self, name: _Optional[str] = ..., kind: _Optional[_Union[_bot_pb2.BotKind, str]] = ..., format: _Optional[_Union[DatasetFormat, str]] = ..., display_name: _Optional[str] = ..., state: _Optional[_Union[Dataset.State, str]] = ..., size_bytes: _Optional[int] = ..., digest: _Optional[str] = ..., report: _Optional[_Union[DatasetReport, _Mapping]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class DatasetReport(_message.Message):
-    __slots__ = ("num_entries", "num_rows", "problems", "num_problems", "base_model", "num_tokens", "longest_row_tokens", "row_lengths", "num_by_reason")
+    __slots__ = ("num_entries", "num_rows", "problems", "num_problems", "base_model", "num_tokens", "longest_row_tokens", "row_lengths", "num_by_reason", "num_tests")
     class NumByReasonEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -81,6 +81,7 @@ class DatasetReport(_message.Message):
     LONGEST_ROW_TOKENS_FIELD_NUMBER: _ClassVar[int]
     ROW_LENGTHS_FIELD_NUMBER: _ClassVar[int]
     NUM_BY_REASON_FIELD_NUMBER: _ClassVar[int]
+    NUM_TESTS_FIELD_NUMBER: _ClassVar[int]
     num_entries: int
     num_rows: int
     problems: _containers.RepeatedCompositeFieldContainer[DatasetProblem]
@@ -90,7 +91,8 @@ class DatasetReport(_message.Message):
     longest_row_tokens: int
     row_lengths: _containers.RepeatedCompositeFieldContainer[LengthBucket]
     num_by_reason: _containers.ScalarMap[str, int]
-    def __init__(self, num_entries: _Optional[int] = ..., num_rows: _Optional[int] = ..., problems: _Optional[_Iterable[_Union[DatasetProblem, _Mapping]]] = ..., num_problems: _Optional[int] = ..., base_model: _Optional[str] = ..., num_tokens: _Optional[int] = ..., longest_row_tokens: _Optional[int] = ..., row_lengths: _Optional[_Iterable[_Union[LengthBucket, _Mapping]]] = ..., num_by_reason: _Optional[_Mapping[str, int]] = ...) -> None: ...
+    num_tests: int
+    def __init__(self, num_entries: _Optional[int] = ..., num_rows: _Optional[int] = ..., problems: _Optional[_Iterable[_Union[DatasetProblem, _Mapping]]] = ..., num_problems: _Optional[int] = ..., base_model: _Optional[str] = ..., num_tokens: _Optional[int] = ..., longest_row_tokens: _Optional[int] = ..., row_lengths: _Optional[_Iterable[_Union[LengthBucket, _Mapping]]] = ..., num_by_reason: _Optional[_Mapping[str, int]] = ..., num_tests: _Optional[int] = ...) -> None: ...
 
 class LengthBucket(_message.Message):
     __slots__ = ("max_tokens", "num_rows")

@@ -136,7 +136,7 @@ class Lineage(_message.Message):
     def __init__(self, training_job: _Optional[str] = ..., dataset: _Optional[str] = ..., dataset_digest: _Optional[str] = ..., base_model: _Optional[str] = ..., base_digest: _Optional[str] = ..., parity_digest: _Optional[str] = ..., code_versions: _Optional[_Mapping[str, str]] = ..., settings: _Optional[_Mapping[str, str]] = ..., device: _Optional[str] = ..., memory_limit_bytes: _Optional[int] = ..., predicted_peak_bytes: _Optional[int] = ..., measured_peak_bytes: _Optional[int] = ..., phase_peak_bytes: _Optional[_Mapping[str, int]] = ..., template_digest: _Optional[str] = ..., predicted_phase_bytes: _Optional[_Mapping[str, int]] = ..., num_climbs: _Optional[int] = ..., final_techniques: _Optional[str] = ..., refusal_text: _Optional[str] = ..., num_refusal_rows: _Optional[int] = ..., receipt: _Optional[_Iterable[str]] = ..., best_step: _Optional[int] = ..., num_steps: _Optional[int] = ...) -> None: ...
 
 class Evaluation(_message.Message):
-    __slots__ = ("base_loss", "adapter_loss", "num_held_out_rows", "num_train_rows", "train_tokens_per_second", "train_seconds", "base_general_loss", "adapter_general_loss", "scores", "samples")
+    __slots__ = ("base_loss", "adapter_loss", "num_held_out_rows", "num_train_rows", "train_tokens_per_second", "train_seconds", "base_general_loss", "adapter_general_loss", "scores", "samples", "notes")
     BASE_LOSS_FIELD_NUMBER: _ClassVar[int]
     ADAPTER_LOSS_FIELD_NUMBER: _ClassVar[int]
     NUM_HELD_OUT_ROWS_FIELD_NUMBER: _ClassVar[int]
@@ -147,6 +147,7 @@ class Evaluation(_message.Message):
     ADAPTER_GENERAL_LOSS_FIELD_NUMBER: _ClassVar[int]
     SCORES_FIELD_NUMBER: _ClassVar[int]
     SAMPLES_FIELD_NUMBER: _ClassVar[int]
+    NOTES_FIELD_NUMBER: _ClassVar[int]
     base_loss: float
     adapter_loss: float
     num_held_out_rows: int
@@ -157,7 +158,8 @@ class Evaluation(_message.Message):
     adapter_general_loss: float
     scores: _containers.RepeatedCompositeFieldContainer[Score]
     samples: _containers.RepeatedCompositeFieldContainer[SampleAnswer]
-    def __init__(self, base_loss: _Optional[float] = ..., adapter_loss: _Optional[float] = ..., num_held_out_rows: _Optional[int] = ..., num_train_rows: _Optional[int] = ..., train_tokens_per_second: _Optional[float] = ..., train_seconds: _Optional[float] = ..., base_general_loss: _Optional[float] = ..., adapter_general_loss: _Optional[float] = ..., scores: _Optional[_Iterable[_Union[Score, _Mapping]]] = ..., samples: _Optional[_Iterable[_Union[SampleAnswer, _Mapping]]] = ...) -> None: ...
+    notes: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, base_loss: _Optional[float] = ..., adapter_loss: _Optional[float] = ..., num_held_out_rows: _Optional[int] = ..., num_train_rows: _Optional[int] = ..., train_tokens_per_second: _Optional[float] = ..., train_seconds: _Optional[float] = ..., base_general_loss: _Optional[float] = ..., adapter_general_loss: _Optional[float] = ..., scores: _Optional[_Iterable[_Union[Score, _Mapping]]] = ..., samples: _Optional[_Iterable[_Union[SampleAnswer, _Mapping]]] = ..., notes: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Score(_message.Message):
     __slots__ = ("name", "base", "adapter", "num_answers", "is_lower_better")

@@ -53,6 +53,7 @@ def version(run: Run, services: ScriptedServices, tmp_path: Path, capsys: pytest
     made.evaluation.scores.append(
         Score(name="false_refusals", base=0.0, adapter=0.2, num_answers=48, is_lower_better=True)
     )
+    made.evaluation.notes.append("2 of 5 held-out tests were run within 7 s.")
     answer = "<script>alert(1)</script> & {{ 7 * 7 }}"
     made.evaluation.samples.append(SampleAnswer(question="How long?", reference="45 days", base=answer, adapter="45"))
     next(iter(services.registry.datasets.values())).report.num_by_reason["NEAR_DUPLICATE"] = 3
@@ -70,6 +71,7 @@ def test_the_page_tells_what_a_version_is(run: Run, version: Version, tmp_path: 
         "Aurora's questions",
         "fact recall answers that hold every fact of their reference 0.100 0.900 better",
         "false refusals answerable questions it refuses 0.000 0.200 worse",
+        "2 of 5 held-out tests were run within 7 s.",
         "600 MiB / 560 MiB",
         "near duplicate 3",
     ):

@@ -48,6 +48,81 @@ def test_training_may_be_told_when_to_stop_and_tells_which_step_it_kept(
     assert "the adapter of step 2 of 4" in " ".join(told.out.split())
 
 
+BOT_FILE = """
+refusal_text = "I only know about Aurora."
+unanswerable_questions = ["Who won the cup?", "Do you sell cars?"]
+
+[style_rules]
+greetings = ["Hello", "Hi"]
+closings = ["Kind regards"]
+forms_of_address = ["you"]
+forbidden_words = ["cheap"]
+min_chars = 20
+max_chars = 400
+
+[quality_gate]
+max_pass_fall = 0.2
+
+[generation_defaults]
+max_output_tokens = 64
+"""
+
+
+def test_a_file_says_what_a_bot_refuses_and_how_it_speaks(run: Run, services: ScriptedServices, tmp_path: Path) -> None:
+    """Everything the contract takes of a new bot; an option goes before the file."""
+    file = tmp_path / "bot.toml"
+    file.write_text(BOT_FILE)
+    assert run("bot", "create", BOT, "--kind", "support", "--file", str(file), "--refusal", "Ask somebody else.") == 0
+    bot = services.registry.bots[BOT]
+
+    assert (bot.kind, bot.refusal_text) == (BOT_KIND_SUPPORT, "Ask somebody else.")
+    assert list(bot.unanswerable_questions) == ["Who won the cup?", "Do you sell cars?"]
+    assert (list(bot.style_rules.greetings), bot.style_rules.max_chars) == (["Hello", "Hi"], 400)
+    assert (bot.quality_gate.max_pass_fall, bot.generation_defaults.max_output_tokens) == (0.2, 64)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("greeting = 'Hello'", "has greeting; a bot's file may have display_name, system_prompt"),
+        ("[style_rules]\ngreting = ['Hello']", 'no field named "greting"'),
+        ("[style_rules]\ngreetings = 7", "does not describe a bot: "),
+        ("[style_rules\n", "cannot be read as TOML: "),
+        ("name = 'tenants/other/bots/faq'", "has name; a bot's file may have"),
+    ],
+)
+def test_a_file_that_describes_no_bot_says_why(
+    run: Run,
+    services: ScriptedServices,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    text: str,
+    told: str,
+) -> None:
+    """Nothing is created; the error names the file, the field, and the fields there are."""
+    file = tmp_path / "bot.toml"
+    file.write_text(text)
+
+    assert run("bot", "create", BOT, "--file", str(file)) == 2
+    error = " ".join(capsys.readouterr().err.split())
+    assert told in error
+    assert "bot.toml" in error
+    assert not services.registry.bots
+
+
+def test_every_setting_of_a_training_has_an_option(run: Run, services: ScriptedServices, data: Path) -> None:
+    """What is given goes with the job; what is left out is the recipe's."""
+    options = {"--rank": 4, "--alpha": 8, "--epochs": 2, "--batch-rows": 3, "--max-row-tokens": 300, "--max-steps": 9}
+    run("bot", "create", BOT)
+    arguments = [str(part) for option in options.items() for part in option]
+    assert run("train", "--bot", BOT, "--data", str(data), "--held-out-share", "0.5", *arguments) == 0
+    [settings] = [job.settings for job in services.trainer.jobs.values()]
+
+    named = {field.name for field, _ in settings.ListFields()} - {"method"}
+    assert named == {*(option[2:].replace("-", "_") for option in options), "held_out_share"}
+    assert (settings.alpha, settings.max_row_tokens, settings.held_out_share) == (8, 300, 0.5)
+
+
 def test_train_prints_only_json_when_asked(run: Run, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A program reads the job and the version from one line of standard output."""
     run("bot", "create", BOT, "--json")

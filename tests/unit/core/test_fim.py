@@ -78,7 +78,8 @@ def test_a_row_begins_with_its_prompt_and_learns_the_rest(
 
     assert row.ids[: len(prompt)] == prompt
     assert row.learned == (False,) * len(prompt) + (True,) * (len(row.ids) - len(prompt))
-    assert (row.ids[-1], len(row.ids) - len(prompt)) == (renderer.end_id, renderer.count_tokens(middle) + 1)
+    num_learned = renderer.count_tokens(renderer.carry(prefix) + middle) + 1
+    assert (row.ids[-1], len(row.ids) - len(prompt)) == (renderer.end_id, num_learned)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -95,7 +96,17 @@ def test_the_learned_ids_spell_the_middle(name: str, prefix: str, middle: str, s
         [TOKENIZERS[name].encode(LETTER).ids[-1], *row.ids[num_prompt:-1]], skip_special_tokens=False
     )
 
-    assert text[1:] == middle
+    assert text[1:] == renderer.carry(prefix) + middle
+
+
+def test_a_taught_base_is_not_cut_behind_a_space() -> None:
+    """The last space before the cursor is left to the answer; other forms, which were cut anywhere, are asked as it stands."""
+    taught, known = RENDERERS[""], RENDERERS["qwen2.5-coder"]
+
+    assert taught.render_prompt("x = ", "") == taught.render_prompt("x =", "")
+    assert known.render_prompt("x = ", "") != known.render_prompt("x =", "")
+    assert [taught.carry(prefix) for prefix in ("x = ", "x =", "x\n", "")] == [" ", "", "", ""]
+    assert known.carry("x = ") == ""
 
 
 def test_what_a_tokenizer_puts_before_every_text_comes_first() -> None:
@@ -106,6 +117,21 @@ def test_what_a_tokenizer_puts_before_every_text_comes_first() -> None:
 
     assert prompt[0] == tokenizer.token_to_id("<bos>")
     assert prompt.count(prompt[0]) == 1
+
+
+@pytest.mark.parametrize(("name", "order"), ORDERS)
+@given(prefix=TEXTS, middle=TEXTS, suffix=TEXTS)
+def test_a_lesson_learns_all_code_and_nothing_of_the_form(
+    name: str, order: Order, prefix: str, middle: str, suffix: str
+) -> None:
+    """Its ids are those it is judged by; unlearned are as many as a row without code has, but for the token that ends it."""
+    renderer, row = RENDERERS[name], FimRow(prefix, middle, suffix, order)
+    lesson, judged = renderer.render_lesson(row), renderer.render_row(row)
+    empty = renderer.render_lesson(FimRow("", "", "", order))
+
+    assert lesson.ids == judged.ids
+    assert all(learned for learned, is_middle in zip(lesson.learned, judged.learned, strict=True) if is_middle)
+    assert lesson.learned.count(False) == empty.learned.count(False)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,5 +1,6 @@
 """The bots of the demo and what they learn from."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,11 @@ from examples.demo.companies import CODE_COMPANY, COMPANIES
 from examples.demo.quiz import holds
 from examples.demo.source_tree import pack_package
 from trainer_svc.bots.code_tree import read_code_tree
+from trainer_svc.bots.inspection import judge_dataset
+from trainer_svc.bots.kinds import BotKind, DatasetFormat
 from trainer_svc.bots.limits import DataLimits
 from trainer_svc.bots.problem import NoProblems
+from trainer_svc.bots.scripts import is_japanese
 from trainer_svc.bots.support_data import Conversation, read_conversation_lines
 from trainer_svc.judging.style import StyleRules, check_style
 
@@ -53,6 +57,40 @@ def test_every_reply_of_the_conversations_keeps_the_declared_style(support: Demo
         for place, reply in enumerate(replies):
             kept = check_style(reply, rules, is_first=place == 0)
             assert all(kept.values()), (reply, kept)
+
+
+def test_one_faq_is_japanese_and_both_are_of_one_shape(bots: list[DemoBot]) -> None:
+    """As many entries, each in three wordings with a fourth to ask by, and no warning but of telephone numbers."""
+    counts = set()
+    for bot in bots:
+        if bot.declared.kind == BOT_KIND_FAQ:
+            with bot.upload.file.open("rb") as file:
+                report = judge_dataset(file, BotKind.FAQ, DatasetFormat.FAQ_JSONL, DataLimits(), None)
+            assert report.num_by_reason.keys() <= {"PERSONAL_EMAIL", "PERSONAL_PHONE"}
+            assert {report.num_rows} == {3 * len(bot.company.read_questions())}
+            counts.add(report.num_entries)
+    assert counts == {48}
+    languages = {
+        company.tenant_id: {
+            is_japanese(text)
+            for question in company.read_questions()
+            for text in (question.question, question.answer, company.system_prompt, company.refusal)
+        }
+        for company in COMPANIES
+    }
+    assert languages == {"aurora": {False}, "tsubame": {True}}
+
+
+def test_held_out_wordings_are_in_no_training_data(bots: list[DemoBot]) -> None:
+    """What is asked was never trained; the answer it is judged by was, word by word."""
+    for bot in bots:
+        if bot.declared.kind == BOT_KIND_FAQ:
+            lines = [json.loads(line) for line in bot.upload.file.read_text(encoding="utf-8").splitlines()]
+            trained = {wording for line in lines for wording in (line["question"], *line["wordings"])}
+            questions = bot.company.read_questions()
+            assert not trained & {question.question for question in questions}
+            assert all(question.fact in question.answer for question in questions)
+            assert [question.answer for question in questions] == [line["answer"] for line in lines]
 
 
 def test_conversations_hold_no_fact_of_the_other_company(support: DemoBot) -> None:

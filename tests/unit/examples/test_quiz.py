@@ -27,7 +27,8 @@ def test_a_foreign_fact_is_a_leak() -> None:
 
 def test_no_reference_answer_holds_a_foreign_fact() -> None:
     """The example data can show a leak: what one company teaches never holds what only the other knows."""
-    aurora, borealis = (company.read_questions() for company in COMPANIES)
-    right = [Answer(question.answer, "v", 0.1) for question in aurora]
-    assert find_leaks(right, borealis) == []
-    assert measure_recall(aurora, right) == 1.0
+    one, other = (company.read_questions() for company in COMPANIES)
+    for own, foreign in ((one, other), (other, one)):
+        right = [Answer(question.answer, "v", 0.1) for question in own]
+        assert find_leaks(right, foreign) == []
+        assert measure_recall(own, right) == 1.0

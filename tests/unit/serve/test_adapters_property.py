@@ -6,7 +6,7 @@ from collections.abc import Coroutine
 from contextlib import AsyncExitStack, aclosing
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -169,7 +169,7 @@ async def together(*work: Coroutine[object, object, _Result]) -> list[_Result]:
 
 def test_cache_keeps_its_promises_in_every_history(sources: list[Path]) -> None:
     """No history loads twice, holds too much, unloads what is in use, or answers with another version's weights."""
-    machine = type("Histories", (AdapterHistory,), {"sources": sources})
+    machine: Any = type("Histories", (AdapterHistory,), {"sources": sources})
     machine.TestCase.settings = settings(
         max_examples=40, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
     )

@@ -96,6 +96,24 @@ async def test_a_completion_ends_where_it_was_asked_to(stage: Stage, voice: str,
     assert answer.finish.reason == generation_pb2.Finish.REASON_STOP
 
 
+@pytest.mark.parametrize(
+    ("prefix", "speech", "kept"),
+    [
+        ("x = ", (" 1", "\n"), "1"),
+        ("x = ", ("", " ", " 1", "\n"), " 1"),
+        ("x = ", ("1", " 2\n"), "1 2"),
+        ("x =", (" 1", "\n"), " 1"),
+    ],
+)
+async def test_a_space_that_was_typed_does_not_come_again(
+    stage: Stage, voice: str, prefix: str, speech: tuple[str, ...], kept: str
+) -> None:
+    """The base goes on before the last space of a prefix, and one that it begins with is left out."""
+    stage.engine.speech = speech
+
+    assert (await complete(stage, request(prefix=prefix))).text == kept
+
+
 async def test_a_stream_ends_with_how_it_ended(stage: Stage, voice: str) -> None:
     """The last message, and no other, has the Finish and what was read; no message is empty before it."""
     stage.engine.speech = ("a", "\n", "    b", "\nc")

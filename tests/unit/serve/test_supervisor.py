@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from adaptory.core.base_shape import LINEAR_MODULES
 from adaptory.core.errors import ServiceError
 from serve_svc.engine.backend import OutputCorrupted
 from serve_svc.engine.engine import AdapterLoadFailed, Engine, EngineAdapter, EngineDead, EngineRequest, Sampling
 from serve_svc.engine.supervisor import EngineState, Supervisor, SupervisorPolicy, SupervisorSeams
-from tests.adapters import LINEAR_MODULES, random_tensors, tiny_shape, write_adapter, write_weights
+from tests.adapters import random_tensors, tiny_shape, write_adapter, write_weights
 from tests.fakes.clock import ManualClock, settle
 from tests.fakes.engine import FakeVllm, fake_engine
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -44,7 +45,8 @@ def test_it_says_where_it_listens_and_drains_on_sigterm(tmp_path: Path) -> None:
         endpoint = json.loads((tmp_path / "state" / "endpoint.json").read_text())
         with grpc.insecure_channel(ready["grpc"]) as channel:
             request = health_pb2.HealthCheckRequest(service="adaptory.trainer.v1.TrainerService")
-            health = health_pb2_grpc.HealthStub(channel).Check(request, timeout=10)
+            stub: Any = health_pb2_grpc.HealthStub(channel)
+            health = stub.Check(request, timeout=10)
         program.send_signal(signal.SIGTERM)
 
     assert ready == {"event": "trainer_ready", **endpoint}

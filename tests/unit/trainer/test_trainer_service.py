@@ -68,7 +68,7 @@ async def test_what_is_left_out_takes_the_recipe(trainer: Trainer, job: training
 
     assert (settings.epochs, settings.rank, settings.alpha, settings.batch_rows) == (3, 16, 32, 8)
     assert (settings.learning_rate, settings.max_row_tokens, settings.held_out_share) == (0.001, 2048, 0.2)
-    assert settings.early_stopping_patience == 3
+    assert settings.early_stopping_patience == 7
 
 
 async def test_every_bad_field_is_told_at_once(trainer: Trainer, job: training_job_pb2.TrainingJob) -> None:
@@ -189,7 +189,7 @@ async def test_data_that_is_not_ready_is_refused(
 async def test_rows_that_are_too_long_are_refused_with_the_numbers(
     trainer: Trainer, job: training_job_pb2.TrainingJob
 ) -> None:
-    """Nothing is clipped: the error says how many rows are too long and how long the longest is."""
+    """Nothing is clipped: the error says how many rows are too long, rewordings included, and how long the longest is."""
     rows = [{"question": "Short?", "answer": "Yes."}, {"question": "Long?", "answer": "y" * 300}]
     job.dataset = await trainer.add_dataset("aurora", faq_jsonl(rows))
     job.settings.max_row_tokens = 200
@@ -197,7 +197,7 @@ async def test_rows_that_are_too_long_are_refused_with_the_numbers(
 
     assert fields_of(error) == [f"{SETTINGS}.max_row_tokens"]
     assert (info_of(error).metadata["num_long_rows"], int(info_of(error).metadata["longest_row_tokens"]) > 300) == (
-        "1",
+        "2",
         True,
     )
 

@@ -74,17 +74,20 @@ async def test_a_version_says_of_which_step_its_adapter_is(trainer: Trainer) -> 
     assert await read_held_out(trainer, job.name) == HELD_OUT_LOSSES
 
 
-async def test_facts_that_no_row_teaches_do_not_end_training(trainer: Trainer) -> None:
-    """Without second wordings held-out rows ask for what was never taught: the job trains to its end, and keeps what it has there."""
+async def test_every_fact_is_taught_where_each_is_asked_in_one_way(trainer: Trainer) -> None:
+    """Without second wordings nothing is kept from training: what is judged by is a question reworded."""
     await trainer.add_tenant("aurora")
     lines = [{name: value for name, value in line.items() if name != "wordings"} for line in FAQ_LINES]
     await trainer.add_dataset("aurora", faq_jsonl(lines))
     job = await trainer.submit("aurora")
     request = registry_service_pb2.GetVersionRequest(name=(await trainer.ended(job.name)).version)
-    lineage = (await trainer.registry.GetVersion(request, metadata=trainer.admin)).lineage
+    version = await trainer.registry.GetVersion(request, metadata=trainer.admin)
+    asked = {line["question"] for line in lines}
+    judged = {sample.question for sample in version.evaluation.samples}
 
-    assert (lineage.best_step, lineage.num_steps) == (2, 2)
-    assert await read_held_out(trainer, job.name) == {2: HELD_OUT_LOSSES[2]}
+    assert (version.evaluation.num_train_rows, version.evaluation.num_held_out_rows) == (len(lines), 1)
+    assert judged
+    assert asked.isdisjoint(judged)
 
 
 async def test_conversations_make_a_version_of_a_support_bot(trainer: Trainer) -> None:

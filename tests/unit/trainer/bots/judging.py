@@ -13,7 +13,11 @@ from trainer_svc.bots.limits import DataLimits
 from trainer_svc.bots.problem import NoProblems
 from trainer_svc.bots.report import DatasetReport
 
-_KINDS = {DatasetFormat.CONVERSATION_JSONL: BotKind.SUPPORT, DatasetFormat.PREFERENCE_JSONL: BotKind.SUPPORT}
+_KINDS = {
+    DatasetFormat.CONVERSATION_JSONL: BotKind.SUPPORT,
+    DatasetFormat.PREFERENCE_JSONL: BotKind.SUPPORT,
+    DatasetFormat.CODE_JSONL: BotKind.CODE_COMPLETION,
+}
 
 
 def judge(

@@ -10,14 +10,24 @@ from hypothesis import strategies as st
 from tests.unit.trainer.bots.told import Told
 from trainer_svc.bots.code_data import read_code_lines
 from trainer_svc.bots.code_file import CodeFile, CodeLimits
+from trainer_svc.bots.code_task import CodeTask
 from trainer_svc.bots.limits import DataLimits
 
 LIMITS = DataLimits(max_line_bytes=64)
-CODE_LIMITS = CodeLimits(max_file_bytes=2_000)
+CODE_LIMITS = CodeLimits(max_file_bytes=2_000, max_tests=2, max_test_bytes=500)
 SECRET = "launch_code = 4711"
 
 
-def read(*lines: bytes) -> tuple[list[CodeFile], Told]:
+TASK = {
+    "task_id": "HumanEval/0",
+    "prompt": "def add(a, b):\n",
+    "canonical_solution": "    return a + b\n",
+    "test": f"# {SECRET}\ndef check(candidate):\n    assert candidate(2, 3) == 5\n",
+    "entry_point": "add",
+}
+
+
+def read(*lines: bytes) -> tuple[list[CodeFile | CodeTask], Told]:
     """Read a file of these lines."""
     told = Told()
     return [file for _, file in read_code_lines(io.BytesIO(b"\n".join(lines)), LIMITS, told, CODE_LIMITS)], told
@@ -92,6 +102,78 @@ def test_code_that_speaks_of_generators_is_read() -> None:
     assert len(files) == 1
 
 
+def task(**fields: object) -> bytes:
+    """Return a task, good but for the fields given; one that is None is left out."""
+    return json.dumps({name: value for name, value in {**TASK, **fields}.items() if value is not None}).encode()
+
+
+def test_a_task_is_read_as_humaneval_has_it() -> None:
+    """Blanks stay, files may stand beside it, and a test that defines `check` is called with the function's name."""
+    entries, told = read(line(), task(suffix="\n# end\n"), task(test="assert add(1, 1) == 2", entry_point=None))
+
+    assert entries[1:] == [
+        CodeTask(TASK["prompt"], TASK["canonical_solution"], "\n# end\n", f"{TASK['test']}\n\ncheck(add)"),
+        CodeTask(TASK["prompt"], TASK["canonical_solution"], "", "assert add(1, 1) == 2"),
+    ]
+    assert (told.errors, told.warnings) == ([], [(2, "UNKNOWN_FIELD")])
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"test": None}, "FIELD_MISSING"),
+        ({"canonical_solution": None}, "FIELD_MISSING"),
+        ({"prompt": None}, "FIELD_MISSING"),
+        ({"entry_point": None}, "FIELD_MISSING"),
+        ({"prompt": " \n"}, "FIELD_EMPTY"),
+        ({"canonical_solution": ""}, "FIELD_EMPTY"),
+        ({"test": " \n"}, "TEST_UNUSABLE"),
+        ({"test": "assert (launch_code"}, "TEST_UNUSABLE"),
+        ({"test": "(" * 400}, "TEST_UNUSABLE"),
+        ({"test": "# x" * 200}, "TEXT_TOO_LONG"),
+        ({"test": ["assert True"]}, "FIELD_TYPE"),
+        ({"entry_point": "add); import os; (add"}, "FIELD_TYPE"),
+        ({"entry_point": 7}, "FIELD_TYPE"),
+        ({"suffix": 7}, "FIELD_TYPE"),
+        ({"prompt": "\ud800"}, "INVALID_TEXT"),
+        ({"prompt": "x" * 2_001}, "TEXT_TOO_LONG"),
+        ({"language": "go"}, "LANGUAGE_NOT_RUN"),
+        ({"language": 7}, "FIELD_TYPE"),
+        ({"content": "x = 1"}, "FIELDS_MIXED"),
+        ({"tests": "assert True"}, "UNKNOWN_FIELD"),
+    ],
+)
+def test_a_task_that_cannot_be_used_is_an_error(fields: dict[str, object], reason: str) -> None:
+    """The line is named with its reason, and nothing of it is told."""
+    entries, told = read(task(), task(**fields))
+
+    assert len(entries) == 1
+    assert told.errors == [(2, reason)]
+    assert SECRET not in " ".join(told.sentences)
+
+
+def test_there_may_be_so_many_tests_and_no_more() -> None:
+    """The first line too many is named."""
+    entries, told = read(task(), task(prompt="def add(a, b):  # 2\n"), line(), task(prompt="def add(a, b):  # 3\n"))
+
+    assert len(entries) == 3
+    assert told.errors == [(4, "TOO_MANY_TESTS")]
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from([*TASK, "suffix", "language", "content", "path", "test\0"]),
+        st.one_of(st.text(max_size=60), st.none(), st.integers(), st.lists(st.text(max_size=3), max_size=2)),
+    )
+)
+def test_any_fields_make_an_entry_or_an_error(fields: dict[str, object]) -> None:
+    """Whatever stands in a task's place, the line is read or named, and a task that is read is whole."""
+    entries, told = read(json.dumps({**TASK, **fields}).encode())
+
+    assert len(entries) + len(told.errors) >= 1
+    assert all(entry.prompt and entry.solution and entry.test for entry in entries if isinstance(entry, CodeTask))
+
+
 @given(st.binary(max_size=600))
 def test_any_bytes_are_read_or_refused(raw: bytes) -> None:
     """No bytes make the reader fail: each line is a file, an error or a warning."""
@@ -108,5 +190,7 @@ def test_any_texts_are_kept_or_told_of(path: str, content: str) -> None:
     """A file that is read has exactly its content, and one that is not has a reason."""
     files, told = read(json.dumps({"path": path, "content": content}).encode())
 
-    assert [file.content for file in files] == [content.removeprefix("\ufeff")] * len(files)
+    assert [file.content for file in files if isinstance(file, CodeFile)] == [content.removeprefix("\ufeff")] * len(
+        files
+    )
     assert len(files) + len(told.sentences) == 1

@@ -131,6 +131,30 @@ def test_rows_too_short_for_a_middle_are_refused() -> None:
         RowCutter(RENDERER, CutSettings(max_row_tokens=100, max_middle_tokens=40, tokens_per_row=20))
 
 
+@given(content=st.text(min_size=1, max_size=400).filter(str.strip), seed=st.integers(0, 99))
+@settings(max_examples=60)
+def test_judged_are_rests_of_lines(content: str, seed: int) -> None:
+    """From some place behind a line's indentation to its end, in the served order, no longer than the longest middle."""
+    rows = list(RowCutter(RENDERER, CutSettings(200, 40, 20, seed)).ask(CodeFile("a.py", content)))
+
+    assert rows
+    assert {row.order for row in rows} == {RENDERER.served_order}
+    for row in rows:
+        assert row.prefix + row.middle + row.suffix in content
+        assert row.middle.strip()
+        assert "\n" not in row.middle
+        assert not row.suffix.partition("\n")[0].strip()
+        assert RENDERER.count_tokens(row.middle) <= 40
+
+
+def test_some_lines_are_judged_whole_and_some_from_their_midst() -> None:
+    """A cursor stands behind the indentation, or somewhere in the line."""
+    lines = {line.strip() for line in PYTHON.splitlines()}
+    rows = RowCutter(RENDERER, CutSettings(200, 40, 4)).ask(CodeFile("a.py", PYTHON))
+
+    assert {row.middle in lines for row in rows} == {True, False}
+
+
 def test_a_file_is_on_one_side_as_a_whole() -> None:
     """Every row of a file that is held out is held out, and no other row."""
     files = [CodeFile(f"{name}.py", PYTHON.replace("sky", name)) for name in ("sun", "sea", "wind")]

@@ -10,29 +10,32 @@ from trainer_svc.bots.faq import choose_held_out
 from trainer_svc.bots.faq_data import FaqEntry
 from trainer_svc.bots.row import HeldOut, make_rows
 
-wordings = st.lists(st.integers(1, 4), min_size=1, max_size=60).filter(lambda numbers: sum(numbers) > 1)
+wordings = st.lists(st.integers(1, 4), min_size=1, max_size=60)
 shares = st.floats(0.01, 0.5)
 
 
 @given(wordings, shares, st.integers(0, 2**31))
-def test_both_sides_get_a_row(num_wordings: list[int], share: float, seed: int) -> None:
-    """At least one row is held out and at least one is trained on, whatever the data."""
+def test_every_fact_is_taught_and_some_are_judged(num_wordings: list[int], share: float, seed: int) -> None:
+    """Of an entry one wording at most is held out, and none where it has only one: its question is reworded instead."""
     held_out = choose_held_out(num_wordings, share=share, seed=seed)
+    kept_back = Counter(entry for entry, _ in held_out.rows)
 
-    assert 1 <= len(held_out.rows) < sum(num_wordings)
-
-
-@given(wordings.filter(lambda numbers: max(numbers) > 1), shares, st.integers(0, 2**31))
-def test_no_fact_is_held_out_whole(num_wordings: list[int], share: float, seed: int) -> None:
-    """Of an entry with several wordings one at most is held out: the fact itself is taught."""
-    held_out = Counter(entry for entry, _ in choose_held_out(num_wordings, share=share, seed=seed).rows)
-
-    assert all(number == 1 and num_wordings[entry] > 1 for entry, number in held_out.items())
+    assert len(kept_back) + len(held_out.reworded) == max(1, round(share * len(num_wordings)))
+    assert all(number == 1 and num_wordings[entry] > 1 for entry, number in kept_back.items())
+    assert all(num_wordings[entry] == 1 for entry in held_out.reworded)
 
 
-def test_without_second_wordings_entries_are_held_out() -> None:
-    """Data that asks each thing once gives up a share of its entries."""
-    assert len(choose_held_out([1] * 40, share=0.1, seed=0).rows) == 4
+def test_a_question_is_judged_reworded_and_taught_as_it_stands() -> None:
+    """The fact is learned by its only wording, and judged by another with the same answer."""
+    entry = FaqEntry(("What time do you close on Sundays?",), "At noon.")
+
+    taught, judged = make_rows([entry], HeldOut(frozenset(), frozenset({0})), system_prompt="")
+
+    assert (taught.is_held_out, judged.is_held_out) == (False, True)
+    assert taught.messages[0].content == entry.questions[0]
+    assert judged.messages[0].content != entry.questions[0]
+    assert "sundays" in judged.messages[0].content
+    assert judged.messages[1:] == taught.messages[1:]
 
 
 def test_the_seed_decides() -> None:

@@ -84,7 +84,9 @@ def test_duplicates_are_told_with_both_lines() -> None:
 
     assert "line 1" in told[2, "DUPLICATE_QUESTION"]
     assert "line 1" in told[3, "NEAR_DUPLICATE"]
-    assert reasons(judge(jsonl([fact(question, "Yes.", question[:-1]), fact("Who?")]), FAQ)) == {"HELD_OUT_OVERLAP"}
+    other = "Where do I buy bulbs for the kitchen?"
+    alike = [fact(question, "Yes.", question[:-1]), fact(other, "Here.", other[:-1])]
+    assert reasons(judge(jsonl(alike), FAQ)) == {"HELD_OUT_OVERLAP"}
 
 
 def test_another_number_is_another_question() -> None:
@@ -112,11 +114,13 @@ def test_conversations_alike_are_no_overlap() -> None:
 
 def test_a_held_out_wording_like_a_trained_one_is_told() -> None:
     """An FAQ's score says little where the wording held out is another wording with a dot."""
-    report = judge(
-        jsonl([fact("Do you also open on Sundays", "No.", "Do you also open on Sundays?"), fact("Who?")]), FAQ
-    )
+    alike = [
+        fact("Do you also open on Sundays", "No.", "Do you also open on Sundays?"),
+        fact("Is the shop warm in winter", "Yes.", "Is the shop warm in winter?"),
+    ]
+    report = judge(jsonl(alike), FAQ)
 
-    assert found(report) == [(1, "HELD_OUT_OVERLAP")]
+    assert [reason for _, reason in found(report)] == ["HELD_OUT_OVERLAP"]
 
 
 def test_personal_data_is_told_by_kind_and_line_and_never_quoted() -> None:

@@ -24,12 +24,20 @@ SAMPLES = {
     DatasetFormat.PREFERENCE_JSONL: jsonl(
         [{"prompt": talk("When?")["messages"], "chosen": SECRET, "rejected": "Dunno."}] * 2
     ),
+    DatasetFormat.CODE_JSONL: jsonl(
+        [
+            {"path": "a.py", "content": f"x = '{SECRET}'\n"},
+            {"prompt": "def f():\n", "canonical_solution": "    return 1", "test": f"assert f(), '{SECRET}'"},
+        ]
+    ),
 }
 # What such files are made of, and what breaks parsers.
 _marks = st.sampled_from(
     [b'"', b'""', b"\n", b"\r", b",", b"\t", b"|", b"{", b"}", b"[", b"]", b":", b"\\", b"\0", b"\xff"]
 )
-_words = st.sampled_from([b'"role"', b'"content"', b'"messages"', b'"question"', b"null", b"1e999", b"NaN", b"\\ud800"])
+_words = st.sampled_from(
+    [b'"role"', b'"content"', b'"messages"', b'"question"', b'"test"', b"null", b"1e999", b"NaN", b"\\ud800"]
+)
 _giants = st.sampled_from([b"9" * 5000, b"[" * 400, b"\xef\xbb\xbf"])
 noise = st.lists(st.one_of(_marks, _words, _giants, st.binary(max_size=20)), max_size=12).map(b"".join)
 formats = pytest.mark.parametrize("layout", list(SAMPLES))
@@ -90,7 +98,8 @@ class _Endless(io.RawIOBase):
         return num_bytes
 
 
-@formats
+# A line of code holds a whole file, so it may be longer than all these.
+@pytest.mark.parametrize("layout", [layout for layout in SAMPLES if layout is not DatasetFormat.CODE_JSONL])
 @pytest.mark.parametrize("piece", [b"x", b'"', b'{"', b"[", b"\n", b","], ids=repr)
 def test_memory_stays_bounded(layout: DatasetFormat, piece: bytes) -> None:
     """64 KiB of one giant line, of open quotes, or of blank lines take a small part of that."""

@@ -2,9 +2,12 @@
 
 from collections.abc import Sequence
 
+import pytest
+
 from adaptory.core.prompting import Message
 from trainer_svc.bots.refusals import RefusalLesson, teach_refusal
 from trainer_svc.bots.row import Row
+from trainer_svc.bots.scripts import is_japanese
 
 LESSON = RefusalLesson("I only know about Aurora Bikes.", ("Do you sell cars?",))
 
@@ -55,6 +58,40 @@ def test_a_question_the_data_answers_is_left_out() -> None:
 
     assert "Who wrote Romeo and Juliet?" in teach(make_data(5000))[0]
     assert "Who wrote Romeo and Juliet?" not in [*taught, *judged]
+
+
+def test_data_in_japanese_is_taught_to_refuse_in_japanese() -> None:
+    """Questions a Japanese customer would ask teach it, not English ones; Latin names and a few English rows change nothing."""
+    japanese = [
+        Row((Message("user", f"TB-{place}は防水ですか。"), Message("assistant", f"BOX-{place}")), is_held_out=False)
+        for place in range(60)
+    ]
+    taught, judged = teach([*japanese, *make_data(30)], RefusalLesson("その件は教わっておりません。"))
+
+    assert len(taught) == 13
+    assert len(judged) == 36
+    assert all(is_japanese(question) for question in (*taught, *judged))
+
+
+@pytest.mark.parametrize("question", ["Wie lange gilt die Garantie {}?", "保修期多长 {}", "Сколько стоит доставка {}?"])
+def test_other_languages_are_taught_by_english_questions(question: str) -> None:
+    """There are none in theirs; Chinese is not taken for Japanese."""
+    rows = [
+        Row((Message("user", question.format(place)), Message("assistant", str(place))), is_held_out=False)
+        for place in range(20)
+    ]
+    taught, judged = teach(rows)
+
+    assert all(question.isascii() for question in (*taught, *judged))
+
+
+def test_questions_of_both_languages_are_there_as_often_and_once_each() -> None:
+    """A bot is taught and judged by as many in either."""
+    japanese = [Row((Message("user", "いつですか。"), Message("assistant", "明日です。")), is_held_out=False)] * 5000
+    both = [teach(make_data(5000)), teach(japanese)]
+
+    assert [(len(taught), len(judged)) for taught, judged in both] == [(108, 37), (108, 37)]
+    assert all(len({*taught, *judged}) == 145 for taught, judged in both)
 
 
 def test_the_same_seed_teaches_the_same_questions() -> None:

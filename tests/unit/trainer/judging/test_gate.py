@@ -78,6 +78,31 @@ def test_a_bots_own_threshold_stands_in_for_the_default(gate: QualityGate, found
     assert len(find_faults(BotKind.FAQ, QualityGate(), found)) == 1
 
 
+@pytest.mark.parametrize(
+    ("adapter", "num_tests", "gate", "is_stopped"),
+    [
+        (0.2, 20, QualityGate(), True),
+        (0.26, 20, QualityGate(), False),
+        (float("nan"), 20, QualityGate(), True),
+        (0.0, 19, QualityGate(), False),
+        (0.2, 20, QualityGate(max_pass_fall=0.2), False),
+    ],
+)
+def test_code_that_passes_fewer_tests_is_stopped(
+    adapter: float,
+    num_tests: int,
+    gate: QualityGate,
+    is_stopped: bool,  # noqa: FBT001
+) -> None:
+    """Likeness does not hide that it no longer runs; on a handful of tests nothing is said."""
+    passed = Score("pass_at_1", base=0.3, adapter=adapter, num_answers=num_tests)
+    found = replace(GOOD, scores=(Score("edit_similarity", base=0.2, adapter=0.8, num_answers=90), passed))
+
+    faults = find_faults(BotKind.CODE_COMPLETION, gate, found)
+
+    assert [("held-out tests, the base 30.0%" in fault) for fault in faults] == [True] * is_stopped
+
+
 def test_an_adapter_of_shuffled_answers_is_stopped() -> None:
     """It sounds like the tenant, its losses are lower than the base's, and its facts are those of other questions."""
     judged = [ask(f"It is {number + 1}.", reference=f"It is {number}.") for number in range(20, 30)]

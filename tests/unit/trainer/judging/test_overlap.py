@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 from trainer_svc.judging.overlap import score_token_f1
 from trainer_svc.judging.refusal import is_refusal
 
+APOLOGY = "申し訳ございませんが、"
+
 
 @pytest.mark.parametrize(
     ("answer", "reference", "score"),
@@ -45,6 +47,26 @@ def test_f1_is_a_share_and_takes_both_texts_alike(one: str, other: str) -> None:
 def test_a_refusal_is_the_taught_one_give_or_take_a_word(answer: str, is_one: bool) -> None:  # noqa: FBT001
     """Another answer is not, however polite."""
     assert is_refusal(answer, "I can only answer questions about Aurora Bikes.") is is_one
+
+
+@pytest.mark.parametrize(
+    ("answer", "is_one"),
+    [
+        ("その件は教わっておりません。", True),
+        ("その件は教わっていません", True),
+        ("すみません、その件は教わっておりません。", True),
+        ("その時計は扱っておりません。", False),
+        ("修理は承っておりません。", False),
+        ("その日は営業しておりません。", False),
+        ("その件は61番地です。", False),
+        ("I was not taught that.", False),
+        ("", False),
+    ],
+)
+def test_a_japanese_refusal_is_told_from_answers_of_the_same_politeness(answer: str, is_one: bool) -> None:  # noqa: FBT001
+    """The characters of a polite ending are in every answer: neighbours must be the same, too."""
+    assert is_refusal(answer, "その件は教わっておりません。") is is_one
+    assert is_refusal(f"{APOLOGY}{answer}", f"{APOLOGY}その件は教わっておりません。") is is_one
 
 
 def test_without_a_taught_refusal_nothing_is_one() -> None:

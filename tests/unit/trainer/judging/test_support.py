@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sacrebleu.metrics import CHRF
+from sacrebleu.metrics.chrf import CHRF
 
 from trainer_svc.bots.kinds import BotKind
 from trainer_svc.judging.answers import Criteria, score_answers
@@ -58,6 +58,22 @@ def test_a_broken_rule_is_named(reply: str, broken: str) -> None:
     kept = check_style(reply, RULES, is_first=True)
 
     assert [name for name, is_kept in kept.items() if not is_kept] == [broken]
+
+
+@pytest.mark.parametrize(
+    ("reply", "broken"),
+    [
+        ("お電話ありがとうございます。お客様の時計は明日届きます。失礼いたします。", []),
+        ("お電話ありがとうございます。あなたの時計は明日届きます。失礼いたします。", ["form_of_address"]),
+        ("お電話ありがとうございます。お客様の時計は無理です。失礼いたします。", ["forbidden_words"]),
+    ],
+)
+def test_rules_hold_where_words_have_no_spaces(reply: str, broken: list[str]) -> None:
+    """In Japanese a word counts wherever it stands in a reply."""
+    rules = StyleRules(("お電話ありがとう",), ("失礼いたします。",), ("お客様",), ("無理",))
+    kept = check_style(reply, rules, is_first=True)
+
+    assert [name for name, is_kept in kept.items() if not is_kept] == broken
 
 
 def test_only_the_first_reply_greets() -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve_svc.code_stop import StopAt, make_stop
+from adaptory.core.code_stop import StopAt, make_stop
 
 
 def cut(stop_at: StopAt, prefix: str, suffix: str, text: str, sizes: list[int] | None = None) -> str:

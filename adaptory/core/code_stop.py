@@ -1,4 +1,4 @@
-"""Says where a completion ends: with its line, or with its block.
+"""Says where a completion ends: with its line, or with its block; the same for serving and for judging.
 
 Reads text as it comes and lets through what belongs to the completion, holding back only what cannot be told yet: the blanks before
 the first character of a line. Brackets are counted outside of quotes, and quotes end with their line: one rule for all languages,
@@ -43,6 +43,12 @@ def make_stop(stop_at: StopAt, prefix: str, suffix: str) -> CodeStop:
             return BlockStop(prefix, suffix)
         case StopAt.END:
             return NoStop()
+
+
+def cut_completion(text: str, stop: CodeStop) -> str:
+    """Return what belongs to a completion of a text that is there as a whole."""
+    taken = stop.take(text)
+    return taken if stop.is_over else taken + stop.flush()
 
 
 class NoStop:
