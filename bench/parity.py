@@ -32,6 +32,7 @@ from trainer_svc.bots.faq_data import read_faq_lines
 from trainer_svc.bots.kinds import BotKind
 from trainer_svc.bots.limits import DataLimits
 from trainer_svc.bots.problem import NoProblems
+from trainer_svc.bots.recipe import DataSize
 from trainer_svc.bots.row import HeldOut, Row, make_rows
 from trainer_svc.jobs.rows import write_rows
 from trainer_svc.jobs.scoring import evaluate_attempt
@@ -84,7 +85,7 @@ def _measure(
     workspace = Workspace(folder / "workspace")
     train, held_out = name_rows(workspace.folder)
     rows = list(_make_rows(company))
-    recipe = RECIPE_RULE.choose(sum(not row.is_held_out for row in rows)).fit(base.max_tokens)
+    recipe = RECIPE_RULE.choose(DataSize(sum(not row.is_held_out for row in rows))).fit(base.max_tokens)
     training = replace(recipe.training, max_steps=num_steps)
     memory = MemorySettings.of_one(_LIMIT_BYTES, Techniques(BasePrecision.NF4, training.batch_rows))
     workspace.create(WorkerSpec("bench", str(base.folder), str(train), str(held_out), training, memory))

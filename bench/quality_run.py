@@ -183,7 +183,7 @@ class _Job:
     @classmethod
     def settle(cls, data: DataFile, sample: Sample, base: PreparedBase, effort: Effort) -> "_Job":
         """Choose the recipe for the sample, and cut it to as many steps as there are tokens for."""
-        recipe = teaching_of(data.kind).choose_recipe(sample.num_rows).fit(base.max_tokens)
+        recipe = teaching_of(data.kind).choose_recipe(sample.size).fit(base.max_tokens)
         recipe = recipe.override({"held_out_share": _HELD_OUT_SHARE})
         refusal = RefusalLesson(effort.refusal_text)
         bot = BotDraft(

@@ -8,10 +8,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from trainer_svc.bots.code_task import CodeTask
 from trainer_svc.bots.data_file import DATA_ENDINGS, DataFile
 from trainer_svc.bots.entry import Entry
 from trainer_svc.bots.kinds import BotKind
 from trainer_svc.bots.lengths import TokenRuler, UnrenderableRow
+from trainer_svc.bots.recipe import DataSize
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +24,13 @@ class Sample:
     """
 
     entries: Sequence[Entry]
-    num_rows: int
+    size: DataSize
     num_left_out: int
+
+    @property
+    def num_rows(self) -> int:
+        """How many rows they are."""
+        return self.size.num_rows
 
 
 def take_sample(data: DataFile, ruler: TokenRuler, *, max_rows: int, max_row_tokens: int) -> Sample:
@@ -41,7 +48,8 @@ def take_sample(data: DataFile, ruler: TokenRuler, *, max_rows: int, max_row_tok
             continue
         entries.append(entry)
         num_rows += len(entry.keys)
-    return Sample(entries, num_rows, num_left_out)
+    tasks = [max(ruler.measure(entry)) for entry in entries if isinstance(entry, CodeTask)]
+    return Sample(entries, DataSize(num_rows, len(tasks), max(tasks, default=0)), num_left_out)
 
 
 def list_data_files(folder: Path) -> Iterator[Path]:

@@ -8,8 +8,7 @@ from adaptory.core.fim import FimRenderer
 from trainer_svc.bots.code_file import CodeFile
 from trainer_svc.bots.code_rows import CutSettings, RowCutter, make_code_rows
 from trainer_svc.bots.code_task import CodeTask
-from trainer_svc.bots.recipe import Recipe, RecipeRule
-from trainer_svc.bots.report import DatasetReport
+from trainer_svc.bots.recipe import DataSize, Recipe, RecipeRule
 from trainer_svc.bots.row import CodeRow, HeldOut
 from trainer_svc.jobs.workspace import TrainingSettings
 
@@ -36,11 +35,11 @@ RECIPE_RULE = RecipeRule(RECIPE, held_out_share=0.1, min_steps=120, max_epochs=1
 _MAX_TASK_TOKENS, _FORM_TOKENS = 512, 32
 
 
-def choose_task_recipe(report: DatasetReport) -> Recipe:
-    """Return the recipe for data with tasks: each makes one row, where a file makes `_ROWS_PER_FILE`, and is not trimmed."""
-    num_files = report.num_rows - report.num_tests
-    recipe = RECIPE_RULE.choose(num_files + -(-report.num_tests // _ROWS_PER_FILE))
-    longest = min(_MAX_TASK_TOKENS, report.lengths.longest_row_tokens) + _FORM_TOKENS
+def choose_recipe(size: DataSize) -> Recipe:
+    """Return the recipe for data of this size: a task makes one row, where a file makes `_ROWS_PER_FILE`, and is not trimmed."""
+    num_files = size.num_rows - size.num_tests
+    recipe = RECIPE_RULE.choose(DataSize(num_files + -(-size.num_tests // _ROWS_PER_FILE)))
+    longest = min(_MAX_TASK_TOKENS, size.longest_row_tokens) + _FORM_TOKENS if size.num_tests else 0
     return replace(
         recipe, training=replace(recipe.training, max_row_tokens=max(longest, recipe.training.max_row_tokens))
     )

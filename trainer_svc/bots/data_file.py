@@ -10,6 +10,7 @@ from trainer_svc.bots.entry import Entry
 from trainer_svc.bots.formats import layout_of, require_trained_format
 from trainer_svc.bots.inspection import judge_dataset
 from trainer_svc.bots.kinds import BotKind, DatasetFormat
+from trainer_svc.bots.lengths import TokenRuler
 from trainer_svc.bots.limits import DataLimits
 from trainer_svc.bots.lines import parse_json_line, read_filled_lines
 from trainer_svc.bots.problem import LineProblem, NoProblems
@@ -40,14 +41,14 @@ class DataFile:
             raise InvalidRequest.of_field(field, f"{path} cannot be read: {error.strerror}") from error
         return cls(path, kind, dataset_format, limits)
 
-    def judge(self, *, field: str) -> DatasetReport:
-        """Return the report on data a job can train on.
+    def judge(self, *, field: str, ruler: TokenRuler | None = None) -> DatasetReport:
+        """Return the report on data a job can train on; without a ruler no tokens are counted.
 
         Raises InvalidRequest of `field` with the first bad lines, NotServed where the format is not trained on yet.
         """
         require_trained_format(self.format)
         with self.path.open("rb") as file:
-            report = judge_dataset(file, self.kind, self.format, self.limits, None)
+            report = judge_dataset(file, self.kind, self.format, self.limits, ruler)
         if not report.is_usable:
             errors = [problem for problem in report.problems if problem.severity is Severity.ERROR]
             told = "; ".join(f"line {problem.line}: {problem.description}" for problem in errors[:_NUM_TOLD])

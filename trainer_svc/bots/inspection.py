@@ -13,6 +13,7 @@ from trainer_svc.bots.kinds import BotKind, DatasetFormat
 from trainer_svc.bots.lengths import LengthCount, TokenRuler, UnrenderableRow
 from trainer_svc.bots.limits import DataLimits
 from trainer_svc.bots.personal_data import PersonalData, find_personal_data
+from trainer_svc.bots.recipe import DataSize
 from trainer_svc.bots.report import DatasetReport, ProblemLog
 from trainer_svc.bots.row import HeldOut
 from trainer_svc.bots.row_index import RowIndex
@@ -44,7 +45,7 @@ def judge_dataset(
     judge.tell_of_other_scripts()
     groups = judge.tell_of_duplicates(layout.duplicate_reason)
     if layout.is_trained and judge.index.num_rows >= _MIN_ROWS:
-        recipe = teaching_of(kind).choose_recipe(judge.index.num_rows)
+        recipe = teaching_of(kind).choose_recipe(DataSize(judge.index.num_rows))
         held_out = teaching_of(kind).hold_out(judge.index, share=recipe.held_out_share, seed=recipe.training.seed)
         judge.tell_of_overlap(groups, held_out)
     return judge.make_report()

@@ -11,6 +11,15 @@ _PATIENCE_SHARE = 0.35
 
 
 @dataclass(frozen=True, slots=True)
+class DataSize:
+    """How much data there is: rows of its report, tasks with a test among them, and tokens of the longest row where counted."""
+
+    num_rows: int
+    num_tests: int = 0
+    longest_row_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Recipe:
     """Settings of the training, and the share of rows that are kept from it for judging."""
 
@@ -47,9 +56,9 @@ class RecipeRule:
     max_epochs: int
     num_cuts: int = 1
 
-    def choose(self, num_rows: int) -> Recipe:
+    def choose(self, size: DataSize) -> Recipe:
         """Return the recipe for data of so many rows."""
-        steps_per_epoch = max(1, -(-num_rows * self.num_cuts // self.training.batch_rows))
+        steps_per_epoch = max(1, -(-size.num_rows * self.num_cuts // self.training.batch_rows))
         epochs = min(self.max_epochs, max(self.training.epochs, -(-self.min_steps // steps_per_epoch)))
         patience = max(self.training.early_stopping_patience, round(_PATIENCE_SHARE * epochs))
         return Recipe(replace(self.training, epochs=epochs, early_stopping_patience=patience), self.held_out_share)

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from trainer_svc.bots.lengths import RowLengths
+from trainer_svc.bots.recipe import DataSize
 
 MAX_PROBLEMS_KEPT = 100
 # So many warnings of one reason, that a hundred of one kind do not hide the others.
@@ -45,6 +46,11 @@ class DatasetReport:
     num_by_reason: Mapping[str, int] = field(default_factory=dict)
     lengths: RowLengths = field(default_factory=RowLengths)
     num_tests: int = 0
+
+    @property
+    def size(self) -> DataSize:
+        """How much data there is."""
+        return DataSize(self.num_rows, self.num_tests, self.lengths.longest_row_tokens)
 
     @property
     def is_usable(self) -> bool:

@@ -12,7 +12,7 @@ from trainer_svc.bots.code_file import CodeFile
 from trainer_svc.bots.code_task import CodeTask
 from trainer_svc.bots.entry import ChatEntry
 from trainer_svc.bots.kinds import BotKind
-from trainer_svc.bots.recipe import Recipe
+from trainer_svc.bots.recipe import DataSize, Recipe
 from trainer_svc.bots.refusals import RefusalLesson, teach_refusal
 from trainer_svc.bots.row import HeldOut, make_rows
 from trainer_svc.bots.row_index import RowIndex
@@ -48,7 +48,7 @@ class MakeRows(Protocol):
 class Teaching:
     """What one kind of bot makes of a dataset."""
 
-    choose_recipe: Callable[[int], Recipe]
+    choose_recipe: Callable[[DataSize], Recipe]
     hold_out: HoldOut
     make_rows: MakeRows
 
@@ -71,7 +71,7 @@ def _make_code_rows(files: Iterable[CodeFile | CodeTask], held_out: HeldOut, les
 _TEACHINGS: Mapping[BotKind, Teaching] = {
     BotKind.FAQ: Teaching(faq.RECIPE_RULE.choose, faq.hold_out, _make_faq_rows),
     BotKind.SUPPORT: Teaching(support.RECIPE_RULE.choose, grouped_split.hold_out, _make_chat_rows),
-    BotKind.CODE_COMPLETION: Teaching(code.RECIPE_RULE.choose, grouped_split.hold_out, _make_code_rows),
+    BotKind.CODE_COMPLETION: Teaching(code.choose_recipe, grouped_split.hold_out, _make_code_rows),
 }
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from adaptory.core.base_model import PreparedBase
 from adaptory.core.errors import FailedPrecondition
 from adaptory.core.names import BotName, DatasetName
-from trainer_svc.bots.code import choose_task_recipe
 from trainer_svc.bots.formats import require_trained_format
 from trainer_svc.bots.teaching import Lesson, teaching_of
 from trainer_svc.jobs.job import JobSettings
@@ -33,8 +32,7 @@ class JobInputs:
 
     def choose_settings(self, method: Method, given: Mapping[str, int | float]) -> JobSettings:
         """Return the settings of a job: what is given by name, and else the recipe for this data and base."""
-        report, teaching = self.dataset.report, teaching_of(self.bot.draft.kind)
-        recipe = choose_task_recipe(report) if report.num_tests else teaching.choose_recipe(report.num_rows)
+        recipe = teaching_of(self.bot.draft.kind).choose_recipe(self.dataset.report.size)
         chosen = recipe.fit(self.base.max_tokens).override(given)
         return JobSettings(chosen.training, chosen.held_out_share, method)
 

@@ -9,6 +9,7 @@ from adaptory.core.base_model import PreparedBase, find_base
 from adaptory.core.catalogue import Catalogue
 from adaptory.core.errors import FailedPrecondition, InvalidRequest
 from trainer_svc.bots.data_file import DataFile
+from trainer_svc.bots.lengths import TokenRuler
 from trainer_svc.bots.limits import DataLimits
 from trainer_svc.bots.row_rendering import LearnedRow
 from trainer_svc.bots.teaching import Lesson, teaching_of
@@ -185,7 +186,7 @@ def _read_rows(path: Path, base: PreparedBase, max_tokens: int) -> Iterator[Lear
     Raises InvalidRequest when it cannot be read, or with its first bad lines, NotServed for a format that is not trained on.
     """
     data = DataFile.guess(path, DataLimits(), field="--data")
-    report = data.judge(field="--data")
-    recipe = teaching_of(data.kind).choose_recipe(report.num_rows).fit(max_tokens)
+    report = data.judge(field="--data", ruler=TokenRuler(base))
+    recipe = teaching_of(data.kind).choose_recipe(report.size).fit(max_tokens)
     source = RowSource(data.kind, data.format, "", recipe.held_out_share, Lesson("", recipe.training, base))
     return split_rows(data.read_entries, source)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainer_svc.bots.kinds import BotKind
-from trainer_svc.bots.recipe import Recipe
+from trainer_svc.bots.recipe import DataSize, Recipe
 from trainer_svc.bots.teaching import served_kinds, teaching_of
 
 kinds = pytest.mark.parametrize("kind", served_kinds())
@@ -21,7 +21,7 @@ def steps(recipe: Recipe, num_rows: int) -> int:
 def test_more_data_is_never_passed_over_more_often(kind: BotKind, num_rows: int) -> None:
     """Epochs fall with the rows, and the steps they make do not fall below those of less data by more than a rounding."""
     choose = teaching_of(kind).choose_recipe
-    fewer, more = choose(num_rows), choose(num_rows + 50)
+    fewer, more = choose(DataSize(num_rows)), choose(DataSize(num_rows + 50))
 
     assert more.training.epochs <= fewer.training.epochs
     assert steps(more, num_rows + 50) >= 0.5 * steps(fewer, num_rows)
@@ -39,11 +39,22 @@ def test_more_data_is_never_passed_over_more_often(kind: BotKind, num_rows: int)
 )
 def test_small_data_is_passed_over_more_often(kind: BotKind, num_rows: int, epochs: int) -> None:
     """So few rows would else end before much was learned."""
-    assert teaching_of(kind).choose_recipe(num_rows).training.epochs == epochs
+    assert teaching_of(kind).choose_recipe(DataSize(num_rows)).training.epochs == epochs
 
 
 def test_what_a_caller_gives_is_kept() -> None:
     """Every setting can be overridden, the share held out along, and a base's limit bounds the rest."""
-    recipe = teaching_of(BotKind.SUPPORT).choose_recipe(100).fit(512).override({"rank": 4, "held_out_share": 0.25})
+    recipe = (
+        teaching_of(BotKind.SUPPORT).choose_recipe(DataSize(100)).fit(512).override({"rank": 4, "held_out_share": 0.25})
+    )
 
     assert (recipe.training.rank, recipe.held_out_share, recipe.training.max_row_tokens) == (4, 0.25, 512)
+
+
+def test_tasks_are_rows_of_their_own_and_asked_whole() -> None:
+    """A task makes one row where a file makes many, so it is passed over more often, and rows are as long as the longest task."""
+    choose = teaching_of(BotKind.CODE_COMPLETION).choose_recipe
+    files, tasks = choose(DataSize(100)), choose(DataSize(100, num_tests=100, longest_row_tokens=400))
+
+    assert tasks.training.epochs > files.training.epochs
+    assert (files.training.max_row_tokens, tasks.training.max_row_tokens) == (256, 432)
