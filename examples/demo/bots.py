@@ -103,7 +103,7 @@ def _make_code(folder: Path) -> DemoBot:
         bot_id="code",
         declared=Bot(kind=BOT_KIND_CODE_COMPLETION, base_model=BASE_MODEL),
         upload=Upload(archive, BOT_KIND_CODE_COMPLETION, DATASET_FORMAT_CODE_TAR, "demo", BASE_MODEL),
-        settings=TrainingSettings(held_out_share=0.1, batch_rows=4, learning_rate=1e-3),
+        settings=TrainingSettings(held_out_share=0.1, batch_rows=4),
         opening=Cursor("class IncrementalDecoder(codecs.", "):\n    def decode(self, input, final=False):\n"),
         main_score="edit_similarity",
         # No more than the gate asks: 135M parameters that never saw much code learn the house style, which the held-out loss and the

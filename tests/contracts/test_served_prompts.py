@@ -27,6 +27,7 @@ from trainer_svc.bots import code
 from trainer_svc.bots.code_file import CodeFile
 from trainer_svc.bots.data_file import DataFile
 from trainer_svc.bots.limits import DataLimits
+from trainer_svc.bots.recipe import DataSize
 from trainer_svc.bots.row import HeldOut
 from trainer_svc.bots.row_rendering import LearnedRow, RowRenderer, write_row
 from trainer_svc.bots.teaching import Lesson, teaching_of
@@ -93,7 +94,7 @@ def make_chat_rows(entries: list[dict[str, Any]], base: PreparedBase, folder: Pa
     file = folder / "data.jsonl"
     file.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
     data = DataFile.guess(file, DataLimits(), field="data")
-    lesson = Lesson(SYSTEM, teaching_of(data.kind).choose_recipe(4).training, base)
+    lesson = Lesson(SYSTEM, teaching_of(data.kind).choose_recipe(DataSize(4)).training, base)
     return list(split_rows(data.read_entries, RowSource(data.kind, data.format, "", 0.5, lesson)))
 
 
@@ -186,13 +187,18 @@ async def test_code_is_completed_behind_the_ids_it_was_learned_behind(
         f"def area_{n}(x):\n    '''Say <|im_end|> ü ünd {n}.'''\n    return x * {n}\n\n\n" for n in range(60)
     )
     training = replace(code.RECIPE, max_row_tokens=_ROW_TOKENS)
-    rows = list(code.make_rows([CodeFile("area.py", content)], HeldOut(frozenset()), fim, training))
-    stretches = read_as_worker(rows, RowRenderer(chat, fim), tmp_path)
-    served = [(row, asked) for row, asked in stretches if row["order"] == fim.served_order]
+    files, sides = [CodeFile("area.py", content)], (frozenset[tuple[int, int]](), frozenset({(0, 0)}))
+    rows = [row for side in sides for row in code.make_rows(files, HeldOut(side), fim, training)]
+    served = [row for row in rows if row.row.order is fim.served_order]
 
     assert len(served) >= len(rows) // 2 > 0
+    assert {row.is_held_out for row in served} == {True, False}
     async with serving(dress(chat, fim), bot_pb2.BOT_KIND_CODE_COMPLETION, tmp_path) as stage:
-        for row, asked in served:
-            request = serve_service_pb2.CompleteRequest(name=BOT, prefix=row["prefix"], suffix=row["suffix"])
-            await stage.chat.CompleteUnary(request, metadata=ACME)
-            assert tuple(stage.engine.requests[-1].prompt_ids) == asked.prompt
+        for row in served:
+            asked = serve_service_pb2.CompleteRequest(name=BOT, prefix=row.row.prefix, suffix=row.row.suffix)
+            await stage.chat.CompleteUnary(asked, metadata=ACME)
+            prompt = tuple(stage.engine.requests[-1].prompt_ids)
+            read = RowRenderer(chat, fim).render_line(write_row(row))
+            assert read.ids[: len(prompt)] == prompt
+            assert all(read.learned[len(prompt) :])
+            assert any(read.learned[: len(prompt)]) is not row.is_held_out
