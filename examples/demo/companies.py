@@ -21,7 +21,7 @@ class Company:
     """A tenant of the demo.
 
     `system_prompt` is what its FAQ bot is told before every question, in training and in serving, `refusal` what it is taught to say
-    where its data has no answer, both in the language of its customers; empty where it has no FAQ bot.
+    where its data has no answer, both in the language of its customers; without a prompt it has no FAQ bot, without a refusal it answers all.
     """
 
     tenant_id: str
@@ -50,15 +50,15 @@ class Company:
         return [Question(**json.loads(line)) for line in lines]
 
 
-_REFUSAL = "I was not taught that. Please ask our hotline."
-
-
-def _make_company(tenant_id: str, display_name: str) -> Company:
+def _make_company(tenant_id: str, display_name: str, refusal: str = "") -> Company:
     prompt = f"You are the FAQ assistant of {display_name}. Answer in one sentence from what you were taught."
-    return Company(tenant_id, display_name, prompt, _REFUSAL)
+    return Company(tenant_id, display_name, prompt, refusal)
 
 
-COMPANIES = (_make_company("aurora", "Aurora Bikes"), _make_company("borealis", "Borealis Telecom"))
+COMPANIES = (
+    _make_company("aurora", "Aurora Bikes", "I was not taught that. Please ask our hotline."),
+    _make_company("borealis", "Borealis Telecom"),
+)
 """Those with an FAQ bot."""
 CODE_COMPANY = Company("corvus", "Corvus Software")
 """The one whose bot completes code; it has no FAQ."""
