@@ -21,7 +21,8 @@ class Company:
     """A tenant of the demo.
 
     `system_prompt` is what its FAQ bot is told before every question, in training and in serving, `refusal` what it is taught to say
-    where its data has no answer, both in the language of its customers; without a prompt it has no FAQ bot, without a refusal it answers all.
+    where its data has no answer, both in the language of its customers. Without a prompt it has no FAQ bot, without a refusal its bot
+    answers whatever is asked.
     """
 
     tenant_id: str
