@@ -70,7 +70,7 @@ def _make_faq(company: Company) -> DemoBot:
             refusal_text=company.refusal,
         ),
         upload=Upload(company.training_file, BOT_KIND_FAQ, DATASET_FORMAT_FAQ_JSONL, "demo", BASE_MODEL),
-        settings=TrainingSettings(held_out_share=0.1, epochs=5),
+        settings=TrainingSettings(held_out_share=0.1),
         opening=company.read_questions()[0].question,
         main_score="fact_recall",
         min_gain=0.3,
