@@ -1,8 +1,7 @@
 """Talking to bots."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
 import grpc
 
@@ -46,21 +45,17 @@ class Chat:
         request = pb.ChatRequest(name=bot, messages=_turns(conversation), options=options)
         return await self._connection.call(self._serve.ChatUnary, request, deadline_s=deadline_s)
 
-    async def stream(
+    def stream(
         self,
         bot: str,
         conversation: Conversation,
         *,
         options: GenerationOptions | None = None,
         deadline_s: float = LONG_DEADLINE_S,
-    ) -> AsyncIterator[pb.ChatResponse]:
+    ) -> AsyncGenerator[pb.ChatResponse, None]:
         """Yield the bot's next turn as it is made; the last piece has `finish`, and a stream that ends without one raises."""
         request = pb.ChatRequest(name=bot, messages=_turns(conversation), options=options)
-        async with aclosing(
-            stream_answer(self._connection, self._serve.Chat, request, deadline_s=deadline_s)
-        ) as pieces:
-            async for piece in pieces:
-                yield piece
+        return stream_answer(self._connection, self._serve.Chat, request, deadline_s=deadline_s)
 
     async def list_bots(self) -> AsyncIterator[pb.ServedBot]:
         """Yield the caller's bots by name, with the version of each that answers."""

@@ -1,7 +1,6 @@
 """Having bots complete code."""
 
-from collections.abc import AsyncIterator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator
 
 from adaptory.client.answer import stream_answer
 from adaptory.client.connection import LONG_DEADLINE_S, Connection
@@ -37,7 +36,7 @@ class Completion:
         request = pb.CompleteRequest(name=bot, prefix=prefix, suffix=suffix, stop_at=stop_at, options=options)
         return await self._connection.call(self._serve.CompleteUnary, request, deadline_s=deadline_s)
 
-    async def stream(
+    def stream(
         self,
         bot: str,
         prefix: str,
@@ -46,11 +45,7 @@ class Completion:
         stop_at: StopAt = pb.CompleteRequest.STOP_AT_LINE,
         options: GenerationOptions | None = None,
         deadline_s: float = LONG_DEADLINE_S,
-    ) -> AsyncIterator[pb.CompleteResponse]:
+    ) -> AsyncGenerator[pb.CompleteResponse, None]:
         """Yield the code as it is made; the last piece has `finish` and `context`, and a stream that ends without them raises."""
         request = pb.CompleteRequest(name=bot, prefix=prefix, suffix=suffix, stop_at=stop_at, options=options)
-        async with aclosing(
-            stream_answer(self._connection, self._serve.Complete, request, deadline_s=deadline_s)
-        ) as pieces:
-            async for piece in pieces:
-                yield piece
+        return stream_answer(self._connection, self._serve.Complete, request, deadline_s=deadline_s)

@@ -18,7 +18,6 @@ from adaptory.core.text_encoder import TextEncoder
 
 # Of a context that does not fit, the suffix keeps this share: what stands before the cursor says more about what comes next.
 SUFFIX_SHARE = 0.25
-_SPACE = " "
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +82,8 @@ class FimRenderer:
         return tuple(id_ for id_, _ in self._render(prefix, suffix, order or self.served_order))
 
     def carry(self, prefix: str) -> str:
-        """Return what of a prefix is left to the middle: its last space, in a form that is so, or nothing."""
-        return _SPACE if self._family.carries_space and prefix.endswith(_SPACE) else ""
+        """Return what of a prefix is left to the middle, as its family does."""
+        return self._family.carry(prefix)
 
     def render_row(self, row: FimRow) -> RenderedRow:
         """Return a row to judge by: the prompt, and learned behind it the middle and the token that ends it."""
@@ -158,11 +157,6 @@ class FimRenderer:
             message = f"the tokenizer has no token {token!r}"
             raise ValueError(message)
         return found
-
-
-def carry(family: str, prefix: str) -> str:
-    """Return what a renderer of this family carries, without a tokenizer. Raises ValueError where there is no such family."""
-    return _SPACE if find_family(family).carries_space and prefix.endswith(_SPACE) else ""
 
 
 def digest_form(family: str, end_of_turn: str) -> str:

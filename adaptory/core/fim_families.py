@@ -35,6 +35,7 @@ class Label:
 Piece = str | Label | Slot
 """A token by its name, plain text, or a part of the file."""
 
+_SPACE = " "
 END_OF_TURN = "<end of turn>"
 """Stands for whichever special token ends a turn of the base; no tokenizer needs to know this name."""
 
@@ -55,6 +56,10 @@ class FimFamily:
     opening: str = ""
     has_spaced_prefix: bool = False
     carries_space: bool = False
+
+    def carry(self, prefix: str) -> str:
+        """Return what of a prefix is left to the middle: its last space, where the form is so, or nothing."""
+        return _SPACE if self.carries_space and prefix.endswith(_SPACE) else ""
 
     @property
     def tokens(self) -> tuple[str, ...]:

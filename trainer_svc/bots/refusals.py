@@ -1,6 +1,6 @@
 """How a bot learns to refuse what its data does not answer: unrelated questions, each answered by the bot's own refusal.
 
-Questions come with the product, in Japanese for data that most of is Japanese, else in English; every fourth is kept for judging, and
+Questions come with the product, in Japanese for data that is mostly Japanese, else in English; every fourth is kept for judging, and
 so are all that the bot names itself: they are near its data, and a bot that had learned them by heart would show nothing. Data in a
 third language is taught by English questions and judged by them: what is refused in its own language its `unanswerable` questions
 measure alone. What this does not teach is to tell questions about the tenant that its data answers from questions about it that the

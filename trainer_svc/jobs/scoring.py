@@ -9,7 +9,8 @@ from typing import Any
 
 from adaptory.core.base_model import PreparedBase
 from adaptory.core.code_stop import StopAt, cut_completion, make_stop
-from adaptory.core.fim import carry
+from adaptory.core.fim import find_family
+from adaptory.core.fim_families import FimFamily
 from trainer_svc.bots.refusals import RefusalLesson
 from trainer_svc.jobs.outcome import TrainingFailed
 from trainer_svc.jobs.workspace import JudgedAnswer, WorkerResult, Workspace
@@ -74,7 +75,7 @@ def _read_judged(workspace: Workspace) -> list[Judged]:
         ) from error
     spec = workspace.read_spec()
     rows = _read_rows(Path(spec.held_out_rows), {answer.line for answer in answers})
-    family = PreparedBase.open(Path(spec.base_dir)).fim
+    family = find_family(PreparedBase.open(Path(spec.base_dir)).fim)
     return [_join(answer, rows[answer.line], family) for answer in answers]
 
 
@@ -84,7 +85,7 @@ def _read_rows(file: Path, wanted: set[int]) -> dict[int, dict[str, Any]]:
         return {number: json.loads(line) for number, line in enumerate(lines) if number in wanted}
 
 
-def _join(answer: JudgedAnswer, row: dict[str, Any], family: str) -> Judged:
+def _join(answer: JudgedAnswer, row: dict[str, Any], family: FimFamily) -> Judged:
     return _join_chat(answer, row["messages"]) if "messages" in row else _join_code(answer, row, family)
 
 
@@ -103,10 +104,10 @@ def _join_chat(answer: JudgedAnswer, turns: list[dict[str, str]]) -> Judged:
     )
 
 
-def _join_code(answer: JudgedAnswer, row: dict[str, str], family: str) -> Judged:
+def _join_code(answer: JudgedAnswer, row: dict[str, str], family: FimFamily) -> Judged:
     """Join a completion, cut as serving would cut it, with the file it goes into, and its test if it has one; white space counts."""
     prefix, suffix = row["prefix"], row["suffix"]
-    carried = carry(family, prefix)
+    carried = family.carry(prefix)
 
     def cut(text: str) -> str:
         return cut_completion(text.removeprefix(carried), make_stop(StopAt(row["stop_at"]), prefix, suffix))

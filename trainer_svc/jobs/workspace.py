@@ -97,7 +97,7 @@ class MemorySettings:
 
 @dataclass(frozen=True, slots=True)
 class WorkerSpec:
-    """Everything one attempt needs; paths are absolute. Rows files are JSONL of `{"messages": [{"role", "content"}, ...]}`."""
+    """Everything one attempt needs; paths are absolute. `bots.row_rendering` says what a line of rows is."""
 
     job: str
     base_dir: str

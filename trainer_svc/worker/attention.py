@@ -103,9 +103,10 @@ class PlainKernel:
         return zip(*(torch.split(tensor, block) for tensor in flat), strict=True)
 
 
-def choose_kernel(device: torch.device, dtype: torch.dtype, sight: Sight) -> Kernel:
-    """Return the faster kernel of a device; the cards that compute in fp16 have no FlashAttention (`techniques.holds_scores`)."""
-    return FusedKernel(sight) if device.type == "cuda" and dtype is torch.bfloat16 else PlainKernel(sight)
+def choose_kernels(device: torch.device, dtype: torch.dtype, sights: Mapping[str, Sight]) -> dict[str, Kernel]:
+    """Return the faster kernel for each type of layer; with fp16 that is the plain one (`techniques.holds_scores`)."""
+    kernel = FusedKernel if device.type == "cuda" and dtype is torch.bfloat16 else PlainKernel
+    return {kind: kernel(sight) for kind, sight in sights.items()}
 
 
 def _attend_fused(sight: Sight, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:

@@ -10,7 +10,7 @@ import torch
 
 from trainer_svc.memory.techniques import Recompute
 from trainer_svc.worker.adapter import Adapter
-from trainer_svc.worker.attention import Rotation, choose_kernel, plan_attention
+from trainer_svc.worker.attention import Rotation, choose_kernels, plan_attention
 from trainer_svc.worker.base import FrozenBase
 from trainer_svc.worker.layer import Places, join_layers
 from trainer_svc.worker.loss import Loss
@@ -40,9 +40,7 @@ class Decoder:
         self._norm = base.architecture.norm(base.norm, base.config.rms_norm_eps)
         self._loss = Loss(base.head, workplace.loss_block_tokens)
         self._rotary = base.architecture.open_rotary(base.config, base.device)
-        self._kernels = {
-            kind: choose_kernel(base.device, base.dtype, sight) for kind, sight in base.architecture.sights.items()
-        }
+        self._kernels = choose_kernels(base.device, base.dtype, base.architecture.sights)
 
     def sum_losses(self, pack: Pack) -> torch.Tensor:
         """Return the loss summed over the learned tokens of a pack, a scalar in fp32."""

@@ -54,6 +54,11 @@ class Judgement:
     general: Losses
     answers: list[Answered]
 
+    @property
+    def losses(self) -> tuple[float, ...]:
+        """Every loss there is."""
+        return self.held_out.base, self.held_out.adapter, self.general.base, self.general.adapter
+
 
 class Judge:
     """Judges one job's base and adapter; nothing is kept between two judgements, so one that failed may be begun again."""

@@ -12,7 +12,7 @@ import torch
 
 from trainer_svc.worker.adapter import Adapter
 from trainer_svc.worker.answering import AnsweringRoom, Prompt, as_row
-from trainer_svc.worker.attention import Rotation, choose_kernel, plan_attention
+from trainer_svc.worker.attention import Rotation, choose_kernels, plan_attention
 from trainer_svc.worker.base import FrozenBase
 from trainer_svc.worker.cache import (
     CachedAttention,
@@ -45,9 +45,7 @@ class Generator:
         self._layers = join_layers(base, adapter)
         self._norm = base.architecture.norm(base.norm, base.config.rms_norm_eps)
         self._rotary = base.architecture.open_rotary(base.config, base.device)
-        self._kernels = {
-            kind: choose_kernel(base.device, base.dtype, sight) for kind, sight in base.architecture.sights.items()
-        }
+        self._kernels = choose_kernels(base.device, base.dtype, base.architecture.sights)
 
     def answer(self, prompts: Sequence[Prompt], beat: Callable[[], None]) -> list[tuple[int, ...]]:
         """Return the likeliest continuation of each prompt up to its end, which is left out, or to the room's most tokens.

@@ -14,7 +14,7 @@ from trainer_svc.jobs.workspace import ExitCode, Phase, WorkerResult, WorkerSpec
 from trainer_svc.memory.held_out import list_measured_steps
 from trainer_svc.worker.checkpoint import Checkpoint
 from trainer_svc.worker.device import Memory, describe_device
-from trainer_svc.worker.evaluate import Judge
+from trainer_svc.worker.evaluate import Judge, Judgement
 from trainer_svc.worker.general import cut_general_rows
 from trainer_svc.worker.ladder import Ladder
 from trainer_svc.worker.loss_scale import choose_scaling
@@ -56,12 +56,10 @@ def run(spec: WorkerSpec, workspace: Workspace, device: torch.device, memory: Me
     with meter.measure(Phase.EVALUATE):
         judge = Judge(rig, held_out, general)
         found = ladder.run(Phase.EVALUATE, partial(judge.judge, prepared.end_of_turn_id, meter))
-        for loss in (found.held_out.base, found.held_out.adapter, found.general.base, found.general.adapter):
+        for loss in found.losses:
             scaling.require_finite(loss)
         rig.give_back_workplace()
-        tokenizer = Tokenizer.from_file(str(prepared.tokenizer_file))
-        workspace.write_answers([answered.decode(tokenizer) for answered in found.answers])
-        del tokenizer
+        _write_answers(workspace, found, prepared)
     with meter.measure(Phase.SAVE):
         report = stage_adapter(rig.adapter, workspace.adapter_dir, prepared.shape, spec.max_adapter_rank)
     return WorkerResult(
@@ -89,6 +87,11 @@ def run(spec: WorkerSpec, workspace: Workspace, device: torch.device, memory: Me
         techniques=rig.techniques,
         num_climbs=ladder.num_climbs,
     )
+
+
+def _write_answers(workspace: Workspace, found: Judgement, prepared: PreparedBase) -> None:
+    tokenizer = Tokenizer.from_file(str(prepared.tokenizer_file))
+    workspace.write_answers([answered.decode(tokenizer) for answered in found.answers])
 
 
 def _load_rows(spec: WorkerSpec, prepared: PreparedBase) -> tuple[Rows, Rows, dict[str, Receipt]]:
