@@ -1,8 +1,8 @@
 """The folder through which the runner and a worker talk: a spec in, progress and a result out.
 
-The worker never calls back. It reads `spec.json`, appends lines to `progress.jsonl`, touches `heartbeat`, keeps its best adapter in
-`checkpoint` while it trains, leaves answers to score in `answers.json`, stages the adapter in `adapter/`, leaves `result.json` last,
-and exits with an `ExitCode`. The runner alone scores, writes state and publishes.
+The worker never calls back. It reads `spec.json` (and shortens its ladder, where it begins anew), appends lines to `progress.jsonl`,
+touches `heartbeat`, keeps its best adapter in `checkpoint` while it trains, leaves answers to score in `answers.json`, stages the
+adapter in `adapter/`, leaves `result.json` last, and exits with an `ExitCode`. The runner alone scores, writes state and publishes.
 Plain Python on purpose: both the control plane (no torch) and the worker import it.
 """
 
@@ -10,7 +10,7 @@ import enum
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
@@ -199,6 +199,11 @@ class Workspace:
         """Make the folder with its spec. Raises FileExistsError when the attempt was begun before."""
         self.folder.mkdir(parents=True, exist_ok=False)
         _write_whole(self.spec_file, json.dumps(asdict(spec)))
+
+    def shorten_ladder(self, spec: WorkerSpec, place: int) -> None:
+        """Replace the spec by one whose ladder begins at the rung of this place."""
+        memory = replace(spec.memory, rungs=spec.memory.rungs[place:])
+        _write_whole(self.spec_file, json.dumps(asdict(replace(spec, memory=memory))))
 
     def read_spec(self) -> WorkerSpec:
         """Return the spec. Raises ValueError when it is not one of ours."""

@@ -14,8 +14,10 @@ from trainer_svc.memory.techniques import BasePrecision, DeviceKind, Home, Recom
 
 # What is said to be in bf16 may be in fp16, which takes as much.
 BF16, FP32, INT64 = 2, 4, 8
-# A node count is rounded up, since the matrix library builds and keeps kernels for every size it meets.
+# A node count is rounded up (`round_size`), since the matrix library builds kernels for every size it meets: to a multiple of this
+# and of a sixteenth of the power of two below it, so that long rows too come in few sizes. That computes 6 % more at most.
 SIZE_MULTIPLE = 32
+_SIZES_PER_OCTAVE = 16
 WIDTH_MULTIPLE = 8
 # Elements of one block of attention scores, where these are held.
 MAX_SCORE_ELEMENTS = 1 << 22
@@ -32,6 +34,10 @@ NF4_BLOCK_SIZE = 64
 _KERNELS_ONCE_BYTES = 10_000_000
 _NODE_KERNEL_BYTES, _NODE_KERNEL_BYTES_PER_HIDDEN, _MAX_KERNEL_HIDDEN = 28_500_000, 17_000, 2048
 _ATTENTION_KERNEL_BYTES = 11_000_000
+# What of each kernel stays for good, though it is no longer kept: brgemm's own store, which nothing bounds (measured, any size).
+_LASTING_KERNEL_BYTES, _KERNELS_PER_NODES, _KERNELS_PER_ATTENTION = 275_000, 31, 4
+# Holes of the heap where all kernels come and go between what stays of them (measured).
+_KERNEL_HOLES_BYTES = 50_000_000
 # Tensors of the stack begin at multiples of 64 bytes: for the some 30 that are alive at once.
 _ALIGNMENT_LOSS_BYTES = 4096
 _CODES_PER_BYTE = 2
@@ -162,16 +168,30 @@ def count_attention(shape: ModelShape, techniques: Techniques, pack: PackSize, d
 
 
 def count_kernels(shape: ModelShape, techniques: Techniques, num_nodes: int, num_attentions: int) -> int:
-    """Return what a CPU's matrix library takes, which meets so many numbers of nodes, and shapes of attention."""
+    """Return what a CPU's matrix library takes, which meets so many numbers of nodes, and shapes of attention.
+
+    Those of so many sizes are kept; of the others there is what lasts, and holes.
+    """
     of_nodes = _NODE_KERNEL_BYTES + _NODE_KERNEL_BYTES_PER_HIDDEN * min(shape.hidden_size, _MAX_KERNEL_HIDDEN)
+    lasting = num_nodes * _KERNELS_PER_NODES + num_attentions * _KERNELS_PER_ATTENTION
+    of_nodes -= _LASTING_KERNEL_BYTES * _KERNELS_PER_NODES
+    of_attentions = _ATTENTION_KERNEL_BYTES - _LASTING_KERNEL_BYTES * _KERNELS_PER_ATTENTION
     kept = techniques.kernel_sizes
-    return _KERNELS_ONCE_BYTES + min(num_nodes, kept) * of_nodes + min(num_attentions, kept) * _ATTENTION_KERNEL_BYTES
+    passing = min(num_nodes, kept) * of_nodes + min(num_attentions, kept) * of_attentions
+    holes = round(_KERNEL_HOLES_BYTES * max(0.0, 1 - kept / max(1, num_nodes)))
+    return _KERNELS_ONCE_BYTES + passing + lasting * _LASTING_KERNEL_BYTES + holes
 
 
 def count_sizes(packs: Iterable[PackSize]) -> tuple[int, int]:
     """Return how many numbers of nodes, and how many shapes of attention, there are among packs."""
     sizes = {(pack.nodes, pack.rows, pack.width) for pack in packs}
     return len({nodes for nodes, _, _ in sizes}), len({(rows, width) for _, rows, width in sizes})
+
+
+def round_size(num_nodes: int) -> int:
+    """Return how many nodes a pack gets that has so many, at least one."""
+    multiple = max(SIZE_MULTIPLE, (1 << (num_nodes - 1).bit_length() >> 1) // _SIZES_PER_OCTAVE)
+    return -(-num_nodes // multiple) * multiple
 
 
 def count_indices(shape: ModelShape, pack: PackSize) -> int:

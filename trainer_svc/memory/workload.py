@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from trainer_svc.memory.generation import MAX_GENERAL_ROWS, MAX_GENERAL_TOKENS, MAX_JUDGED
 from trainer_svc.memory.held_out import choose_measured
-from trainer_svc.memory.layout import SIZE_MULTIPLE, WIDTH_MULTIPLE, PackSize, count_sizes
+from trainer_svc.memory.layout import SIZE_MULTIPLE, WIDTH_MULTIPLE, PackSize, count_sizes, round_size
 from trainer_svc.memory.request import PlanRequest
 
 
@@ -86,9 +86,9 @@ def measure_lengths(lengths: Sequence[int], shared_tokens: int) -> PackSize:
     copies = shared_tokens * (len(lengths) - 1)
     nodes, width = sum(lengths) - copies, max(lengths)
     return PackSize(
-        nodes=_round_up(nodes, SIZE_MULTIPLE),
+        nodes=round_size(nodes),
         rows=len(lengths),
-        width=_round_up(width if len(lengths) > 1 else nodes, WIDTH_MULTIPLE if len(lengths) > 1 else SIZE_MULTIPLE),
+        width=_round_up(width, WIDTH_MULTIPLE) if len(lengths) > 1 else round_size(nodes),
         learned=_round_up(nodes, SIZE_MULTIPLE),
         copies=copies,
     )

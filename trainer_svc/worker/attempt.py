@@ -11,10 +11,12 @@ import signal
 import sys
 from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 
 from adaptory.core.errors import AdapterRejected, InvalidRequest, ServiceError
 from trainer_svc.jobs.workspace import ExitCode, WorkerResult, WorkerSpec, Workspace
 from trainer_svc.worker.device import is_out_of_memory, open_device, settle_process
+from trainer_svc.worker.ladder import KernelsLost
 from trainer_svc.worker.meter import Meter
 from trainer_svc.worker.pipeline import run
 
@@ -37,13 +39,16 @@ def attempt_job(folder: Path) -> ExitCode:
         result = _attempt(workspace, spec)
     except Cancelled:
         result = _describe_cancel()
+    except KernelsLost as lost:
+        workspace.shorten_ladder(spec, lost.place)
+        _begin_anew()
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     workspace.write_result(result)
     return result.exit_code
 
 
 def _attempt(workspace: Workspace, spec: WorkerSpec) -> WorkerResult:
-    """Run under the memory limit; every way to fail becomes a result."""
+    """Run under the memory limit; every way to fail becomes a result, but KernelsLost."""
     device, memory = open_device()
     meter = Meter(workspace, memory)
     try:
@@ -51,6 +56,9 @@ def _attempt(workspace: Workspace, spec: WorkerSpec) -> WorkerResult:
         return run(spec, workspace, device, memory, meter)
     except Cancelled:
         return _describe_cancel(meter)
+    except KernelsLost:
+        memory.lift()
+        raise
     except Exception as err:
         memory.lift()
         logging.getLogger(__name__).exception("the attempt failed")
@@ -94,6 +102,12 @@ def _exit_code_of(err: ServiceError) -> ExitCode:
     if isinstance(err, AdapterRejected):
         return ExitCode.ADAPTER_REJECTED
     return ExitCode.INVALID_DATA if isinstance(err, InvalidRequest) else ExitCode.FAILED
+
+
+def _begin_anew() -> NoReturn:
+    """Go on as a new process of the same number, so that whoever waits for this one waits for that one."""
+    sys.stderr.flush()
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - our own command line
 
 
 def _cancel(_signal: int, _frame: FrameType | None) -> None:

@@ -20,13 +20,14 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 _MAX_MMAP_THRESHOLD_BYTES = 32 << 20
 _NEVER_TRIM_BYTES = 1 << 30
 _LASTING_BYTES = 64 << 10
-# Kernels a step needs for one size, and those of the loss.
-_KERNELS_PER_SIZE, _OTHER_KERNELS = 40, 16
+# Kernels a step needs for one size, and those of the loss and the warm-up (counted with ONEDNN_VERBOSE on the Llama family).
+_KERNELS_PER_SIZE, _OTHER_KERNELS = 35, 8
 _KILOBYTE = 1024
 # How PyTorch and oneDNN word a failed allocation on the CPU; neither has an exception of its own for it.
+_KERNEL_FAILURE = "could not create a primitive"
 _ALLOCATION_FAILURES = (
     "can't allocate memory",
-    "could not create a primitive",
+    _KERNEL_FAILURE,
     "could not create a memory",
     "bad_alloc",
 )
@@ -60,8 +61,8 @@ class Memory(Protocol):
 class HostMemory:
     """The process's own data, limited by RLIMIT_DATA; what is in use is resident memory, pages of library files aside.
 
-    The kernel keeps no peak of the data: it is that of the notes, each step's and that of the kernels' room. Between two notes only
-    what one operation returns can come and go, since all that is large is taken at set-up.
+    The kernel keeps no peak of the data: it is that of the notes, each micro-batch's. Between two notes only what one operation
+    returns can come and go, since all that is large is taken at set-up.
     """
 
     def __init__(self) -> None:
@@ -90,13 +91,8 @@ class HostMemory:
         self._noted_bytes = max(self._noted_bytes, _read_status("VmData") - self._baseline_data_bytes)
 
     def require_kernel_room(self, room_bytes: int) -> None:
-        """Ask for the room and give it back. Without it oneDNN does not fail.
-
-        It falls back to reference kernels, fifty times slower, or refuses that size of product for good.
-        """
-        room = torch.empty(room_bytes, dtype=torch.uint8)
-        self.note()
-        del room
+        """Ask for the room and give it back. Without it oneDNN falls back to reference kernels, fifty times slower, or is lost."""
+        torch.empty(room_bytes, dtype=torch.uint8)
 
     def peak_bytes(self) -> int:
         """Return the most data that was noted, now included."""
@@ -218,3 +214,8 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error) for words in _ALLOCATION_FAILURES)
+
+
+def is_end_of_kernels(error: BaseException) -> bool:
+    """Tell whether oneDNN failed to make a kernel, after which it makes none in this process (`kernel_room`)."""
+    return isinstance(error, RuntimeError) and _KERNEL_FAILURE in str(error)

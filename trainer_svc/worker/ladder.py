@@ -9,11 +9,20 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from trainer_svc.jobs.workspace import Phase, Rung
-from trainer_svc.worker.device import is_out_of_memory
+from trainer_svc.worker.device import is_end_of_kernels, is_out_of_memory
 from trainer_svc.worker.meter import Meter
 from trainer_svc.worker.rig import Rig
 
 Result = TypeVar("Result")
+
+
+class KernelsLost(Exception):
+    """The matrix library makes no kernels any more in this process; the job can go on in another, from this rung of its ladder."""
+
+    def __init__(self, place: int) -> None:
+        """Keep the place of the rung."""
+        super().__init__(f"no more kernels; the job goes on from rung {place}")
+        self.place = place
 
 
 class Ladder:
@@ -34,7 +43,8 @@ class Ladder:
     def run(self, phase: Phase, work: Callable[[], Result]) -> Result:
         """Return what the work returns, begun again on the next rung each time an allocation fails.
 
-        Raises whatever else the work raises, and the failed allocation itself when no rung is left that takes less in this phase.
+        Raises whatever else the work raises, the failed allocation itself when no rung is left that takes less in this phase, and
+        KernelsLost where only a new process could go on.
         """
         is_set_up = phase is not Phase.LOAD
         while True:
@@ -47,10 +57,13 @@ class Ladder:
                 failed = phase if is_set_up else Phase.LOAD
                 if not is_out_of_memory(error) or not self._climb(failed):
                     raise
+                are_kernels_lost = is_end_of_kernels(error)
             # Only now, without the error, are the tensors free that its frames held.
             self._rig.give_back_workplace()
             gc.collect()
             self._meter.report_climb(phase, self._rungs[self._place].techniques)
+            if are_kernels_lost:
+                raise KernelsLost(self._place)
             is_set_up = False
 
     def _climb(self, phase: Phase) -> bool:

@@ -11,7 +11,7 @@ from itertools import pairwise
 import torch
 
 from adaptory.core.prompting import RenderedRow
-from trainer_svc.memory.layout import SIZE_MULTIPLE, WIDTH_MULTIPLE, PackSize
+from trainer_svc.memory.layout import SIZE_MULTIPLE, WIDTH_MULTIPLE, PackSize, round_size
 
 # A few equal tokens (the opening of every turn) are not worth the bookkeeping of a shared gradient.
 MIN_SHARED_TOKENS = 4
@@ -82,7 +82,8 @@ def pack_rows(rows: Sequence[RenderedRow], device: torch.device) -> Pack:
     # The shortest row takes the nodes that round N up: there they widen attention least.
     shortest = min(range(len(inputs)), key=lambda index: len(inputs[index]))
     padded = list(inputs)
-    num_padding = _padding(sum(map(len, inputs)) - sum(shared), SIZE_MULTIPLE)
+    num_nodes = sum(map(len, inputs)) - sum(shared)
+    num_padding = round_size(num_nodes) - num_nodes
     padded[shortest] += inputs[shortest][:1] * num_padding
     width = max(map(len, padded))
     tree = _Tree(width + _padding(width, WIDTH_MULTIPLE))
@@ -116,7 +117,7 @@ def measure_pack(rows: Sequence[RenderedRow]) -> PackSize:
     lengths = sorted(map(len, inputs))
     num_nodes = sum(lengths) - num_shared
     # As in `pack_rows`: the shortest row takes the nodes that round up.
-    num_padding = _padding(num_nodes, SIZE_MULTIPLE)
+    num_padding = round_size(num_nodes) - num_nodes
     lengths[0] += num_padding
     num_learned = count_learned(rows)
     return PackSize(

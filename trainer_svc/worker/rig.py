@@ -15,7 +15,7 @@ from adaptory.core.base_model import PreparedBase
 from adaptory.core.prompting import RenderedRow
 from trainer_svc.jobs.workspace import TrainingSettings
 from trainer_svc.memory.held_out import choose_measured
-from trainer_svc.memory.layout import BF16, PackSize, count_kernels, count_scratch, count_sizes, lay_out_tape
+from trainer_svc.memory.layout import BF16, PackSize, count_scratch, lay_out_tape
 from trainer_svc.memory.techniques import BasePrecision, ComputePrecision, DeviceKind, Home, Techniques
 from trainer_svc.worker.adapter import Adapter
 from trainer_svc.worker.answering import AnsweringRoom, Questions, StepMemory, take_room
@@ -24,6 +24,7 @@ from trainer_svc.worker.compute import dtype_of
 from trainer_svc.worker.decoder import Decoder, Workplace
 from trainer_svc.worker.device import Memory, keep_heap, release_heap
 from trainer_svc.worker.generation import Generator
+from trainer_svc.worker.kernel_room import KernelRoom
 from trainer_svc.worker.moments import Moments, make_moments
 from trainer_svc.worker.offload import open_store
 from trainer_svc.worker.optimizer import Optimizer
@@ -89,7 +90,7 @@ class Rig:
         self._optimizer: Optimizer | None = None
         self._workplace: Workplace | None = None
         self._memory = memory
-        self._is_fresh = True
+        self._kernel_room: KernelRoom | None = None
         self.device = device
 
     @property
@@ -121,14 +122,16 @@ class Rig:
         self._take_adapter(techniques, held)
         packs = self._measure_packs(techniques)
         self._workplace = self._take_workplace(techniques, packs)
-        kernel_bytes = count_kernels(_there(self._base).shape, techniques, *count_sizes(packs))
-        # After a climb, many are there already.
-        self._memory.require_kernel_room(kernel_bytes if self._is_fresh else kernel_bytes // 2)
-        self._held, self._is_fresh = techniques, False
+        if self._kernel_room is None:
+            # How many are kept was settled before the first tensor, by the plan the process began with.
+            self._kernel_room = KernelRoom(self._memory, _there(self._base).shape, techniques.kernel_sizes)
+        self._kernel_room.foresee(techniques, packs)
+        self._held = techniques
         keep_heap()
 
     def pack(self, rows: MicroBatch) -> Pack:
-        """Pack a micro-batch as the workplace is cut for."""
+        """Pack a micro-batch as the workplace is cut for. Raises as a failed allocation where its kernels would find no room."""
+        _there(self._kernel_room).meet(self.techniques, measure_pack(rows))
         return pack_rows(rows, self.device)
 
     def decode(self) -> Decoder:
