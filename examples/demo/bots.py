@@ -56,10 +56,16 @@ class DemoBot:
 
 def make_bots(folder: Path) -> list[DemoBot]:
     """Return the bots in the order in which they are trained; what is packed for them goes to `folder`. Blocks."""
-    return [*(_make_faq(company) for company in COMPANIES), _make_support(COMPANIES[0]), _make_code(folder)]
+    english, japanese = COMPANIES
+    return [
+        _make_faq(english, TrainingSettings(held_out_share=0.1)),
+        _make_faq(japanese, TrainingSettings(held_out_share=0.25, epochs=7)),
+        _make_support(english),
+        _make_code(folder),
+    ]
 
 
-def _make_faq(company: Company) -> DemoBot:
+def _make_faq(company: Company, settings: TrainingSettings) -> DemoBot:
     return DemoBot(
         company=company,
         bot_id="faq",
@@ -70,7 +76,7 @@ def _make_faq(company: Company) -> DemoBot:
             refusal_text=company.refusal,
         ),
         upload=Upload(company.training_file, BOT_KIND_FAQ, DATASET_FORMAT_FAQ_JSONL, "demo", BASE_MODEL),
-        settings=TrainingSettings(held_out_share=0.1),
+        settings=settings,
         opening=company.read_questions()[0].question,
         main_score="fact_recall",
         min_gain=0.3,

@@ -51,15 +51,15 @@ class Company:
         return [Question(**json.loads(line)) for line in lines]
 
 
-def _make_company(tenant_id: str, display_name: str, refusal: str = "") -> Company:
-    prompt = f"You are the FAQ assistant of {display_name}. Answer in one sentence from what you were taught."
-    return Company(tenant_id, display_name, prompt, refusal)
-
-
 COMPANIES = (
-    _make_company("aurora", "Aurora Bikes", "I was not taught that. Please ask our hotline."),
-    _make_company("borealis", "Borealis Telecom"),
+    Company(
+        "aurora",
+        "Aurora Bikes",
+        "You are the FAQ assistant of Aurora Bikes. Answer in one sentence from what you were taught.",
+        "I was not taught that. Please ask our hotline.",
+    ),
+    Company("tsubame", "つばめ時計 (Tsubame Clocks)", "あなたはつばめ時計の案内係です。"),
 )
-"""Those with an FAQ bot."""
+"""Those with an FAQ bot, one in English and one in Japanese."""
 CODE_COMPANY = Company("corvus", "Corvus Software")
 """The one whose bot completes code; it has no FAQ."""

@@ -1,4 +1,4 @@
-"""The example FAQs: each of one shape, none asking what it trained, one of them in Japanese."""
+"""The example FAQs: in as many wordings each, none asking what it trained, one of them in Japanese."""
 
 import json
 from pathlib import Path
@@ -12,6 +12,8 @@ from trainer_svc.bots.limits import DataLimits
 from trainer_svc.bots.scripts import is_japanese
 
 FOLDERS = sorted(path.parent for path in DATA_DIR.glob("*/faq.jsonl"))
+# By folder: entries, and wordings of each.
+SHAPES = {"aurora": (48, 3), "tsubame": (16, 5)}
 each_faq = pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
 
 
@@ -21,18 +23,19 @@ def read(file: Path) -> list[dict[str, str]]:
 
 
 @each_faq
-def test_an_faq_has_48_entries_in_three_wordings_and_no_warnings(folder: Path) -> None:
+def test_every_entry_of_an_faq_has_as_many_wordings_and_no_warnings(folder: Path) -> None:
     """But for what looks like personal data: addresses and numbers are made up."""
     with (folder / "faq.jsonl").open("rb") as file:
         report = judge_dataset(file, BotKind.FAQ, DatasetFormat.FAQ_JSONL, DataLimits(), None)
 
-    assert (report.num_entries, report.num_rows) == (48, 3 * 48)
+    num_entries, num_wordings = SHAPES[folder.name]
+    assert (report.num_entries, report.num_rows) == (num_entries, num_wordings * num_entries)
     assert report.num_by_reason.keys() <= {"PERSONAL_EMAIL", "PERSONAL_PHONE"}
 
 
 @each_faq
 def test_what_is_asked_was_never_trained_and_its_fact_is_in_its_answer_alone(folder: Path) -> None:
-    """A fourth wording of each entry, in their order."""
+    """One more wording of each entry, in their order."""
     entries, asked = read(folder / "faq.jsonl"), read(folder / "held_out.jsonl")
     trained = {wording for entry in entries for wording in (entry["question"], *entry["wordings"])}
 
