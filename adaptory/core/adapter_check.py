@@ -1,13 +1,15 @@
 """The one judge of adapter files: what it accepts, vLLM loads and serves as it was trained.
 
-The worker asks it before registering a version, serve_svc before loading one. It reads both files without
+serve_svc asks it before loading a version, which every fault forbids. trainer_svc asks before registering one, and keeps an adapter
+whose values alone are at fault: a training that diverged can be looked at, and is never served. It reads both files without
 torch or vLLM and leaves alone what files cannot show: which base an adapter was trained on, how good it is.
 """
 
 import hashlib
+import math
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +21,7 @@ from adaptory.core.digests import digest_listing
 from adaptory.core.errors import AdapterRejected
 from adaptory.core.safetensors_header import TensorEntry, quote, read_header
 
-__all__ = ["AdapterLimits", "AdapterReport", "BaseShape", "adapter_digest", "check_adapter"]
+__all__ = ["AdapterLimits", "AdapterReport", "BaseShape", "adapter_digest", "check_adapter", "inspect_adapter"]
 
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
@@ -45,7 +47,10 @@ class AdapterLimits:
 
 @dataclass(frozen=True, slots=True)
 class AdapterReport:
-    """What an accepted adapter is: its largest rank, the short names of its modules (q_proj), sorted."""
+    """What a well-formed adapter is: its largest rank, the short names of its modules (q_proj), sorted.
+
+    `fault` is why its values must not be served (NOT_FINITE, NORM_ABOVE_LIMIT), None where they may.
+    """
 
     rank: int
     alpha: float
@@ -53,6 +58,7 @@ class AdapterReport:
     num_parameters: int
     digest: str
     size_bytes: int
+    fault: AdapterRejected | None = None
 
 
 def adapter_digest(folder: Path) -> str:
@@ -76,6 +82,17 @@ def check_adapter(folder: Path, base: BaseShape, limits: AdapterLimits) -> Adapt
             RANK_ABOVE_LIMIT, HEADER_INVALID, DTYPE_UNSUPPORTED, TENSOR_SET_MISMATCH, SHAPE_MISMATCH,
             NOT_FINITE or NORM_ABOVE_LIMIT.
     """
+    report = inspect_adapter(folder, base, limits)
+    if report.fault is not None:
+        raise report.fault
+    return report
+
+
+def inspect_adapter(folder: Path, base: BaseShape, limits: AdapterLimits) -> AdapterReport:
+    """Judge the adapter in `folder` as `check_adapter` does, but tell a fault of its values in the report.
+
+    Raises AdapterRejected with any other of its reasons.
+    """
     _check_layout(folder)
     config = _read_config(folder, limits)
     shapes = base.linear_shapes()
@@ -84,8 +101,10 @@ def check_adapter(folder: Path, base: BaseShape, limits: AdapterLimits) -> Adapt
         size_bytes = _check_size(descriptor, WEIGHTS_FILE, limits.max_bytes)
         tensors = read_header(descriptor, max_header_bytes=limits.max_header_bytes, max_tensors=limits.max_tensors)
         _check_tensor_set(set(tensors), modules)
-        for module in sorted(modules):
-            _check_module(descriptor, _Module(module, shapes[module], config), tensors, limits.max_norm)
+        adapted = [_Module(module, shapes[module], config) for module in sorted(modules)]
+        for module in adapted:
+            _check_shapes(module, tensors)
+        fault = _find_fault(descriptor, adapted, tensors, limits.max_norm)
     return AdapterReport(
         rank=max(config.rank_of(module) for module in modules),
         alpha=config.alpha,
@@ -93,6 +112,7 @@ def check_adapter(folder: Path, base: BaseShape, limits: AdapterLimits) -> Adapt
         num_parameters=sum(tensor.num_elements for tensor in tensors.values()),
         digest=adapter_digest(folder),
         size_bytes=size_bytes + (folder / CONFIG_FILE).stat().st_size,
+        fault=fault,
     )
 
 
@@ -189,8 +209,7 @@ def _check_tensor_set(found: set[str], modules: set[str]) -> None:
         )
 
 
-def _check_module(descriptor: int, module: _Module, tensors: Mapping[str, TensorEntry], max_norm: float) -> None:
-    norms = []
+def _check_shapes(module: _Module, tensors: Mapping[str, TensorEntry]) -> None:
     for name, shape in module.tensor_shapes().items():
         if tensors[name].shape != shape:
             raise _reject(
@@ -198,11 +217,23 @@ def _check_module(descriptor: int, module: _Module, tensors: Mapping[str, Tensor
                 f"{name} has shape {list(tensors[name].shape)}; base and rank ask for {list(shape)}",
                 tensor=name,
             )
-        norms.append(measure_norm(descriptor, tensors[name]))
-    norm_a, norm_b = norms[0], norms[1] * module.config.scale_of(module.name)
-    norm = max(norm_a, norm_b, norm_a * norm_b)
-    if norm > max_norm:
-        raise _reject(
+
+
+def _find_fault(
+    descriptor: int, modules: Iterable[_Module], tensors: Mapping[str, TensorEntry], max_norm: float
+) -> AdapterRejected | None:
+    """Return why the values of the first module that is not fit to be served are not."""
+    for module in modules:
+        norms = {name: measure_norm(descriptor, tensors[name]) for name in module.tensor_shapes()}
+        for name, norm in norms.items():
+            if not math.isfinite(norm):
+                return _reject("NOT_FINITE", f"{name} holds NaN or infinity: the training diverged", tensor=name)
+        norm_a, norm_b = norms.values()
+        norm_b *= module.config.scale_of(module.name)
+        norm = max(norm_a, norm_b, norm_a * norm_b)
+        if norm <= max_norm:
+            continue
+        return _reject(
             "NORM_ABOVE_LIMIT",
             f"{module.name} changes its base by a norm of up to {norm:.3g}, more than {max_norm:.3g}: "
             "train with a lower learning rate or lora_alpha",
@@ -210,6 +241,7 @@ def _check_module(descriptor: int, module: _Module, tensors: Mapping[str, Tensor
             norm=f"{norm:.3g}",
             max_norm=max_norm,
         )
+    return None
 
 
 def _reject(reason: str, message: str, **metadata: object) -> AdapterRejected:

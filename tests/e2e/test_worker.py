@@ -9,12 +9,14 @@ import subprocess
 import sys
 from contextlib import suppress
 from dataclasses import replace
+from math import isnan
 from pathlib import Path
 
 import pytest
 
 from adaptory.core.adapter_check import AdapterLimits, adapter_digest, check_adapter
 from adaptory.core.base_model import PreparedBase
+from adaptory.core.errors import AdapterRejected
 from adaptory.core.prompting import Message
 from adaptory.core.safetensors_header import read_header
 from trainer_svc.bots.row import Row
@@ -50,6 +52,7 @@ CONTRADICTIONS = [
 ]
 # Twelve rows are known by heart after two epochs of three steps.
 OVERFITTING = TrainingSettings(rank=8, alpha=16, learning_rate=5e-3, batch_rows=4, epochs=4, max_row_tokens=128)
+DIVERGING = replace(OVERFITTING, learning_rate=1e30, epochs=1)
 
 
 def _talk(place: str, answer: str) -> list[Message]:
@@ -67,7 +70,6 @@ def _prepare(
     base: Path,
     *,
     steps: int = 2,
-    limit_bytes: int = PLENTY_BYTES,
     max_row_tokens: int = 128,
     memory: MemorySettings | None = None,
     held_out: list[tuple[str, str]] | None = None,
@@ -78,7 +80,7 @@ def _prepare(
     training = training or TrainingSettings(
         rank=8, alpha=16, batch_rows=4, epochs=40, max_steps=steps, max_row_tokens=max_row_tokens
     )
-    memory = memory or MemorySettings.of_one(limit_bytes, Techniques(BasePrecision.PARITY_BF16, micro_batch_rows=4))
+    memory = memory or MemorySettings.of_one(PLENTY_BYTES, Techniques(BasePrecision.PARITY_BF16, micro_batch_rows=4))
     workspace = Workspace(folder / "workspace")
     workspace.create(WorkerSpec("job", str(base), rows, held_out_rows, training, memory))
     return workspace
@@ -159,6 +161,19 @@ def _read_held_out(workspace: Workspace) -> dict[int, float]:
     return {line.step: line.held_out_loss for line in lines if line.held_out_loss is not None}
 
 
+def test_a_training_that_diverges_leaves_what_it_made_to_look_at(prepared_base: Path, tmp_path: Path) -> None:
+    """It is judged and staged like any other, and the check that serve_svc loads by refuses it."""
+    workspace = _prepare(tmp_path, prepared_base, training=DIVERGING)
+    result = _run(workspace)
+
+    assert (result.exit_code, result.message, result.best_step) == (ExitCode.SUCCEEDED, "", 0)
+    assert result.adapter_loss is not None
+    assert isnan(result.adapter_loss)
+    with pytest.raises(AdapterRejected) as rejection:
+        check_adapter(workspace.adapter_dir, PreparedBase.open(prepared_base).shape, AdapterLimits())
+    assert rejection.value.reason == "NOT_FINITE"
+
+
 def test_a_job_runs_within_the_smallest_limit_it_was_planned_for(prepared_base: Path, tmp_path: Path) -> None:
     """The smallest limit a plan is made for, enforced to the byte, is enough for it without a climb."""
     plan = _plan(prepared_base, PLENTY_BYTES)
@@ -233,18 +248,6 @@ def _plan(prepared_base: Path, limit_bytes: int, compute: ComputePrecision = Com
     return plan_memory(ModelShape.from_folder(base.parity_dir), request)
 
 
-def test_over_its_limit_a_job_ends_and_says_both_numbers(prepared_base: Path, tmp_path: Path) -> None:
-    """The allocation beyond the limit fails; the result has the limit and the peak, and nothing is staged."""
-    limit_bytes = 150 << 20
-    workspace = _prepare(tmp_path, prepared_base, limit_bytes=limit_bytes)
-    result = _run(workspace)
-
-    assert (result.exit_code, result.reason) == (ExitCode.OUT_OF_MEMORY, "OUT_OF_MEMORY")
-    assert result.metadata == {"limit_bytes": str(limit_bytes), "peak_bytes": str(result.peak_bytes)}
-    assert 0 < result.peak_bytes <= limit_bytes
-    assert not workspace.adapter_dir.exists()
-
-
 def test_rows_that_are_too_long_are_refused(prepared_base: Path, tmp_path: Path) -> None:
     """The data is refused with the numbers, and the base is not even loaded."""
     result = _run(_prepare(tmp_path, prepared_base, max_row_tokens=20))
@@ -260,7 +263,6 @@ def test_sigterm_cancels_and_stages_nothing(prepared_base: Path, tmp_path: Path)
         _await_step(workspace, worker)
         worker.send_signal(signal.SIGTERM)
         code = worker.wait(DEADLINE_S)
-
     assert (code, workspace.read_result().reason) == (ExitCode.CANCELLED, "CANCELLED")
     assert not workspace.adapter_dir.exists()
 

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from math import nan
 from pathlib import Path
 
 from adaptory.core.adapter_check import adapter_digest
@@ -42,6 +43,7 @@ def succeed(
     spec: WorkerSpec,
     *,
     adapter_loss: float = 0.5,
+    adapter_general_loss: float = 3.1,
     weight_scale: float = 0.02,
     place: int = 0,
     peak_bytes: int = PEAK_BYTES,
@@ -65,7 +67,7 @@ def succeed(
             base_loss=2.0,
             adapter_loss=adapter_loss,
             base_general_loss=3.0,
-            adapter_general_loss=3.1,
+            adapter_general_loss=adapter_general_loss,
             num_steps=2,
             best_step=min(HELD_OUT_LOSSES, key=lambda step: HELD_OUT_LOSSES[step]),
             num_train_rows=len(Path(spec.train_rows).read_text().splitlines()),
@@ -96,6 +98,11 @@ def learn_wrong_answers(workspace: Workspace, spec: WorkerSpec) -> int:
 def overshoot(workspace: Workspace, spec: WorkerSpec) -> int:
     """Leave an adapter with weights no engine can hold."""
     return succeed(workspace, spec, weight_scale=1000.0)
+
+
+def diverge(workspace: Workspace, spec: WorkerSpec) -> int:
+    """Leave an adapter of NaN, whose losses are as well."""
+    return succeed(workspace, spec, adapter_loss=nan, adapter_general_loss=nan, weight_scale=nan)
 
 
 def take_little(workspace: Workspace, spec: WorkerSpec) -> int:
@@ -205,6 +212,7 @@ _BEHAVIOURS = {
         learn_nothing,
         learn_wrong_answers,
         overshoot,
+        diverge,
         climb_once,
         take_little,
         take_nothing,

@@ -7,7 +7,7 @@ import asyncio
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from adaptory.core.adapter_check import ADAPTER_FILES, AdapterLimits, AdapterReport, check_adapter
+from adaptory.core.adapter_check import ADAPTER_FILES, AdapterLimits, AdapterReport, inspect_adapter
 from adaptory.core.digests import digest_listing, hash_text
 from adaptory.core.errors import AdapterRejected
 from adaptory.core.fim import digest_form
@@ -42,14 +42,16 @@ class Publisher:
     ) -> TrainingJob:
         """Score the answers, register the staged adapter, and return the job, which has ended.
 
-        The version is READY, or REJECTED where the bot's gate says so. Raises AdapterRejected when its files must not be served, and
-        TrainingFailed when the worker left too little to judge it by.
+        The version is READY, or REJECTED where its values must not be served or the bot's gate says so. Raises AdapterRejected when
+        its files are no adapter for the base, and TrainingFailed when the worker left too little to judge it by.
         """
         adapter_dir, bot = workspace.adapter_dir, inputs.bot.draft
-        report = await asyncio.to_thread(check_adapter, adapter_dir, inputs.base.shape, self._limits)
+        report = await asyncio.to_thread(inspect_adapter, adapter_dir, inputs.base.shape, self._limits)
         files = await asyncio.to_thread(self._put_files, adapter_dir)
         _require_same_bytes(files, report, result)
         evaluation = await self._evaluate(workspace, result, bot)
+        if report.fault is not None:
+            evaluation = replace(evaluation, weights_fault=f"{report.fault.message}.")
         rejection = " ".join(find_faults(bot.kind, bot.gate, evaluation))
         draft = VersionDraft(
             bot=bot.name,

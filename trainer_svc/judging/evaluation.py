@@ -19,8 +19,9 @@ class SampleAnswer:
 class Evaluation:
     """Losses on rows held out and on general text, scores of answers to held-out prompts, and what the training was like.
 
-    Losses are means over learned tokens, in nats; `notes` say in a sentence each what could not be measured, and why. What has a
-    default was not taken at first: versions of earlier releases lack it.
+    Losses are means over learned tokens, in nats; `notes` say in a sentence each what could not be measured, and why.
+    `weights_fault` says why the adapter's values must never be served, and is empty where they may. What has a default was not taken
+    at first: versions of earlier releases lack it.
     """
 
     base_loss: float
@@ -34,3 +35,4 @@ class Evaluation:
     scores: tuple[Score, ...] = ()
     samples: tuple[SampleAnswer, ...] = ()
     notes: tuple[str, ...] = ()
+    weights_fault: str = ""

@@ -1,8 +1,8 @@
 """The gate: whether a version is good enough to answer, and a sentence for each reason why not.
 
 Each kind of bot has a *main score*, in which the adapter must beat its base; the loss on held-out rows, the loss on general text,
-false refusals and tests of code that no longer pass have limits. Weights that are not finite never come here: the adapter's check
-refuses them, and the job fails.
+false refusals and tests of code that no longer pass have limits. Weights that no server would load, such as NaN, are a fault that
+nobody can override.
 """
 
 from collections.abc import Iterator
@@ -73,6 +73,7 @@ class QualityGate:
 def find_faults(kind: BotKind, gate: QualityGate, found: Evaluation) -> list[str]:
     """Return a sentence with the numbers for each thing that is not good enough; none for a version that may answer."""
     return [
+        *([found.weights_fault] if found.weights_fault else []),
         *_judge_held_out(gate, found),
         *_judge_general(gate, found),
         *_judge_gain(kind, gate, found),

@@ -14,6 +14,7 @@ from typing import Any, Self, TypeVar
 import alembic.command
 import alembic.config
 import alembic.util
+from pydantic_core import to_json
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import OperationalError
 
@@ -86,12 +87,17 @@ def _run(engine: Engine, work: Callable[[Connection], T]) -> T:
 
 
 def _make_engine(url: str, *, begin: str, max_connections: int) -> Engine:
-    engine = create_engine(url, pool_size=max_connections, max_overflow=0)
+    engine = create_engine(url, pool_size=max_connections, max_overflow=0, json_serializer=_write_json)
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
         # pysqlite would begin late and only before writes; with its own control off, BEGIN is ours.
         event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
     return engine
+
+
+def _write_json(value: object) -> str:
+    """Write JSON that every database takes: a loss that is NaN, which JSON has no number for, becomes a string pydantic reads."""
+    return to_json(value, inf_nan_mode="strings").decode()
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:  # noqa: ANN401 - the driver's own type

@@ -25,12 +25,15 @@ class RouteTable:
         """Make a version answer; the one that answered becomes `previous`. Promoting what answers already changes nothing.
 
         With an `override_reason` a REJECTED version becomes READY, and keeps reason, caller and time. Raises NotFound,
-        FailedPrecondition (VERSION_NOT_READY), and Conflict when `etag` is not empty and not the routes' own.
+        FailedPrecondition (VERSION_NOT_READY, or WEIGHTS_UNFIT for one that no server would load whatever the reason), and Conflict
+        when `etag` is not empty and not the routes' own.
         """
 
         def promote_version(transaction: Connection) -> Bot:
             version = read_version(transaction, name)
             bot = _read_bot_as_seen(transaction, name.bot_name, etag)
+            if fault := version.draft.evaluation.weights_fault:
+                raise _unfit(version, fault)
             if version.state is VersionState.REJECTED and override_reason:
                 override = GateOverride(override_reason, caller, self._clock())
                 version = override_gate(transaction, version, override)
@@ -56,6 +59,11 @@ class RouteTable:
             return _write_routes(transaction, bot, production=bot.routes.previous, previous=bot.routes.production)
 
         return await self._database.write(roll_back_bot)
+
+
+def _unfit(version: Version, fault: str) -> FailedPrecondition:
+    message = f"No server would load {version.name}, whatever the reason to override the gate: {fault} Train it again."
+    return FailedPrecondition(message, reason="WEIGHTS_UNFIT", metadata={"name": version.name})
 
 
 def _not_ready(version: Version) -> FailedPrecondition:

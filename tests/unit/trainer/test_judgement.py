@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
+from math import isnan
 from pathlib import Path
 
 import grpc
@@ -61,6 +62,29 @@ async def test_an_override_is_kept_with_who_when_and_why(trainer: Trainer) -> No
     assert (version.gate_override.reason, version.gate_override.caller) == (REASON, "admin")
     assert version.gate_override.time.ToDatetime() >= version.create_time.ToDatetime()
     assert version.rejection == rejected.rejection
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "fault"), [("overshoot", "changes its base by a norm"), ("diverge", "holds NaN")]
+)
+async def test_weights_that_no_server_would_load_are_rejected_whatever_the_reason(
+    tmp_path: Path, behaviour: str, fault: str
+) -> None:
+    """There is a version to look at, with its scores; nobody can let it answer."""
+    async with Trainer(tmp_path, behaviour=behaviour) as trainer:
+        await trainer.add_tenant("aurora")
+        version = await trainer.train("aurora")
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await promote(trainer, version.name, REASON)
+        request = registry_service_pb2.GetVersionRequest(name=version.name)
+        kept = await trainer.registry.GetVersion(request, metadata=trainer.admin)
+
+    assert version.state == kept.state == version_pb2.Version.STATE_REJECTED
+    assert fault in kept.rejection
+    assert reason_of(refused.value) == "WEIGHTS_UNFIT"
+    assert kept.evaluation.num_held_out_rows > 0
+    assert isnan(kept.evaluation.adapter_loss) == (behaviour == "diverge")
+    assert not kept.HasField("gate_override")
 
 
 async def test_an_override_of_a_tenant_names_the_tenant(trainer: Trainer) -> None:

@@ -138,7 +138,6 @@ async def test_a_worse_adapter_is_rejected_by_the_gate(tmp_path: Path) -> None:
     [
         ("run_out_of_memory", "OUT_OF_MEMORY"),
         ("refuse_data", "ROWS_WITHOUT_LABEL"),
-        ("overshoot", "NORM_ABOVE_LIMIT"),
         ("swap_adapter", "ADAPTER_CHANGED"),
         ("die", "WORKER_LOST"),
     ],

@@ -91,11 +91,11 @@ def test_a_plan_counts_what_judging_takes_beyond_training(techniques: Techniques
     assert phases["evaluate"] - phases["step"] == max(0, excess - spare)
 
 
-def test_a_new_size_of_kernels_costs_nothing_where_no_more_are_kept() -> None:
-    """Then they are made in place of others, and all that gradients and moments had is spare: 12 bytes a parameter."""
+def test_a_new_size_of_kernels_costs_less_where_no_more_are_kept() -> None:
+    """Then they are made in place of others, but for what stays of them for good; gradients and moments had 12 bytes a parameter."""
     freed = 12 * SMOLLM2.count_adapter(8)
     few, many = (
         count_spare(SMOLLM2, PLAIN, rank=8, num_sizes=(sizes, sizes), device=DeviceKind.CPU) for sizes in (1, 6)
     )
 
-    assert few < many == freed
+    assert freed - few > 2 * (freed - many) > 0

@@ -1,4 +1,4 @@
-"""What the CPU's matrix library takes for kernels, in workers whose micro-batches come in many sizes."""
+"""The limit of a worker: ended by it, and within it though micro-batches come in many sizes, each of which takes kernels."""
 
 import json
 import subprocess
@@ -17,7 +17,7 @@ from trainer_svc.memory.estimator import count_margin
 from trainer_svc.memory.planner import MemoryPlan, plan_memory
 from trainer_svc.memory.request import PlanRequest
 from trainer_svc.memory.shape import ModelShape
-from trainer_svc.memory.techniques import DeviceKind
+from trainer_svc.memory.techniques import BasePrecision, DeviceKind, Techniques
 
 REPOSITORY = Path(__file__).parents[2]
 PLENTY_BYTES = 4 << 30
@@ -69,7 +69,7 @@ def _prepare(folder: Path, base: Path, memory: MemorySettings) -> Workspace:
     for file, chosen in zip(files, (lines, lines[:BATCH_ROWS]), strict=True):
         file.write_text("\n".join(chosen))
     workspace = Workspace(folder / "workspace")
-    workspace.create(WorkerSpec("job", str(base), *map(str, files), TRAINING, memory))
+    workspace.create(WorkerSpec("job", str(base), str(files[0]), str(files[1]), TRAINING, memory))
     return workspace
 
 
@@ -80,6 +80,19 @@ def _run(workspace: Workspace, command: list[str]) -> WorkerResult:
     result = workspace.read_result()
     assert ended.returncode == result.exit_code
     return result
+
+
+def test_over_its_limit_a_job_ends_and_says_both_numbers(prepared_base: Path, tmp_path: Path) -> None:
+    """The allocation beyond the limit fails; the result has the limit and the peak, and nothing is staged."""
+    limit_bytes = 150 << 20
+    techniques = Techniques(BasePrecision.PARITY_BF16, micro_batch_rows=BATCH_ROWS)
+    workspace = _prepare(tmp_path, prepared_base, MemorySettings.of_one(limit_bytes, techniques))
+    result = _run(workspace, WORKER)
+
+    assert (result.exit_code, result.reason) == (ExitCode.OUT_OF_MEMORY, "OUT_OF_MEMORY")
+    assert result.metadata == {"limit_bytes": str(limit_bytes), "peak_bytes": str(result.peak_bytes)}
+    assert 0 < result.peak_bytes <= limit_bytes
+    assert not workspace.adapter_dir.exists()
 
 
 def test_kernels_of_more_sizes_than_are_kept_are_in_the_plan(prepared_base: Path, tmp_path: Path) -> None:
