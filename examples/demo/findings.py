@@ -10,8 +10,8 @@ from examples.demo.quiz import Answer
 from examples.demo.report import BotReport, BotScore, Quizzed, Sample, make_samples
 from examples.demo.training import Trained
 
-# The base knows nothing of the companies whichever questions it gets, and its answers are long: it is asked every sixth.
-BASE_ASKED_EVERY = 6
+# The base knows nothing of the companies whichever questions it gets, and its answers are long: it is asked every twelfth.
+BASE_ASKED_EVERY = 12
 
 
 @dataclass(frozen=True, slots=True)
