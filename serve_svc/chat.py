@@ -15,11 +15,12 @@ from serve_svc.routing import Route, Router
 
 @dataclass(frozen=True, slots=True)
 class ChatCall:
-    """A conversation for a bot or one of its versions to go on with."""
+    """A conversation for a bot or one of its versions to go on with; all requests of one `key` are answered alike."""
 
     name: BotName | VersionName
     messages: tuple[Message, ...]
     options: ChatOptions
+    key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ class Chat:
             InvalidRequest: The context cannot hold prompt and answer.
             ServiceError: As Generation.run.
         """
-        route = self._router.route(call.name, caller)
+        route = self._router.route(call.name, caller, call.key)
 
         async def make_prompt(route: Route) -> Prompt:
             ids = await self._prompts.render(route.system_prompt, call.messages)
@@ -59,5 +60,5 @@ class Chat:
 
     async def count_tokens(self, call: ChatCall, caller: Caller) -> int:
         """Return the tokens of the prompt that `answer` would make. Raises what Router.route raises."""
-        route = self._router.route(call.name, caller)
+        route = self._router.route(call.name, caller, call.key)
         return len(await self._prompts.render(route.system_prompt, call.messages))

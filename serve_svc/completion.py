@@ -24,13 +24,14 @@ _MIN_CODE_TOKENS = 16
 
 @dataclass(frozen=True, slots=True)
 class CompletionCall:
-    """Code around a cursor, for a bot or one of its versions to fill in."""
+    """Code around a cursor, for a bot or one of its versions to fill in; all requests of one `key` are answered alike."""
 
     name: BotName | VersionName
     prefix: str
     suffix: str
     stop_at: StopAt
     options: ChatOptions
+    key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,7 @@ class Completion:
             InvalidRequest: The context cannot hold what was asked for and some code before it.
             ServiceError: As Generation.run.
         """
-        route = self._router.route(call.name, caller)
+        route = self._router.route(call.name, caller, call.key)
         _require_code_bot(route)
         context, carried = FimContext("", ""), ""
 

@@ -22,6 +22,7 @@ from serve_svc.routing import RoutedBot
 _MAX_MESSAGES = 64
 _MAX_CONTENT_CHARS = 32_000
 _MAX_CODE_CHARS = 262_144
+_MAX_KEY_CHARS = 256
 _MAX_STOPS = 4
 _MAX_STOP_CHARS = 64
 _MAX_TEMPERATURE = 2.0
@@ -46,8 +47,9 @@ def parse_chat(request: serve_service_pb2.ChatRequest) -> ChatCall:
     name = _parse_name(request.name, violations)
     messages = _parse_messages(request.messages, violations)
     options = _parse_options(request.options, violations)
+    _check_key(request.conversation_key, violations)
     violations.raise_if_any()
-    return ChatCall(name, messages, options)
+    return ChatCall(name, messages, options, request.conversation_key or messages[0].content)
 
 
 def parse_count(request: serve_service_pb2.CountTokensRequest) -> ChatCall:
@@ -64,8 +66,10 @@ def parse_completion(request: serve_service_pb2.CompleteRequest) -> CompletionCa
     is_known = request.stop_at in _STOPS
     violations.check(field="stop_at", is_good=is_known, sentence="must be STOP_AT_LINE, STOP_AT_BLOCK or STOP_AT_END")
     options = _parse_options(request.options, violations)
+    _check_key(request.conversation_key, violations)
     violations.raise_if_any()
-    return CompletionCall(name, request.prefix, request.suffix, _STOPS[request.stop_at], options)
+    key = request.conversation_key or request.prefix.partition("\n")[0]
+    return CompletionCall(name, request.prefix, request.suffix, _STOPS[request.stop_at], options, key)
 
 
 def _parse_name(name: str, violations: Violations) -> BotName | VersionName:
@@ -76,6 +80,10 @@ def _parse_name(name: str, violations: Violations) -> BotName | VersionName:
     except InvalidRequest as error:
         violations.add(error)
         return BotName("", "")  # never used: the violations are raised before
+
+
+def _check_key(key: str, violations: Violations) -> None:
+    violations.check_length(key, field="conversation_key", limit=_MAX_KEY_CHARS)
 
 
 def _parse_messages(turns: Sequence[serve_service_pb2.ChatMessage], violations: Violations) -> tuple[Message, ...]:

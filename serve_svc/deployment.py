@@ -33,7 +33,7 @@ class Deployment:
         """Have the engine follow the change from one table to the next, soon."""
         for name in before.versions.keys() - after.versions.keys():
             self._gone.put_nowait(before.versions[name].adapter)
-        promoted = _productions(after, self._router) - _productions(before, self._router)
+        promoted = _answering(after, self._router) - _answering(before, self._router)
         self._load_soon(sorted(promoted, key=lambda version: version.name))
 
     def refill(self) -> None:
@@ -87,7 +87,12 @@ class Deployment:
         log.info("version_taken_down", version=version.name)
 
 
-def _productions(table: RoutingTable, router: Router) -> set[AdapterVersion]:
-    """Return the adapters that answer for bots in this table, as far as this server's base may serve them."""
-    promoted = ((bot.kind, table.versions.get(str(bot.production))) for bot in table.bots.values() if bot.production)
-    return {version.adapter for kind, version in promoted if version and router.is_servable(version, kind)}
+def _answering(table: RoutingTable, router: Router) -> set[AdapterVersion]:
+    """Return the adapters that answer for bots in this table, canaries too, as far as this server's base may serve them."""
+    routed = (
+        (bot.kind, table.versions.get(str(name)))
+        for bot in table.bots.values()
+        for name in (bot.production, bot.canary)
+        if name
+    )
+    return {version.adapter for kind, version in routed if version and router.is_servable(version, kind)}

@@ -91,7 +91,7 @@ class Generation:
             ServiceError: Whatever `make_prompt` raises.
         """
         arrived_s = time.monotonic()
-        with self._metrics.observe(route.bot) as record, self._hold_place(route), _engine_death_told(record):
+        with self._metrics.observe(route) as record, self._hold_place(route), _engine_death_told(record):
             async with AsyncExitStack() as held:
                 route, request = await deadline.bound(self._open(held, route, make_prompt))
                 chunks = await held.enter_async_context(aclosing(self._line.engine.generate(request)))

@@ -14,12 +14,12 @@ from adaptory.core.errors import ServiceError
 from adaptory.core.telemetry import CappedLabel
 from serve_svc.engine.engine import EngineChunk
 from serve_svc.engine.supervisor import EngineState
-from serve_svc.routing import RoutedBot
+from serve_svc.routing import Route
 from serve_svc.version import AdapterVersion
 
 log = structlog.get_logger()
 
-_REQUEST_LABELS = ("tenant", "bot", "bot_kind")
+_REQUEST_LABELS = ("tenant", "bot", "bot_kind", "lane")
 # From a cached prompt on a GPU to a queue in front of a busy CPU.
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _TOKEN_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
@@ -69,10 +69,11 @@ class RequestMetrics:
         )
 
     @contextmanager
-    def observe(self, bot: RoutedBot) -> Iterator["RequestRecord"]:
-        """Count one request of the bot when the block ends, under the code it ends with."""
+    def observe(self, route: Route) -> Iterator["RequestRecord"]:
+        """Count one request on its route when the block ends, under the code it ends with."""
+        bot = route.bot
         tenant, name = self._tenants.name(bot.name.tenant), self._bots.name(str(bot.name))
-        labels = (tenant, name, bot.kind.value)
+        labels = (tenant, name, bot.kind.value, route.lane.value)
         code = grpc.StatusCode.CANCELLED  # left by cancellation: the client went away
         record = RequestRecord(self._first_token.labels(*labels), self._inter_token)
         try:

@@ -73,6 +73,8 @@ def _parse_bot(bot: serving_pb2.ServingBot) -> RoutedBot:
         ),
         production=_parse_route(bot.routes.production),
         previous=_parse_route(bot.routes.previous),
+        canary=_parse_route(bot.routes.canary),
+        canary_percent=bot.routes.canary_percent,
     )
 
 
@@ -121,7 +123,12 @@ def _dump_bot(bot: RoutedBot) -> serving_pb2.ServingBot:
             temperature=bot.defaults.temperature,
             top_p=bot.defaults.top_p,
         ),
-        routes=bot_pb2.Routes(production=_dump_route(bot.production), previous=_dump_route(bot.previous)),
+        routes=bot_pb2.Routes(
+            production=_dump_route(bot.production),
+            previous=_dump_route(bot.previous),
+            canary=_dump_route(bot.canary),
+            canary_percent=bot.canary_percent,
+        ),
     )
 
 

@@ -6,7 +6,7 @@ adapter can be loaded `adapters.py`.
 
 import enum
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import TypeVar
 
@@ -14,9 +14,18 @@ from adaptory.core.auth import Caller, not_found
 from adaptory.core.errors import FailedPrecondition
 from adaptory.core.names import BotName, TenantName, VersionName
 from adaptory.core.receipt import Receipt
+from serve_svc.canary import falls_to_canary
 from serve_svc.version import AdapterVersion
 
 _Item = TypeVar("_Item")
+
+
+class Lane(enum.StrEnum):
+    """How a request came to the version that answers: by the bot's routes, or since it named the version."""
+
+    PRODUCTION = "production"
+    CANARY = "canary"
+    NAMED = "named"
 
 
 class BotKind(enum.StrEnum):
@@ -48,7 +57,7 @@ class RoutedTenant:
 
 @dataclass(frozen=True, slots=True)
 class RoutedBot:
-    """A bot and its routes; `previous` answered before `production` did."""
+    """A bot and its routes: `previous` answered before `production` did, `canary` answers some percent of the conversations."""
 
     name: BotName
     kind: BotKind
@@ -57,6 +66,8 @@ class RoutedBot:
     defaults: GenerationDefaults
     production: VersionName | None
     previous: VersionName | None
+    canary: VersionName | None = None
+    canary_percent: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,11 +150,15 @@ class BaseIdentity:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Who answers: `version` of `bot`, or the bare base where it is None; `former` stands in when the version cannot be loaded."""
+    """Who answers: `version` of `bot`, or the bare base where it is None; `former` stands in when the version cannot be loaded.
+
+    For a canary it is production that stands in.
+    """
 
     tenant: RoutedTenant
     bot: RoutedBot
     version: RoutedVersion | None
+    lane: Lane = Lane.NAMED
     former: "Route | None" = None
 
     @property
@@ -170,8 +185,8 @@ class Router:
         self._base = base
         self.table = NOTHING_KNOWN
 
-    def route(self, name: BotName | VersionName, caller: Caller) -> Route:
-        """Return who answers for `name`.
+    def route(self, name: BotName | VersionName, caller: Caller, conversation_key: str = "") -> Route:
+        """Return who answers for `name`; of a bot with a canary, the key says whether that does.
 
         Raises:
             NotFound: There is no such bot or version, or it is not the caller's.
@@ -193,7 +208,9 @@ class Router:
                 reason="NO_VERSION_PROMOTED",
                 metadata={"bot": bot.name},
             )
-        return Route(tenant, bot, self._find_version(bot.production, bot.kind), former=self._find_former(tenant, bot))
+        production = self._find_version(bot.production, bot.kind)
+        route = Route(tenant, bot, production, Lane.PRODUCTION, self._find_former(tenant, bot))
+        return self._find_canary(route, conversation_key) or route
 
     def is_servable(self, version: RoutedVersion, kind: BotKind) -> bool:
         """Tell whether the version, of a bot of this kind, was made for the base of this server and what renders for it."""
@@ -216,9 +233,19 @@ class Router:
         # Versions of earlier releases have no receipt.
         return not version.receipt or version.receipt == self._base.receipt(kind)
 
+    def _find_canary(self, production: Route, key: str) -> Route | None:
+        """Return the canary's route where it answers the conversation of this key, and this server can serve it."""
+        bot = production.bot
+        if bot.canary is None or not falls_to_canary(bot.canary, bot.canary_percent, key):
+            return None
+        canary = self.table.versions.get(str(bot.canary))
+        if canary is None or not self.is_servable(canary, bot.kind):
+            return None
+        return replace(production, version=canary, lane=Lane.CANARY, former=production)
+
     def _find_former(self, tenant: RoutedTenant, bot: RoutedBot) -> Route | None:
         former = self.table.versions.get(str(bot.previous))
-        return Route(tenant, bot, former) if former and self.is_servable(former, bot.kind) else None
+        return Route(tenant, bot, former, Lane.PRODUCTION) if former and self.is_servable(former, bot.kind) else None
 
 
 def _merge(items: Mapping[str, _Item], changed: Mapping[str, _Item], removed: Collection[str]) -> Mapping[str, _Item]:

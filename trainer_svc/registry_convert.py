@@ -154,7 +154,11 @@ def _write_defaults(defaults: GenerationDefaults) -> bot_pb2.GenerationDefaults:
 
 def _write_routes(routes: Routes) -> bot_pb2.Routes:
     return bot_pb2.Routes(
-        production=str(routes.production or ""), previous=str(routes.previous or ""), etag=routes.etag
+        production=str(routes.production or ""),
+        previous=str(routes.previous or ""),
+        canary=str(routes.canary or ""),
+        canary_percent=routes.canary_percent,
+        etag=routes.etag,
     )
 
 

@@ -21,6 +21,7 @@ _MAX_OUTPUT_TOKENS = 32_768
 _MAX_TEMPERATURE = 2.0
 _MAX_IN_FLIGHT = 10_000
 _MAX_REASON_CHARS = 1_000
+_MAX_PERCENT = 100
 
 
 def read_new_tenant(request: registry_service_pb2.CreateTenantRequest) -> TenantName:
@@ -103,6 +104,18 @@ def read_override_reason(request: registry_service_pb2.PromoteVersionRequest) ->
     violations.check_length(request.override_gate_reason, field="override_gate_reason", limit=_MAX_REASON_CHARS)
     violations.raise_if_any()
     return request.override_gate_reason.strip()
+
+
+def read_percent(request: registry_service_pb2.SetCanaryRequest) -> int:
+    """Return the share of conversations that a canary is to answer. Raises InvalidRequest when it is no percentage."""
+    violations = Violations()
+    violations.check(
+        field="percent",
+        is_good=0 <= request.percent <= _MAX_PERCENT,
+        sentence=f"is {request.percent}; it must be 0 to {_MAX_PERCENT}, and 0 ends the canary",
+    )
+    violations.raise_if_any()
+    return request.percent
 
 
 def check_chunk(request: registry_service_pb2.AppendDatasetChunkRequest) -> None:

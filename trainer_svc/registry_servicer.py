@@ -214,9 +214,10 @@ class RegistryServicer(registry_service_pb2_grpc.RegistryServiceServicer):
             await routes.promote(name, etag=request.etag, caller=name_caller(), override_reason=reason)
         )
 
-    async def SetCanary(self, _request: registry_service_pb2.SetCanaryRequest, _context: Context) -> bot_pb2.Bot:
-        """Refuse: not served yet."""
-        raise NotServed("Canaries are not served yet; promote the version instead, and roll back where it disappoints.")
+    async def SetCanary(self, request: registry_service_pb2.SetCanaryRequest, _context: Context) -> bot_pb2.Bot:
+        """Let a version answer a share of the conversations."""
+        name, percent = read_name(VersionName, request.name), requests.read_percent(request)
+        return convert.write_bot(await self._registry.routes.set_canary(name, percent=percent, etag=request.etag))
 
     async def RollbackBot(self, request: registry_service_pb2.RollbackBotRequest, _context: Context) -> bot_pb2.Bot:
         """Let the version before answer again."""

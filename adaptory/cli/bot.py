@@ -73,7 +73,7 @@ def list_all(context: typer.Context, tenant: TenantArgument, *, as_json: AsJson 
     if as_json:
         print_json([to_dict(bot) for bot in bots])
         return
-    rows = [(bot.name, kind_name(bot.kind), bot.base_model, bot.routes.production or "none yet") for bot in bots]
+    rows = [(bot.name, kind_name(bot.kind), bot.base_model, _tell_routes(bot)) for bot in bots]
     print_table(f"Bots of {tenant_name(tenant)}", ("bot", "kind", "base", "answers"), rows)
 
 
@@ -117,6 +117,26 @@ def promote(
     say(f"{bot.routes.production} answers from now on{before}.")
 
 
+@app.command("canary")
+def set_canary(
+    context: typer.Context,
+    version: VersionArgument,
+    percent: Annotated[int, typer.Option(help="Of a hundred conversations, how many it answers; 0 ends the canary.")],
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Let a version answer some conversations, and production the others. Servers load it without a restart."""
+    with target_of(context).open_client() as client:
+        bot = client.bots.set_canary(version, percent)
+    if as_json:
+        print_message(bot, as_json=True)
+        return
+    if bot.routes.canary:
+        say(f"{version} answers {percent} % of the conversations, {bot.routes.production} the others.")
+    else:
+        say(f"{version} is no canary; {bot.routes.production} answers all conversations.")
+
+
 @app.command("rollback")
 def roll_back(context: typer.Context, bot: BotArgument, *, as_json: AsJson = False) -> None:
     """Make the version that answered before answer again."""
@@ -137,6 +157,13 @@ def retire(context: typer.Context, version: VersionArgument, *, as_json: AsJson 
         print_message(retired, as_json=True)
         return
     say(f"{retired.name} is retired.")
+
+
+def _tell_routes(bot: Bot) -> str:
+    routes = bot.routes
+    if not routes.canary:
+        return routes.production or "none yet"
+    return f"{routes.production}; {routes.canary_percent} % {routes.canary}"
 
 
 def _describe(version: Version) -> tuple[str, ...]:

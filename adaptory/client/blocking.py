@@ -131,6 +131,7 @@ class BlockingBots(Twin[Bots]):
     get_version = _waits(Bots.get_version)
     list_versions = _iterates(Bots.list_versions)
     promote = _waits(Bots.promote)
+    set_canary = _waits(Bots.set_canary)
     roll_back = _waits(Bots.roll_back)
     retire = _waits(Bots.retire)
 

@@ -60,6 +60,11 @@ class Bots:
         request = pb.PromoteVersionRequest(name=version, etag=etag, override_gate_reason=override_gate_reason)
         return await self._connection.call(self._registry.PromoteVersion, request)
 
+    async def set_canary(self, version: str, percent: int, *, etag: str = "") -> Bot:
+        """Let a READY version answer so many percent of the conversations; 0 ends it. `etag` as in `promote`."""
+        request = pb.SetCanaryRequest(name=version, percent=percent, etag=etag)
+        return await self._connection.call(self._registry.SetCanary, request)
+
     async def roll_back(self, bot: str, *, etag: str = "") -> Bot:
         """Make the version that answered before answer again."""
         return await self._connection.call(self._registry.RollbackBot, pb.RollbackBotRequest(name=bot, etag=etag))

@@ -25,7 +25,8 @@ Conversation = str | Sequence[pb.ChatMessage]
 class Chat:
     """The methods of ServeService. Every method raises RpcFailed.
 
-    A bot is named `tenants/{tenant}/bots/{bot}`; with `/versions/{n}` behind it that version answers, 0 being the base alone.
+    A bot is named `tenants/{tenant}/bots/{bot}`; with `/versions/{n}` behind it that version answers, 0 being the base alone. Where
+    the bot has a canary, one of two versions answers all requests of a `conversation_key`, or of one first message.
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -39,10 +40,13 @@ class Chat:
         conversation: Conversation,
         *,
         options: GenerationOptions | None = None,
+        conversation_key: str = "",
         deadline_s: float = LONG_DEADLINE_S,
     ) -> pb.ChatUnaryResponse:
         """Return the bot's next turn as a whole."""
-        request = pb.ChatRequest(name=bot, messages=_turns(conversation), options=options)
+        request = pb.ChatRequest(
+            name=bot, messages=_turns(conversation), options=options, conversation_key=conversation_key
+        )
         return await self._connection.call(self._serve.ChatUnary, request, deadline_s=deadline_s)
 
     def stream(
@@ -51,10 +55,13 @@ class Chat:
         conversation: Conversation,
         *,
         options: GenerationOptions | None = None,
+        conversation_key: str = "",
         deadline_s: float = LONG_DEADLINE_S,
     ) -> AsyncGenerator[pb.ChatResponse, None]:
         """Yield the bot's next turn as it is made; the last piece has `finish`, and a stream that ends without one raises."""
-        request = pb.ChatRequest(name=bot, messages=_turns(conversation), options=options)
+        request = pb.ChatRequest(
+            name=bot, messages=_turns(conversation), options=options, conversation_key=conversation_key
+        )
         return stream_answer(self._connection, self._serve.Chat, request, deadline_s=deadline_s)
 
     async def list_bots(self) -> AsyncIterator[pb.ServedBot]:

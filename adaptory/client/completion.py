@@ -14,7 +14,8 @@ StopAt = pb.CompleteRequest.StopAt
 class Completion:
     """The methods of ServeService for code. Every method raises RpcFailed.
 
-    A bot is named as for a chat, and is of kind CODE_COMPLETION; `prefix` and `suffix` are the code around the cursor.
+    A bot is named as for a chat, whose `conversation_key` counts here too, and is of kind CODE_COMPLETION; `prefix` and `suffix` are
+    the code around the cursor.
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -30,10 +31,13 @@ class Completion:
         *,
         stop_at: StopAt = pb.CompleteRequest.STOP_AT_LINE,
         options: GenerationOptions | None = None,
+        conversation_key: str = "",
         deadline_s: float = LONG_DEADLINE_S,
     ) -> pb.CompleteUnaryResponse:
         """Return the code between prefix and suffix as a whole."""
-        request = pb.CompleteRequest(name=bot, prefix=prefix, suffix=suffix, stop_at=stop_at, options=options)
+        request = pb.CompleteRequest(
+            name=bot, prefix=prefix, suffix=suffix, stop_at=stop_at, options=options, conversation_key=conversation_key
+        )
         return await self._connection.call(self._serve.CompleteUnary, request, deadline_s=deadline_s)
 
     def stream(
@@ -44,8 +48,11 @@ class Completion:
         *,
         stop_at: StopAt = pb.CompleteRequest.STOP_AT_LINE,
         options: GenerationOptions | None = None,
+        conversation_key: str = "",
         deadline_s: float = LONG_DEADLINE_S,
     ) -> AsyncGenerator[pb.CompleteResponse, None]:
         """Yield the code as it is made; the last piece has `finish` and `context`, and a stream that ends without them raises."""
-        request = pb.CompleteRequest(name=bot, prefix=prefix, suffix=suffix, stop_at=stop_at, options=options)
+        request = pb.CompleteRequest(
+            name=bot, prefix=prefix, suffix=suffix, stop_at=stop_at, options=options, conversation_key=conversation_key
+        )
         return stream_answer(self._connection, self._serve.Complete, request, deadline_s=deadline_s)

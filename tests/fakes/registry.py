@@ -69,10 +69,12 @@ class FakeRegistry(registry_service_pb2_grpc.RegistryServiceServicer):
         base_model: str,
         production: str = "",
         previous: str = "",
+        canary: str = "",
+        canary_percent: int = 0,
         kind: bot_pb2.BotKind = bot_pb2.BOT_KIND_FAQ,
     ) -> None:
-        """Have `tenants/{tenant}/bots/{bot}` answer by these versions, as PromoteVersion would."""
-        routes = bot_pb2.Routes(production=production, previous=previous)
+        """Have `tenants/{tenant}/bots/{bot}` answer by these versions, as PromoteVersion and SetCanary would."""
+        routes = bot_pb2.Routes(production=production, previous=previous, canary=canary, canary_percent=canary_percent)
         self.put(
             serving_pb2.ServingBot(
                 name=bot,

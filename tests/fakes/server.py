@@ -208,6 +208,11 @@ class Stage:
         """Have a version answer for its bot."""
         self.registry.put_bot(name.rpartition("/versions/")[0], base_model="tiny", production=name, previous=previous)
 
+    def try_canary(self, name: str, percent: int, *, production: str) -> None:
+        """Have a version answer so many percent of its bot's conversations."""
+        bot = name.rpartition("/versions/")[0]
+        self.registry.put_bot(bot, base_model="tiny", production=production, canary=name, canary_percent=percent)
+
     async def residency(self) -> serve_admin_service_pb2.Residency:
         """Return what the server says of itself."""
         request = serve_admin_service_pb2.GetResidencyRequest()

@@ -176,6 +176,12 @@ class ScriptedRegistry(registry_grpc.RegistryServiceServicer):
         bot.routes.CopyFrom(Routes(production=request.name, previous=bot.routes.production))
         return bot
 
+    async def SetCanary(self, request: registry_pb.SetCanaryRequest, context: Any) -> Bot:
+        bot = self.bots[request.name.rpartition("/versions/")[0]]
+        bot.routes.canary = request.name if request.percent else ""
+        bot.routes.canary_percent = request.percent
+        return bot
+
     async def RollbackBot(self, request: registry_pb.RollbackBotRequest, context: Any) -> Bot:
         bot = self.bots[request.name]
         if not bot.routes.previous:

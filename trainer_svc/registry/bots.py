@@ -34,11 +34,16 @@ class GenerationDefaults:
 
 @dataclass(frozen=True, slots=True)
 class Routes:
-    """Which versions answer; None until the first promotion. `revision` counts the changes."""
+    """Which versions answer; None until the first promotion. `revision` counts the changes.
+
+    The `canary`, where there is one, answers `canary_percent` of the conversations in production's stead.
+    """
 
     production: VersionName | None
     previous: VersionName | None
     revision: int
+    canary: VersionName | None = None
+    canary_percent: int = 0
 
     @property
     def etag(self) -> str:
@@ -47,7 +52,7 @@ class Routes:
 
     def find_route_of(self, version: VersionName) -> str | None:
         """Return the name of the route that names a version, None when none does."""
-        named = {"production": self.production, "previous": self.previous}
+        named = {"production": self.production, "previous": self.previous, "canary": self.canary}
         return next((route for route, target in named.items() if target == version), None)
 
 
@@ -152,7 +157,13 @@ def to_bot(row: Row[Any]) -> Bot:
         refusal=RefusalLesson(row.refusal_text, tuple(row.unanswerable)),
         style=_STYLE.validate_python(row.style_rules),
     )
-    routes = Routes(_to_version(name, row.production), _to_version(name, row.previous), row.routes_revision)
+    routes = Routes(
+        production=_to_version(name, row.production),
+        previous=_to_version(name, row.previous),
+        revision=row.routes_revision,
+        canary=_to_version(name, row.canary),
+        canary_percent=row.canary_percent,
+    )
     return Bot(draft, routes, row.create_time)
 
 

@@ -1,4 +1,4 @@
-"""Changes which version of a bot answers: forward to a READY version, or back to the one that answered before."""
+"""Changes which version of a bot answers: forward to a READY version, for all or some, or back to the one that answered before."""
 
 from dataclasses import replace
 
@@ -15,7 +15,7 @@ from trainer_svc.registry.versions import GateOverride, Version, VersionState, o
 
 
 class RouteTable:
-    """Promotes and rolls back; servers hear of each change."""
+    """Promotes, tries as a canary, and rolls back; servers hear of each change."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
@@ -41,7 +41,7 @@ class RouteTable:
                 raise _not_ready(version)
             if bot.routes.production == name:
                 return bot
-            return _write_routes(transaction, bot, production=name, previous=bot.routes.production)
+            return _put_in_production(transaction, bot, name)
 
         return await self._database.write(promote_version)
 
@@ -56,9 +56,50 @@ class RouteTable:
             if bot.routes.previous is None:
                 message = f"{name} has no version that answered before; promote one instead."
                 raise FailedPrecondition(message, reason="NO_PREVIOUS_VERSION", metadata={"name": name})
-            return _write_routes(transaction, bot, production=bot.routes.previous, previous=bot.routes.production)
+            return _put_in_production(transaction, bot, bot.routes.previous)
 
         return await self._database.write(roll_back_bot)
+
+    async def set_canary(self, name: VersionName, *, percent: int, etag: str) -> Bot:
+        """Let a version answer so many percent of the conversations; 0 ends the canary. What is so already changes nothing.
+
+        Raises NotFound, FailedPrecondition (VERSION_NOT_READY, NO_VERSION_PROMOTED, VERSION_IN_PRODUCTION, NOT_THE_CANARY), and
+        Conflict when `etag` is not empty and not the routes' own.
+        """
+
+        def set_bots_canary(transaction: Connection) -> Bot:
+            version = read_version(transaction, name)
+            bot = _read_bot_as_seen(transaction, name.bot_name, etag)
+            (_require_canary if percent else _require_no_other)(version, bot.routes)
+            wanted = (name, percent) if percent else (None, 0)
+            if (bot.routes.canary, bot.routes.canary_percent) == wanted:
+                return bot
+            return _write_routes(transaction, bot, replace(bot.routes, canary=wanted[0], canary_percent=percent))
+
+        return await self._database.write(set_bots_canary)
+
+
+def _require_canary(version: Version, routes: Routes) -> None:
+    """Raise FailedPrecondition unless the version can be tried beside the one in production."""
+    if version.state is not VersionState.READY:
+        raise _not_ready(version)
+    if routes.production is None:
+        message = f"No version of {version.name.bot_name} answers yet: promote {version.name} instead."
+        raise FailedPrecondition(message, reason="NO_VERSION_PROMOTED", metadata={"name": version.name})
+    if routes.production == version.name:
+        message = f"{version.name} is in production and answers everybody; try another version as the canary."
+        raise FailedPrecondition(message, reason="VERSION_IN_PRODUCTION", metadata={"name": version.name})
+
+
+def _require_no_other(version: Version, routes: Routes) -> None:
+    """Raise FailedPrecondition where another version is the canary that would end."""
+    if routes.canary not in (None, version.name):
+        message = (
+            f"The canary of {version.name.bot_name} is {routes.canary}, not {version.name}; name that one to end it."
+        )
+        raise FailedPrecondition(
+            message, reason="NOT_THE_CANARY", metadata={"name": version.name, "canary": routes.canary}
+        )
 
 
 def _unfit(version: Version, fault: str) -> FailedPrecondition:
@@ -86,19 +127,31 @@ def _read_bot_as_seen(transaction: Connection, name: BotName, etag: str) -> Bot:
     return bot
 
 
-def _write_routes(
-    transaction: Connection, bot: Bot, *, production: VersionName | None, previous: VersionName | None
-) -> Bot:
-    routes = Routes(production, previous, bot.routes.revision + 1)
+def _put_in_production(transaction: Connection, bot: Bot, name: VersionName) -> Bot:
+    """Let a version answer, and the one that answered be the previous one; it is no canary beside itself."""
+    routes = replace(bot.routes, production=name, previous=bot.routes.production)
+    if routes.canary == name:
+        routes = replace(routes, canary=None, canary_percent=0)
+    return _write_routes(transaction, bot, routes)
+
+
+def _write_routes(transaction: Connection, bot: Bot, routes: Routes) -> Bot:
+    routes = replace(routes, revision=bot.routes.revision + 1)
     table = tables.bots
     transaction.execute(
         update(table)
         .where(table.c.tenant == bot.name.tenant, table.c.bot == bot.name.bot)
         .values(
-            production=production.number if production else 0,
-            previous=previous.number if previous else 0,
+            production=_number_of(routes.production),
+            previous=_number_of(routes.previous),
+            canary=_number_of(routes.canary),
+            canary_percent=routes.canary_percent,
             routes_revision=routes.revision,
         )
     )
     record_change(transaction, str(bot.name))
     return replace(bot, routes=routes)
+
+
+def _number_of(version: VersionName | None) -> int:
+    return version.number if version else 0

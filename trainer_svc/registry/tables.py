@@ -103,6 +103,8 @@ bots = Table(
     # Numbers of versions; 0 is none, since version 0 is never routed.
     Column("production", Integer, nullable=False),
     Column("previous", Integer, nullable=False),
+    Column("canary", Integer, server_default=text("0"), nullable=False),
+    Column("canary_percent", Integer, server_default=text("0"), nullable=False),
     Column("routes_revision", Integer, nullable=False),
     Column("create_time", UtcTime, nullable=False),
 )

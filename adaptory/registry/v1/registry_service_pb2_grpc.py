@@ -285,15 +285,18 @@ class RegistryServiceServicer:
 
     def PromoteVersion(self, request, context):
         """Makes a READY version the one that answers, or a REJECTED one where `override_gate_reason` says why: FAILED_PRECONDITION
-        (VERSION_NOT_READY) otherwise, with the gate's reasons. Tenant. Servers hear of it a moment after the call has returned; ServeService.ListBots
-        tells when. Streams that run end on the version they began with. ABORTED (CONFLICT) when `etag` is not the routes' own.
+        (VERSION_NOT_READY) otherwise, with the gate's reasons, and (WEIGHTS_UNFIT) whatever the reason where no server would load its weights:
+        they are not finite, or far too large. Tenant. Servers hear of it a moment after the call has returned; ServeService.ListBots tells
+        when. Streams that run end on the version they began with. ABORTED (CONFLICT) when `etag` is not the routes' own.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SetCanary(self, request, context):
-        """Sends a share of the requests to another version. Not served yet: UNIMPLEMENTED.
+        """Lets a READY version answer a share of the conversations, or no more of them; it takes the place of another canary. Tenant. Promoted
+        or rolled back to, it is the canary no more. FAILED_PRECONDITION: VERSION_NOT_READY; NO_VERSION_PROMOTED where there is none for the
+        others; VERSION_IN_PRODUCTION; NOT_THE_CANARY where `percent` is 0 and another version is. ABORTED (CONFLICT) as in PromoteVersion.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -27,14 +27,16 @@ class ChatMessage(_message.Message):
     def __init__(self, role: _Optional[_Union[ChatMessage.Role, str]] = ..., content: _Optional[str] = ...) -> None: ...
 
 class ChatRequest(_message.Message):
-    __slots__ = ("name", "messages", "options")
+    __slots__ = ("name", "messages", "options", "conversation_key")
     NAME_FIELD_NUMBER: _ClassVar[int]
     MESSAGES_FIELD_NUMBER: _ClassVar[int]
     OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    CONVERSATION_KEY_FIELD_NUMBER: _ClassVar[int]
     name: str
     messages: _containers.RepeatedCompositeFieldContainer[ChatMessage]
     options: _generation_pb2.GenerationOptions
-    def __init__(self, name: _Optional[str] = ..., messages: _Optional[_Iterable[_Union[ChatMessage, _Mapping]]] = ..., options: _Optional[_Union[_generation_pb2.GenerationOptions, _Mapping]] = ...) -> None: ...
+    conversation_key: str
+    def __init__(self, name: _Optional[str] = ..., messages: _Optional[_Iterable[_Union[ChatMessage, _Mapping]]] = ..., options: _Optional[_Union[_generation_pb2.GenerationOptions, _Mapping]] = ..., conversation_key: _Optional[str] = ...) -> None: ...
 
 class ChatResponse(_message.Message):
     __slots__ = ("text", "finish")
@@ -53,7 +55,7 @@ class ChatUnaryResponse(_message.Message):
     def __init__(self, text: _Optional[str] = ..., finish: _Optional[_Union[_generation_pb2.Finish, _Mapping]] = ...) -> None: ...
 
 class CompleteRequest(_message.Message):
-    __slots__ = ("name", "prefix", "suffix", "options", "stop_at")
+    __slots__ = ("name", "prefix", "suffix", "options", "stop_at", "conversation_key")
     class StopAt(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         STOP_AT_UNSPECIFIED: _ClassVar[CompleteRequest.StopAt]
@@ -69,12 +71,14 @@ class CompleteRequest(_message.Message):
     SUFFIX_FIELD_NUMBER: _ClassVar[int]
     OPTIONS_FIELD_NUMBER: _ClassVar[int]
     STOP_AT_FIELD_NUMBER: _ClassVar[int]
+    CONVERSATION_KEY_FIELD_NUMBER: _ClassVar[int]
     name: str
     prefix: str
     suffix: str
     options: _generation_pb2.GenerationOptions
     stop_at: CompleteRequest.StopAt
-    def __init__(self, name: _Optional[str] = ..., prefix: _Optional[str] = ..., suffix: _Optional[str] = ..., options: _Optional[_Union[_generation_pb2.GenerationOptions, _Mapping]] = ..., stop_at: _Optional[_Union[CompleteRequest.StopAt, str]] = ...) -> None: ...
+    conversation_key: str
+    def __init__(self, name: _Optional[str] = ..., prefix: _Optional[str] = ..., suffix: _Optional[str] = ..., options: _Optional[_Union[_generation_pb2.GenerationOptions, _Mapping]] = ..., stop_at: _Optional[_Union[CompleteRequest.StopAt, str]] = ..., conversation_key: _Optional[str] = ...) -> None: ...
 
 class CompletionContext(_message.Message):
     __slots__ = ("num_trimmed_prefix_chars", "num_trimmed_suffix_chars")

@@ -240,13 +240,6 @@ def test_lists_are_tables_or_json(run: Run, capsys: pytest.CaptureFixture[str]) 
     assert [tenant["name"] for tenant in json.loads(capsys.readouterr().out)] == ["tenants/aurora"]
 
 
-def test_rollback_without_a_version_before(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    """A bot that never had another version says so."""
-    run("bot", "create", BOT)
-    assert run("bot", "rollback", BOT) == 2
-    assert "NO_PREVIOUS_VERSION" in capsys.readouterr().err
-
-
 @pytest.mark.parametrize(
     ("command", "name"), [("job", "tenants/aurora/trainingJobs/j1"), ("version", f"{BOT}/versions/1")]
 )

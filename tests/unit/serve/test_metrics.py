@@ -37,7 +37,7 @@ async def test_a_request_is_counted_under_tenant_bot_and_kind(stage: Stage, bot:
 
     samples = await scrape(stage)
 
-    begin, end = f'bot="{BOT}",bot_kind="FAQ"', 'tenant="acme"'
+    begin, end = f'bot="{BOT}",bot_kind="FAQ"', 'lane="production",tenant="acme"'
     assert samples[f'adaptory_serve_requests_total{{{begin},code="OK",{end}}}'] == 1
     assert samples[f"adaptory_serve_time_to_first_token_seconds_count{{{begin},{end}}}"] == 1
     assert samples['adaptory_serve_tokens_total{direction="out",tenant="acme"}'] == 3
@@ -107,6 +107,6 @@ async def test_a_completion_that_ends_before_the_engine_is_well(stage: Stage, bo
     await stage.chat.CompleteUnary(request, metadata=key_of("adk_acme"))
 
     samples = await scrape(stage)
-    labels = f'bot="{code}",bot_kind="CODE_COMPLETION",code="OK",tenant="acme"'
+    labels = f'bot="{code}",bot_kind="CODE_COMPLETION",code="OK",lane="named",tenant="acme"'
     assert samples[f"adaptory_serve_requests_total{{{labels}}}"] == 1
     assert not any('code="CANCELLED"' in name for name in samples)

@@ -17,6 +17,7 @@ from serve_svc.routing import (
     BotKind,
     Delta,
     GenerationDefaults,
+    Lane,
     RoutedBot,
     RoutedTenant,
     RoutedVersion,
@@ -53,6 +54,8 @@ bots = st.builds(
     ),
     production=st.none() | version_names,
     previous=st.none() | version_names,
+    canary=st.none() | version_names,
+    canary_percent=st.integers(0, 100),
 )
 
 
@@ -119,10 +122,17 @@ def test_a_change_is_all_there_afterwards(change: Delta) -> None:
     assert not change.removed & (table.versions.keys() - {str(version.name) for version in change.versions})
 
 
-def router_with(production: VersionName | None, previous: VersionName | None = None, **version: str) -> Router:
+def router_with(
+    production: VersionName | None,
+    previous: VersionName | None = None,
+    canary: VersionName | None = None,
+    canary_percent: int = 0,
+    **version: str,
+) -> Router:
     """Return a router that knows one bot of acme, and versions 1 and 2 of it."""
     defaults = GenerationDefaults(max_output_tokens=16, temperature=0, top_p=1)
-    bot = RoutedBot(BotName("acme", "faq"), BotKind.FAQ, "tiny", "Be kind.", defaults, production, previous)
+    routes = (production, previous, canary, canary_percent)
+    bot = RoutedBot(BotName("acme", "faq"), BotKind.FAQ, "tiny", "Be kind.", defaults, *routes)
     names = [VersionName("acme", "faq", number) for number in (1, 2)]
     router = Router(BASE)
     router.table = NOTHING_KNOWN.apply(
@@ -145,6 +155,41 @@ def test_a_bot_is_answered_by_production_with_the_former_version_behind_it() -> 
     assert route.name == second
     assert route.former is not None
     assert route.former.name == first
+
+
+def test_a_canary_answers_its_share_of_conversations_and_production_stands_in_for_it() -> None:
+    """Each conversation is answered by one of the two; of a thousand, about as many as were asked for by the canary."""
+    first, second = VersionName("acme", "faq", 1), VersionName("acme", "faq", 2)
+    router = router_with(first, canary=second, canary_percent=30)
+    routes = [router.route(BotName("acme", "faq"), ACME, f"conversation {number}") for number in range(1000)]
+    to_canary = [route for route in routes if route.lane is Lane.CANARY]
+
+    assert 250 < len(to_canary) < 350
+    assert {route.name for route in to_canary} == {second}
+    assert {route.former.name for route in to_canary if route.former} == {first}
+    assert {route.name for route in routes if route.lane is Lane.PRODUCTION} == {first}
+
+
+@given(key=st.text(max_size=40), percents=st.tuples(st.integers(0, 100), st.integers(0, 100)).map(sorted))
+def test_a_conversation_stays_with_a_canary_whose_share_grows(key: str, percents: list[int]) -> None:
+    """No one is sent back and forth while a canary is widened; nobody goes to one of 0 %, and everybody to one of 100 %."""
+    first, second = VersionName("acme", "faq", 1), VersionName("acme", "faq", 2)
+    fewer, more = (
+        router_with(first, canary=second, canary_percent=percent).route(BotName("acme", "faq"), ACME, key).lane
+        for percent in percents
+    )
+
+    assert fewer is Lane.PRODUCTION or more is Lane.CANARY
+    assert more is Lane.PRODUCTION or percents[1] > 0
+    assert fewer is Lane.CANARY or percents[0] < 100
+
+
+def test_a_canary_this_server_cannot_serve_answers_nobody() -> None:
+    """Such as one it has not heard of."""
+    first, unknown = VersionName("acme", "faq", 1), VersionName("acme", "faq", 9)
+    route = router_with(first, canary=unknown, canary_percent=100).route(BotName("acme", "faq"), ACME, "any")
+
+    assert (route.name, route.lane) == (first, Lane.PRODUCTION)
 
 
 def test_a_version_asked_for_by_name_has_no_stand_in() -> None:

@@ -63,6 +63,7 @@ FOREIGN_NAMES = {
     "GetVersion": "tenants/borealis/bots/faq/versions/1",
     "PromoteVersion": "tenants/borealis/bots/faq/versions/1",
     "RetireVersion": "tenants/borealis/bots/faq/versions/1",
+    "SetCanary": "tenants/borealis/bots/faq/versions/1",
     "DownloadAdapter": "tenants/borealis/bots/faq/versions/1",
     "CreateDataset": "tenants/borealis",
     "ListDatasets": "tenants/borealis",
@@ -72,7 +73,7 @@ FOREIGN_NAMES = {
     "CreateTrainingJob": "tenants/borealis",
     "ListTrainingJobs": "tenants/borealis",
 }
-NOT_SERVED = {"SetCanary", "ImportAdapter", "PauseTrainingJob", "ResumeTrainingJob"}
+NOT_SERVED = {"ImportAdapter", "PauseTrainingJob", "ResumeTrainingJob"}
 
 
 @pytest.fixture
