@@ -14,7 +14,7 @@ from adaptory.core.names import VersionName
 from adaptory.serve.v1 import serve_admin_service_pb2, serve_admin_service_pb2_grpc
 from serve_svc.adapters import AdapterCache
 from serve_svc.convert import dump_resident
-from serve_svc.deadline import Deadline
+from serve_svc.deadline import Closing, Deadline
 from serve_svc.deployment import Deployment
 from serve_svc.metrics import EngineMetrics
 from serve_svc.registry_feed import RegistryFeed
@@ -32,6 +32,7 @@ class Operated:
     deployment: Deployment
     feed: RegistryFeed
     engine_metrics: EngineMetrics
+    closing: Closing
     base_digest: str
     max_resident: int
 
@@ -70,7 +71,8 @@ class ServeAdminServicer(serve_admin_service_pb2_grpc.ServeAdminServiceServicer)
         adapter = self._operated.router.route(name, current_caller.get()).adapter
         if adapter is None:
             return serve_admin_service_pb2.WarmVersionResponse(load_seconds=0)
-        seconds = await Deadline(context.time_remaining()).bound(self._operated.deployment.warm(adapter))
+        deadline = Deadline(context.time_remaining(), self._operated.closing)
+        seconds = await deadline.bound(self._operated.deployment.warm(adapter))
         return serve_admin_service_pb2.WarmVersionResponse(load_seconds=seconds)
 
     async def Drain(

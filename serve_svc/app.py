@@ -29,6 +29,7 @@ from serve_svc.admin_servicer import Operated, ServeAdminServicer
 from serve_svc.admission import Admission
 from serve_svc.chat import Chat
 from serve_svc.completion import Completion
+from serve_svc.deadline import Closing
 from serve_svc.deployment import Deployment
 from serve_svc.engine.engine import Engine
 from serve_svc.engine.metrics import VllmCollector
@@ -88,6 +89,7 @@ class ServeApp:
 
         self._router = Router(model.base)
         self._intake = Intake()
+        self._closing = Closing()
         self._admission = Admission(settings.admission_limits(), time.monotonic)
         seams = SupervisorSeams(clock=time.monotonic, sleep=asyncio.sleep)
         self._supervisor = Supervisor(build_engine, policy, seams, self._engine_entered)
@@ -152,7 +154,7 @@ class ServeApp:
             max_prompt_tokens=settings.max_completion_prompt_tokens,
             max_tokens=settings.max_model_tokens,
         )
-        answering = ServeServicer(chat, completion, self._router, self._cache, settings.max_model_tokens)
+        answering = ServeServicer(chat, completion, self._router, self._cache, self._closing, settings.max_model_tokens)
         operating = ServeAdminServicer(self._operated(), self._drain)
         services = (
             Service(
@@ -181,6 +183,7 @@ class ServeApp:
             deployment=self._deployment,
             feed=self._feed,
             engine_metrics=self._engine_metrics,
+            closing=self._closing,
             base_digest=self._model.base.digest,
             max_resident=self._settings.max_cpu_loras,
         )
@@ -232,10 +235,11 @@ class ServeApp:
         return await self._intake.drain()
 
     async def _stop_answering(self) -> None:
-        """Give running requests their time. Health watches never end by themselves, so the port waits for none but last words."""
+        """Give running requests their time, and end the rest. Watches of health never end: the port waits for last words alone."""
         with suppress(TimeoutError):
             async with asyncio.timeout(self._settings.drain_seconds):
                 await self._drain()
+        self._closing.end()
         await self._server.drain(_LAST_WORDS_S)
 
     async def _publish_health(self) -> None:

@@ -1,35 +1,79 @@
-"""The caller's deadline, laid on every wait of a request."""
+"""How long a request may wait: up to the caller's deadline, and no longer than the server waits for anybody."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable
+from collections.abc import AsyncGenerator, Awaitable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
-from adaptory.core.errors import DeadlineExceeded
+from adaptory.core.errors import DeadlineExceeded, Unavailable
 
 _Result = TypeVar("_Result")
+
+
+class ShutDown(Unavailable):
+    """The server stops, and its time for running requests is over."""
+
+
+class Closing:
+    """The moment from which the server waits for nobody; it comes once."""
+
+    def __init__(self) -> None:
+        """Begin long before it."""
+        self._limits: set[asyncio.Timeout] = set()
+        self._is_over = False
+
+    def end(self) -> None:
+        """End every wait that is under way, and each that begins later."""
+        self._is_over = True
+        for limit in self._limits:
+            self._expire(limit)
+
+    @contextmanager
+    def bound(self, limit: asyncio.Timeout) -> Iterator[None]:
+        """Let the wait of the block, which `limit` is laid on, end with the server."""
+        self._limits.add(limit)
+        if self._is_over:
+            self._expire(limit)
+        try:
+            yield
+        finally:
+            self._limits.discard(limit)
+
+    def require_open(self) -> None:
+        """Raise ShutDown once the moment has come."""
+        if self._is_over:
+            message = "The server is shutting down and waits no longer; ask again, of another one."
+            raise ShutDown(message, reason="SHUTDOWN")
+
+    def _expire(self, limit: asyncio.Timeout) -> None:
+        if not limit.expired():
+            limit.reschedule(asyncio.get_running_loop().time())
 
 
 class Deadline:
     """The moment a request must have ended by. It bounds waits only: a timeout around a `yield` would hit whoever is served."""
 
-    def __init__(self, left_s: float | None) -> None:
-        """Begin now, with that many seconds; None is no deadline."""
+    def __init__(self, left_s: float | None, closing: Closing) -> None:
+        """Begin now, with that many seconds; None is no deadline. It may end earlier, with the server."""
         self._at_s = None if left_s is None else asyncio.get_running_loop().time() + left_s
+        self._closing = closing
 
     async def bound(self, work: Awaitable[_Result]) -> _Result:
-        """Return the result of `work`, or cancel it and raise DeadlineExceeded."""
+        """Return the result of `work`, or cancel it and raise DeadlineExceeded, or ShutDown."""
         try:
             async with asyncio.timeout_at(self._at_s) as limit:
-                return await work
+                with self._closing.bound(limit):
+                    return await work
         except TimeoutError as error:
             if not limit.expired():
                 raise
+            self._closing.require_open()
             raise DeadlineExceeded(
                 "The call's deadline passed; what it had started was stopped. Give it more time."
             ) from error
 
     async def bound_each(self, items: AsyncGenerator[_Result, None]) -> AsyncGenerator[_Result, None]:
-        """Pass `items` on until one of them comes too late. Raises DeadlineExceeded; the caller closes `items`."""
+        """Pass `items` on until one of them comes too late. Raises as `bound`; the caller closes `items`."""
         while True:
             try:
                 item = await self.bound(anext(items))

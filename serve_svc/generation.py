@@ -17,7 +17,7 @@ from adaptory.core.errors import Corrupted, FailedPrecondition, NotFound, Unavai
 from adaptory.core.names import VersionName
 from serve_svc.adapters import AdapterCache
 from serve_svc.admission import Admission
-from serve_svc.deadline import Deadline
+from serve_svc.deadline import Deadline, ShutDown
 from serve_svc.engine.engine import Engine, EngineAdapter, EngineDead, EngineRequest, Sampling
 from serve_svc.metrics import RequestMetrics, RequestRecord
 from serve_svc.routing import Route
@@ -88,10 +88,11 @@ class Generation:
             Busy: The tenant's limit or the queue is full.
             Unavailable: ENGINE_RESTARTING with the tokens delivered so far, or as AdapterCache.lease.
             DeadlineExceeded: It passed, in the queue or amid the answer.
+            ShutDown: The server's time for running requests passed, with the tokens delivered so far.
             ServiceError: Whatever `make_prompt` raises.
         """
         arrived_s = time.monotonic()
-        with self._metrics.observe(route) as record, self._hold_place(route), _engine_death_told(record):
+        with self._metrics.observe(route) as record, self._hold_place(route), _cut_told(record):
             async with AsyncExitStack() as held:
                 route, request = await deadline.bound(self._open(held, route, make_prompt))
                 chunks = await held.enter_async_context(aclosing(self._line.engine.generate(request)))
@@ -152,10 +153,17 @@ def _finisher(route: Route, record: RequestRecord) -> Callable[[Literal["stop", 
 
 
 @contextmanager
-def _engine_death_told(record: RequestRecord) -> Iterator[None]:
-    """Tell the caller of a dead engine how far its answer came: it may ask again, and gets another answer from the start."""
+def _cut_told(record: RequestRecord) -> Iterator[None]:
+    """Tell a caller whose answer is cut how far it came: it may ask again, and gets another answer from the start."""
     try:
         yield
+    except ShutDown as error:
+        raise ShutDown(
+            f"The server is shutting down; this answer ended after {record.num_output_tokens} tokens. Ask again, of another server.",
+            reason=error.reason,
+            metadata={"num_output_tokens": record.num_output_tokens},
+            retry_after_s=_RETRY_AFTER_S,
+        ) from error
     except EngineDead as error:
         retry_after_s = error.retry_after_s or _RETRY_AFTER_S
         raise Unavailable(

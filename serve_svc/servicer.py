@@ -18,7 +18,7 @@ from serve_svc.adapters import AdapterCache
 from serve_svc.chat import Chat
 from serve_svc.completion import Completion
 from serve_svc.convert import dump_context, dump_finish, page_bots, parse_chat, parse_completion, parse_count
-from serve_svc.deadline import Deadline
+from serve_svc.deadline import Closing, Deadline
 from serve_svc.routing import Router
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -28,20 +28,27 @@ class ServeServicer(serve_service_pb2_grpc.ServeServiceServicer):
     """Answers tenants."""
 
     def __init__(
-        self, chat: Chat, completion: Completion, router: Router, cache: AdapterCache, max_tokens: int
+        self,
+        chat: Chat,
+        completion: Completion,
+        router: Router,
+        cache: AdapterCache,
+        closing: Closing,
+        max_tokens: int,
     ) -> None:
-        """`max_tokens` is the engine's context, prompt and answer together."""
+        """`max_tokens` is the engine's context, prompt and answer together; answers end with `closing`."""
         self._chat = chat
         self._completion = completion
         self._router = router
         self._cache = cache
+        self._closing = closing
         self._max_tokens = max_tokens
 
     async def Chat(
         self, request: serve_service_pb2.ChatRequest, context: Context
     ) -> AsyncGenerator[serve_service_pb2.ChatResponse, None]:
         """Stream the bot's next turn."""
-        call, deadline = parse_chat(request), Deadline(context.time_remaining())
+        call, deadline = parse_chat(request), Deadline(context.time_remaining(), self._closing)
         async with aclosing(self._chat.answer(call, current_caller.get(), deadline)) as pieces:
             async for piece in pieces:
                 finish = dump_finish(piece.finish) if piece.finish else None
@@ -62,7 +69,7 @@ class ServeServicer(serve_service_pb2_grpc.ServeServiceServicer):
         self, request: serve_service_pb2.CompleteRequest, context: Context
     ) -> AsyncGenerator[serve_service_pb2.CompleteResponse, None]:
         """Stream the code between prefix and suffix."""
-        call, deadline = parse_completion(request), Deadline(context.time_remaining())
+        call, deadline = parse_completion(request), Deadline(context.time_remaining(), self._closing)
         async with aclosing(self._completion.complete(call, current_caller.get(), deadline)) as pieces:
             async for piece in pieces:
                 yield serve_service_pb2.CompleteResponse(

@@ -30,7 +30,8 @@ class ServeServiceStub:
 
     Every call carries `authorization: Bearer KEY` with the tenant's key; the tenant comes from the key only, and a bot of another tenant
     is NOT_FOUND. Every error has one `google.rpc.ErrorInfo` of domain `adaptory`. RESOURCE_EXHAUSTED has `RetryInfo`; UNAVAILABLE is safe
-    to retry; a stream that ends without a Finish is incomplete.
+    to retry; a stream that ends without a Finish is incomplete: ENGINE_RESTARTING and SHUTDOWN (of this server; ask another) have
+    `num_output_tokens` in their metadata, the tokens that came.
     """
 
     def __init__(self, channel):
@@ -76,7 +77,8 @@ class ServeServiceServicer:
 
     Every call carries `authorization: Bearer KEY` with the tenant's key; the tenant comes from the key only, and a bot of another tenant
     is NOT_FOUND. Every error has one `google.rpc.ErrorInfo` of domain `adaptory`. RESOURCE_EXHAUSTED has `RetryInfo`; UNAVAILABLE is safe
-    to retry; a stream that ends without a Finish is incomplete.
+    to retry; a stream that ends without a Finish is incomplete: ENGINE_RESTARTING and SHUTDOWN (of this server; ask another) have
+    `num_output_tokens` in their metadata, the tokens that came.
     """
 
     def Chat(self, request, context):
@@ -169,7 +171,8 @@ class ServeService:
 
     Every call carries `authorization: Bearer KEY` with the tenant's key; the tenant comes from the key only, and a bot of another tenant
     is NOT_FOUND. Every error has one `google.rpc.ErrorInfo` of domain `adaptory`. RESOURCE_EXHAUSTED has `RetryInfo`; UNAVAILABLE is safe
-    to retry; a stream that ends without a Finish is incomplete.
+    to retry; a stream that ends without a Finish is incomplete: ENGINE_RESTARTING and SHUTDOWN (of this server; ask another) have
+    `num_output_tokens` in their metadata, the tokens that came.
     """
 
     @staticmethod

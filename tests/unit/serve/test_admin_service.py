@@ -1,11 +1,13 @@
 """ServeAdminService through real stubs."""
 
+import asyncio
+
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2
 
 from adaptory.serve.v1 import serve_admin_service_pb2
-from tests.fakes.server import SERVE_SERVICE, Stage, key_of, question, reason_of
+from tests.fakes.server import SERVE_SERVICE, Stage, info_of, key_of, question, reason_of
 
 ACME = key_of("adk_acme")
 BOT = "tenants/acme/bots/faq"
@@ -74,6 +76,26 @@ async def test_a_server_that_stops_lets_a_stream_end(stage: Stage, bot: str) -> 
     await stage.stop_server()
 
     assert [piece async for piece in stream][-1].HasField("finish")
+
+
+async def test_an_answer_that_takes_longer_than_the_drain_is_told_so(stage: Stage, bot: str) -> None:
+    """It ends with a reason of its own and the tokens that came, and what it had begun in the engine is stopped."""
+    stage.overrides["drain_seconds"] = 0.2
+    await stage.stop()
+    await stage.start()
+    await stage.followed()
+    stage.engine.pause_after(2)
+    stream = aiter(stage.chat.Chat(question(V1, max_output_tokens=8), metadata=ACME))
+    for _ in range(2):
+        await anext(stream)
+
+    stopping = asyncio.create_task(stage.stop_server())
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await anext(stream)
+    await stopping
+
+    assert (caught.value.code(), reason_of(caught.value)) == (grpc.StatusCode.UNAVAILABLE, "SHUTDOWN")
+    assert info_of(caught.value).metadata["num_output_tokens"] == "2"
 
 
 async def test_who_watches_the_health_does_not_hold_up_a_stop(stage: Stage, bot: str) -> None:
