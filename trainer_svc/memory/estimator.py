@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from trainer_svc.jobs.workspace import Phase
 from trainer_svc.memory.generation import count_excess
+from trainer_svc.memory.kernels import count_kernels
 from trainer_svc.memory.layout import (
     BF16,
     FP32,
@@ -19,7 +20,6 @@ from trainer_svc.memory.layout import (
     count_attention,
     count_dense,
     count_indices,
-    count_kernels,
     count_layer_scratch,
     count_loss_excess,
     count_slab,

@@ -7,7 +7,7 @@ Symbols as in `layout`: L layers, kv all key heads, N nodes of the largest pack 
 
 from dataclasses import dataclass
 
-from trainer_svc.memory.layout import BF16, SIZE_MULTIPLE, WIDTH_MULTIPLE, count_tape, lay_out_tape
+from trainer_svc.memory.layout import BF16, WIDTH_MULTIPLE, count_tape, lay_out_tape, round_size
 from trainer_svc.memory.shape import ModelShape
 from trainer_svc.memory.techniques import Recompute, Techniques
 
@@ -71,6 +71,6 @@ def count_excess(shape: ModelShape, techniques: Techniques, *, rank: int, step_n
     if not longest_row:
         return 0
     num_places = count_places(longest_row, limit_new_tokens(longest_row))
-    nodes = max(-(-longest_row // SIZE_MULTIPLE) * SIZE_MULTIPLE, MAX_ROWS)
+    nodes = max(round_size(longest_row), MAX_ROWS)
     needed = count_record(shape, rank, nodes) + count_cache_row(shape, num_places)
     return max(0, needed - sum(count_tape(shape, techniques, step_nodes, rank)))

@@ -29,15 +29,6 @@ NUM_STAGED_RECORDS = 2
 # Values that are widened at once: what that allocates beside the stack stays small.
 SLAB_ELEMENTS = 1 << 20
 NF4_BLOCK_SIZE = 64
-# What oneDNN's kernels take (measured on hidden sizes of 384 to 1,024, AVX-512): of each number of nodes a step meets, of each
-# shape of its attention, and once. Beyond 2,048 they are taken to grow no further.
-_KERNELS_ONCE_BYTES = 10_000_000
-_NODE_KERNEL_BYTES, _NODE_KERNEL_BYTES_PER_HIDDEN, _MAX_KERNEL_HIDDEN = 28_500_000, 17_000, 2048
-_ATTENTION_KERNEL_BYTES = 11_000_000
-# What of each kernel stays for good, though it is no longer kept: brgemm's own store, which nothing bounds (measured, any size).
-_LASTING_KERNEL_BYTES, _KERNELS_PER_NODES, _KERNELS_PER_ATTENTION = 275_000, 31, 4
-# Holes of the heap where all kernels come and go between what stays of them (measured).
-_KERNEL_HOLES_BYTES = 50_000_000
 # Tensors of the stack begin at multiples of 64 bytes: for the some 30 that are alive at once.
 _ALIGNMENT_LOSS_BYTES = 4096
 _CODES_PER_BYTE = 2
@@ -165,21 +156,6 @@ def count_attention(shape: ModelShape, techniques: Techniques, pack: PackSize, d
     expanded = 2 * shape.query_size if shape.num_heads > shape.num_kv_heads else 0
     halves = 2 * shape.query_size + 2 * shape.kv_size + expanded
     return pack.places * (BF16 * halves + FP32 * (shape.query_size + 2 * shape.num_heads))
-
-
-def count_kernels(shape: ModelShape, techniques: Techniques, num_nodes: int, num_attentions: int) -> int:
-    """Return what a CPU's matrix library takes, which meets so many numbers of nodes, and shapes of attention.
-
-    Those of so many sizes are kept; of the others there is what lasts, and holes.
-    """
-    of_nodes = _NODE_KERNEL_BYTES + _NODE_KERNEL_BYTES_PER_HIDDEN * min(shape.hidden_size, _MAX_KERNEL_HIDDEN)
-    lasting = num_nodes * _KERNELS_PER_NODES + num_attentions * _KERNELS_PER_ATTENTION
-    of_nodes -= _LASTING_KERNEL_BYTES * _KERNELS_PER_NODES
-    of_attentions = _ATTENTION_KERNEL_BYTES - _LASTING_KERNEL_BYTES * _KERNELS_PER_ATTENTION
-    kept = techniques.kernel_sizes
-    passing = min(num_nodes, kept) * of_nodes + min(num_attentions, kept) * of_attentions
-    holes = round(_KERNEL_HOLES_BYTES * max(0.0, 1 - kept / max(1, num_nodes)))
-    return _KERNELS_ONCE_BYTES + passing + lasting * _LASTING_KERNEL_BYTES + holes
 
 
 def count_sizes(packs: Iterable[PackSize]) -> tuple[int, int]:

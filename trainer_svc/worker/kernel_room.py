@@ -6,7 +6,8 @@ for first, in PyTorch's own way, whose failure costs a rung of the ladder and no
 
 from collections.abc import Sequence
 
-from trainer_svc.memory.layout import PackSize, count_kernels, count_sizes
+from trainer_svc.memory.kernels import count_kernels, count_passing_kernels
+from trainer_svc.memory.layout import PackSize, count_sizes
 from trainer_svc.memory.shape import ModelShape
 from trainer_svc.memory.techniques import Techniques
 from trainer_svc.worker.device import Memory
@@ -20,28 +21,24 @@ class KernelRoom:
         self._memory = memory
         self._shape = shape
         self._kept = kept
-        # In the order they were last met.
-        self._met: dict[tuple[int, int, int], None] = {}
+        # By what kernels are made for, in the order they were last met.
+        self._met: dict[tuple[int, int, int], PackSize] = {}
 
     def foresee(self, techniques: Techniques, packs: Sequence[PackSize]) -> None:
-        """Require room for all that is to come, less what is there. Raises as a failed allocation."""
-        present = [size for size in packs if _key_of(size) in self._met]
-        room_bytes = self._count(techniques, packs) - (self._count(techniques, present) if present else 0)
+        """Require room for all that is to come, less what makes way for it. Raises as a failed allocation."""
+        held_bytes = count_passing_kernels(self._shape, techniques, *count_sizes(self._met.values()))
+        room_bytes = self._count(techniques, packs) - held_bytes
         self._memory.require_kernel_room(max(room_bytes, self._count(techniques, packs[:1])))
 
     def meet(self, techniques: Techniques, pack: PackSize) -> None:
         """Require room for one size, unless it is among those met last. Raises as a failed allocation."""
-        key = _key_of(pack)
+        key = pack.nodes, pack.rows, pack.width
         if key not in self._met:
             self._memory.require_kernel_room(self._count(techniques, [pack]))
         self._met.pop(key, None)
-        self._met[key] = None
+        self._met[key] = pack
         if len(self._met) > self._kept:
             del self._met[next(iter(self._met))]
 
     def _count(self, techniques: Techniques, packs: Sequence[PackSize]) -> int:
         return count_kernels(self._shape, techniques, *count_sizes(packs))
-
-
-def _key_of(pack: PackSize) -> tuple[int, int, int]:
-    return pack.nodes, pack.rows, pack.width
