@@ -27,6 +27,7 @@ from serve_svc.adapter_files import AdapterFiles
 from serve_svc.adapters import AdapterCache, ServedBase
 from serve_svc.admin_servicer import Operated, ServeAdminServicer
 from serve_svc.admission import Admission
+from serve_svc.canary_watch import CanaryWatch
 from serve_svc.chat import Chat
 from serve_svc.completion import Completion
 from serve_svc.deadline import Closing
@@ -34,7 +35,7 @@ from serve_svc.deployment import Deployment
 from serve_svc.engine.engine import Engine
 from serve_svc.engine.metrics import VllmCollector
 from serve_svc.engine.supervisor import EngineState, Supervisor, SupervisorPolicy, SupervisorSeams
-from serve_svc.generation import Generation, Line
+from serve_svc.generation import Generation, Line, Watchers
 from serve_svc.metrics import AdapterMetrics, EngineMetrics, RequestMetrics, add_gauge
 from serve_svc.model import ServedModel
 from serve_svc.prompts import Prompts
@@ -87,7 +88,8 @@ class ServeApp:
         self._engine_metrics = EngineMetrics(self._telemetry.registry)
         self._health_changed = asyncio.Event()
 
-        self._router = Router(model.base)
+        self._canaries = CanaryWatch(settings.canary_limits())
+        self._router = Router(model.base, self._canaries.ended)
         self._intake = Intake()
         self._closing = Closing()
         self._admission = Admission(settings.admission_limits(), time.monotonic)
@@ -95,7 +97,7 @@ class ServeApp:
         self._supervisor = Supervisor(build_engine, policy, seams, self._engine_entered)
 
         self._channel = _open_registry(settings)
-        registry = RegistryClient(self._channel, partial(_read_server_key, settings))
+        self._registry = registry = RegistryClient(self._channel, partial(_read_server_key, settings))
         self._files = AdapterFiles(settings.state_dir / "adapters", registry)
         limits = AdapterLimits(max_rank=settings.max_lora_rank)
         base = ServedBase(model.base.digest, partial(check_adapter, base=model.shape, limits=limits))
@@ -131,7 +133,13 @@ class ServeApp:
     async def _background(self) -> AsyncIterator[None]:
         """Run what a server does by itself; if a part of it fails, the block is cancelled, and the failure raised."""
         async with asyncio.TaskGroup() as tasks:
-            works = (self._feed.run(), self._snapshot_writer.run(), self._deployment.run(), self._publish_health())
+            works = (
+                self._feed.run(),
+                self._snapshot_writer.run(),
+                self._deployment.run(),
+                self._canaries.run(self._registry.end_canary),
+                self._publish_health(),
+            )
             running = [tasks.create_task(work) for work in works]
             try:
                 yield
@@ -143,7 +151,7 @@ class ServeApp:
         settings, model = self._settings, self._model
         generation = Generation(
             Line(self._intake, self._admission, self._cache, self._supervisor),
-            RequestMetrics(self._telemetry.registry, settings.max_tenant_labels),
+            Watchers(RequestMetrics(self._telemetry.registry, settings.max_tenant_labels), self._canaries),
             load_or_make_key(settings.state_dir / "cache_salt.key").encode(),
         )
         chat = Chat(self._router, Prompts(model.renderer, settings.max_model_tokens), generation)
@@ -218,6 +226,7 @@ class ServeApp:
     def _table_changed(self, before: RoutingTable, after: RoutingTable) -> None:
         self._snapshot_writer.keep(after)
         self._deployment.follow(before, after)
+        self._canaries.follow(after)
         self._health_changed.set()
 
     def _engine_entered(self, state: EngineState) -> None:

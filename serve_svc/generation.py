@@ -17,6 +17,7 @@ from adaptory.core.errors import Corrupted, FailedPrecondition, NotFound, Unavai
 from adaptory.core.names import VersionName
 from serve_svc.adapters import AdapterCache
 from serve_svc.admission import Admission
+from serve_svc.canary_watch import CanaryWatch
 from serve_svc.deadline import Deadline, ShutDown
 from serve_svc.engine.engine import Engine, EngineAdapter, EngineDead, EngineRequest, Sampling
 from serve_svc.metrics import RequestMetrics, RequestRecord
@@ -71,13 +72,22 @@ class Line:
     engine: Engine
 
 
+@dataclass(frozen=True, slots=True)
+class Watchers:
+    """Who hears of every request: the operator's metrics, and whoever compares canaries with production."""
+
+    metrics: RequestMetrics
+    canaries: CanaryWatch
+
+
 class Generation:
     """Generates for one route at a time."""
 
-    def __init__(self, line: Line, metrics: RequestMetrics, salt_secret: bytes) -> None:
+    def __init__(self, line: Line, watchers: Watchers, salt_secret: bytes) -> None:
         """`salt_secret` keeps tenants from telling by its speed what another's prompts were: cached prompts are shared within one."""
         self._line = line
-        self._metrics = metrics
+        self._metrics = watchers.metrics
+        self._canaries = watchers.canaries
         self._salt_secret = salt_secret
 
     async def run(self, route: Route, make_prompt: MakePrompt, deadline: Deadline) -> AsyncGenerator[Step, None]:
@@ -94,6 +104,7 @@ class Generation:
         arrived_s = time.monotonic()
         with self._metrics.observe(route) as record, self._hold_place(route), _cut_told(record):
             async with AsyncExitStack() as held:
+                held.enter_context(self._canaries.observe(route, record))
                 route, request = await deadline.bound(self._open(held, route, make_prompt))
                 chunks = await held.enter_async_context(aclosing(self._line.engine.generate(request)))
                 async with aclosing(deadline.bound_each(chunks)) as timely_chunks:
@@ -113,6 +124,7 @@ class Generation:
             if route.former is None or isinstance(error, EngineDead):
                 raise
             self._metrics.former_version_answers()
+            self._canaries.stood_in(route)
             return route.former, await self._open_route(held, route.former, make_prompt)
 
     async def _open_route(self, held: AsyncExitStack, route: Route, make_prompt: MakePrompt) -> EngineRequest:

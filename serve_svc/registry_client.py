@@ -11,6 +11,7 @@ import structlog
 
 from adaptory.core.auth import not_found
 from adaptory.core.errors import Corrupted, ServiceError, Unavailable
+from adaptory.core.names import VersionName
 from adaptory.registry.v1 import registry_service_pb2, registry_service_pb2_grpc
 from serve_svc.adapter_files import FileChunk
 from serve_svc.registry_convert import parse_update
@@ -31,6 +32,7 @@ _OPTIONS = (
     ("grpc.max_receive_message_length", 512 * 1024 * 1024),
 )
 _DOWNLOAD_TIMEOUT_S = 600.0
+_CALL_TIMEOUT_S = 10.0
 _RETRY_AFTER_S = 2.0
 
 
@@ -72,6 +74,14 @@ class RegistryClient:
         async with _ended(call, version.name):
             async for chunk in call:
                 yield FileChunk(chunk.file_name, chunk.data)
+
+    async def end_canary(self, version: VersionName, reason: str) -> None:
+        """Have a canary end for all servers, and the reason be kept; one that has ended stays so. Raises Unavailable or NotFound."""
+        request = registry_service_pb2.EndCanaryRequest(name=str(version), reason=reason)
+        try:
+            await self._stub.EndCanary(request, metadata=self._metadata(), timeout=_CALL_TIMEOUT_S)
+        except grpc.aio.AioRpcError as error:
+            raise _to_error(error.code(), str(version)) from error
 
     def _metadata(self) -> tuple[tuple[str, str], ...]:
         return (("authorization", f"Bearer {self._read_key()}"),)

@@ -5,7 +5,7 @@ adapter can be loaded `adapters.py`.
 """
 
 import enum
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Container, Mapping
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import TypeVar
@@ -180,9 +180,10 @@ class Route:
 class Router:
     """Routes requests by the table it holds. Replacing `table` is all a promotion does: requests on their way keep their route."""
 
-    def __init__(self, base: BaseIdentity) -> None:
-        """Know nothing yet, and refuse whatever was not made for `base`."""
+    def __init__(self, base: BaseIdentity, ended_canaries: Container[VersionName] = ()) -> None:
+        """Know nothing yet, refuse whatever was not made for `base`, and send nobody to canaries that have ended."""
         self._base = base
+        self._ended_canaries = ended_canaries
         self.table = NOTHING_KNOWN
 
     def route(self, name: BotName | VersionName, caller: Caller, conversation_key: str = "") -> Route:
@@ -236,7 +237,9 @@ class Router:
     def _find_canary(self, production: Route, key: str) -> Route | None:
         """Return the canary's route where it answers the conversation of this key, and this server can serve it."""
         bot = production.bot
-        if bot.canary is None or not falls_to_canary(bot.canary, bot.canary_percent, key):
+        if bot.canary is None or bot.canary in self._ended_canaries:
+            return None
+        if not falls_to_canary(bot.canary, bot.canary_percent, key):
             return None
         canary = self.table.versions.get(str(bot.canary))
         if canary is None or not self.is_servable(canary, bot.kind):

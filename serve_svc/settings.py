@@ -9,6 +9,7 @@ from pydantic_settings import SettingsConfigDict
 
 from adaptory.core.settings import ServiceSettings, is_loopback
 from serve_svc.admission import AdmissionLimits
+from serve_svc.canary_watch import CanaryLimits
 from serve_svc.engine.engine import EngineSettings
 
 _STATE_ROOT = platformdirs.user_state_path("adaptory")
@@ -64,6 +65,13 @@ class ServeSettings(ServiceSettings):
     max_adapter_wait_s: float = Field(default=5.0, gt=0)
     """After this wait an adapter without a slot goes before new requests of running adapters."""
 
+    canary_min_requests: int = Field(default=20, ge=1)
+    """Requests that canary and production must both have had before the canary may end for being worse."""
+    canary_max_more_failures: float = Field(default=0.05, ge=0, le=1)
+    """By how much the share of a canary's requests that fail may be above production's."""
+    canary_max_first_token_ratio: float = Field(default=1.5, ge=1)
+    """How many times production's median time to the first token, and 50 ms, a canary's may be."""
+
     @model_validator(mode="after")
     def _refuse_open_channel(self) -> Self:
         if self.registry_ca is None and not is_loopback(self.registry_address):
@@ -92,6 +100,10 @@ class ServeSettings(ServiceSettings):
             kv_cache_bytes=self.kv_cache_bytes,
             gpu_memory_fraction=self.gpu_memory_fraction,
         )
+
+    def canary_limits(self) -> CanaryLimits:
+        """Return how much worse a canary may be."""
+        return CanaryLimits(self.canary_min_requests, self.canary_max_more_failures, self.canary_max_first_token_ratio)
 
     def admission_limits(self) -> AdmissionLimits:
         """Return the size of the queue in front of the engine."""

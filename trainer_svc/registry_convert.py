@@ -9,7 +9,7 @@ from adaptory.registry.v1 import bot_pb2, dataset_pb2, serving_pb2, tenant_pb2, 
 from trainer_svc.bots.kinds import BotKind
 from trainer_svc.bots.report import DatasetReport
 from trainer_svc.judging.evaluation import Evaluation
-from trainer_svc.registry.bots import Bot, GenerationDefaults, Routes
+from trainer_svc.registry.bots import Bot, CanaryEnd, GenerationDefaults, Routes
 from trainer_svc.registry.datasets import Dataset
 from trainer_svc.registry.feed import FeedUpdate, ServedTenant
 from trainer_svc.registry.keys import ApiKey
@@ -158,8 +158,13 @@ def _write_routes(routes: Routes) -> bot_pb2.Routes:
         previous=str(routes.previous or ""),
         canary=str(routes.canary or ""),
         canary_percent=routes.canary_percent,
+        canary_end=_write_canary_end(routes.canary_end),
         etag=routes.etag,
     )
+
+
+def _write_canary_end(end: CanaryEnd | None) -> bot_pb2.CanaryEnd | None:
+    return None if end is None else bot_pb2.CanaryEnd(version=end.version, reason=end.reason, time=write_time(end.time))
 
 
 def _write_lineage(lineage: Lineage) -> version_pb2.Lineage:

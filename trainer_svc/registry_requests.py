@@ -118,6 +118,15 @@ def read_percent(request: registry_service_pb2.SetCanaryRequest) -> int:
     return request.percent
 
 
+def read_end_reason(request: registry_service_pb2.EndCanaryRequest) -> str:
+    """Return why a canary ends. Raises InvalidRequest when it is missing or too long."""
+    violations = Violations()
+    violations.check(field="reason", is_good=bool(request.reason.strip()), sentence="is required")
+    violations.check_length(request.reason, field="reason", limit=_MAX_REASON_CHARS)
+    violations.raise_if_any()
+    return request.reason.strip()
+
+
 def check_chunk(request: registry_service_pb2.AppendDatasetChunkRequest) -> None:
     """Raise InvalidRequest when a chunk is empty, too large, or begins before the file."""
     violations = Violations()

@@ -219,6 +219,14 @@ class RegistryServicer(registry_service_pb2_grpc.RegistryServiceServicer):
         name, percent = read_name(VersionName, request.name), requests.read_percent(request)
         return convert.write_bot(await self._registry.routes.set_canary(name, percent=percent, etag=request.etag))
 
+    async def EndCanary(
+        self, request: registry_service_pb2.EndCanaryRequest, _context: Context
+    ) -> registry_service_pb2.EndCanaryResponse:
+        """End a canary that a server found worse than production."""
+        name, reason = read_name(VersionName, request.name), requests.read_end_reason(request)
+        await self._registry.routes.end_canary(name, reason=reason)
+        return registry_service_pb2.EndCanaryResponse()
+
     async def RollbackBot(self, request: registry_service_pb2.RollbackBotRequest, _context: Context) -> bot_pb2.Bot:
         """Let the version before answer again."""
         name = read_name(BotName, request.name)

@@ -25,6 +25,8 @@ class FakeRegistry(registry_service_pb2_grpc.RegistryServiceServicer):
         """Begin with no tenant, at generation 0."""
         self.generation = 0
         self.num_downloads = 0
+        self.ended_canaries: list[tuple[str, str]] = []
+        self._has_ended_one = asyncio.Event()
         self._items: dict[str, Item] = {}
         self._folders: dict[str, Path] = {}
         self._watchers: set[asyncio.Queue[serving_pb2.ServingUpdate]] = set()
@@ -106,6 +108,12 @@ class FakeRegistry(registry_service_pb2_grpc.RegistryServiceServicer):
             del self._items[name]
         self._tell(serving_pb2.ServingDelta(removed=names))
 
+    async def canary_ended(self) -> list[tuple[str, str]]:
+        """Return the name of each canary that a server has ended, and why, once there is one."""
+        async with asyncio.timeout(10):
+            await self._has_ended_one.wait()
+        return self.ended_canaries
+
     async def watched(self) -> None:
         """Return when a watch has been sent the state and has ended or waits for changes."""
         await self._was_watched.wait()
@@ -135,6 +143,20 @@ class FakeRegistry(registry_service_pb2_grpc.RegistryServiceServicer):
             for begin in range(0, len(data), 65536):
                 piece = data[begin : begin + 65536]
                 yield registry_service_pb2.DownloadAdapterResponse(file_name=name, data=piece)
+
+    async def EndCanary(
+        self, request: registry_service_pb2.EndCanaryRequest, context: Any
+    ) -> registry_service_pb2.EndCanaryResponse:
+        """Take the canary off its bot's routes, and remember why."""
+        await _authenticate(context)
+        self.ended_canaries.append((request.name, request.reason))
+        self._has_ended_one.set()
+        bot = self._items[request.name.rpartition("/versions/")[0]]
+        assert isinstance(bot, serving_pb2.ServingBot)
+        if bot.routes.canary == request.name:
+            bot.routes.canary, bot.routes.canary_percent = "", 0
+            self.put(bot)
+        return registry_service_pb2.EndCanaryResponse()
 
     def _tell(self, delta: serving_pb2.ServingDelta) -> None:
         self.generation += 1

@@ -2,7 +2,8 @@
 
 import asyncio
 import math
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -26,7 +27,8 @@ from adaptory.serve.v1 import (
     serve_service_pb2_grpc,
 )
 from serve_svc.app import run_server
-from serve_svc.engine.engine import Engine
+from serve_svc.engine.backend import OutputCorrupted
+from serve_svc.engine.engine import Engine, EngineChunk, EngineRequest
 from serve_svc.engine.guarded_engine import GuardedEngine
 from serve_svc.engine.supervisor import SupervisorPolicy
 from serve_svc.model import ServedModel
@@ -80,6 +82,8 @@ class PausingVllm(FakeVllm):
         """Begin without a pause ahead."""
         super().__init__()
         self._num_until_pause = math.inf
+        self._slow_s: dict[str, float] = {}
+        self._corrupt: set[str] = set()
 
     def pause_after(self, num_tokens: int) -> None:
         """Speak so many tokens more, then hang until `go_on`, or until a load is done."""
@@ -89,6 +93,26 @@ class PausingVllm(FakeVllm):
         """Step again."""
         self._num_until_pause = math.inf
         self._free_to_step.set()
+
+    def slow_down(self, version: str, *, seconds: float) -> None:
+        """Let answers of `tenants/{tenant}/bots/{bot}/versions/{n}` begin so much later."""
+        self._slow_s[version] = seconds
+
+    def corrupt(self, version: str) -> None:
+        """Let this version compute NaN, as one does whose activations overflow though its weights are fine."""
+        self._corrupt.add(version)
+
+    async def generate(self, request: EngineRequest) -> AsyncGenerator[EngineChunk, None]:
+        """Speak as any fake does, after what is wrong with the version."""
+        adapter = request.adapter
+        tenant, bot, number = adapter.name.partition("@")[0].split("/") if adapter else ("", "", "")
+        version = f"tenants/{tenant}/bots/{bot}/versions/{number}"
+        await asyncio.sleep(self._slow_s.get(version, 0))
+        if version in self._corrupt:
+            raise OutputCorrupted(adapter)
+        async with aclosing(super().generate(request)) as chunks:
+            async for chunk in chunks:
+                yield chunk
 
     async def _step(self) -> None:
         self._num_until_pause -= 1

@@ -33,10 +33,20 @@ class GenerationDefaults:
 
 
 @dataclass(frozen=True, slots=True)
+class CanaryEnd:
+    """Which canary, by its name, a server ended for being worse than production, why, and when."""
+
+    version: str
+    reason: str
+    time: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Routes:
     """Which versions answer; None until the first promotion. `revision` counts the changes.
 
-    The `canary`, where there is one, answers `canary_percent` of the conversations in production's stead.
+    The `canary`, where there is one, answers `canary_percent` of the conversations in production's stead; `canary_end` tells how the
+    last one ended, where a server ended it and no other was set since.
     """
 
     production: VersionName | None
@@ -44,6 +54,7 @@ class Routes:
     revision: int
     canary: VersionName | None = None
     canary_percent: int = 0
+    canary_end: CanaryEnd | None = None
 
     @property
     def etag(self) -> str:
@@ -85,8 +96,8 @@ class Bot:
         return self.draft.name
 
 
-# Built once: it holds a compiled validator.
-_STYLE = TypeAdapter(StyleRules)
+# Built once: each holds a compiled validator.
+_STYLE, _CANARY_END = TypeAdapter(StyleRules), TypeAdapter(CanaryEnd)
 
 
 class Bots:
@@ -163,8 +174,14 @@ def to_bot(row: Row[Any]) -> Bot:
         revision=row.routes_revision,
         canary=_to_version(name, row.canary),
         canary_percent=row.canary_percent,
+        canary_end=None if row.canary_end is None else _CANARY_END.validate_python(row.canary_end),
     )
     return Bot(draft, routes, row.create_time)
+
+
+def dump_canary_end(end: CanaryEnd | None) -> object:
+    """Return it as the table keeps it."""
+    return None if end is None else _CANARY_END.dump_python(end, mode="json")
 
 
 def _to_version(bot: BotName, number: int) -> VersionName | None:

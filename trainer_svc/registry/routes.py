@@ -8,7 +8,7 @@ from adaptory.core.errors import Conflict, FailedPrecondition
 from adaptory.core.names import BotName, VersionName
 from trainer_svc.clock import Clock
 from trainer_svc.registry import tables
-from trainer_svc.registry.bots import Bot, Routes, read_bot
+from trainer_svc.registry.bots import Bot, CanaryEnd, Routes, dump_canary_end, read_bot
 from trainer_svc.registry.changes import record_change
 from trainer_svc.registry.database import Database
 from trainer_svc.registry.versions import GateOverride, Version, VersionState, override_gate, read_version
@@ -74,9 +74,21 @@ class RouteTable:
             wanted = (name, percent) if percent else (None, 0)
             if (bot.routes.canary, bot.routes.canary_percent) == wanted:
                 return bot
-            return _write_routes(transaction, bot, replace(bot.routes, canary=wanted[0], canary_percent=percent))
+            routes = replace(bot.routes, canary=wanted[0], canary_percent=percent, canary_end=None)
+            return _write_routes(transaction, bot, routes)
 
         return await self._database.write(set_bots_canary)
+
+    async def end_canary(self, name: VersionName, *, reason: str) -> None:
+        """End a canary that is worse than production, and keep why; one that is none any more stays as it is. Raises NotFound."""
+
+        def end_bots_canary(transaction: Connection) -> None:
+            bot = read_bot(transaction, name.bot_name)
+            if bot.routes.canary == name:
+                end = CanaryEnd(str(name), reason, self._clock())
+                _write_routes(transaction, bot, replace(bot.routes, canary=None, canary_percent=0, canary_end=end))
+
+        await self._database.write(end_bots_canary)
 
 
 def _require_canary(version: Version, routes: Routes) -> None:
@@ -146,6 +158,7 @@ def _write_routes(transaction: Connection, bot: Bot, routes: Routes) -> Bot:
             previous=_number_of(routes.previous),
             canary=_number_of(routes.canary),
             canary_percent=routes.canary_percent,
+            canary_end=dump_canary_end(routes.canary_end),
             routes_revision=routes.revision,
         )
     )

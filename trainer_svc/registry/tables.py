@@ -105,6 +105,7 @@ bots = Table(
     Column("previous", Integer, nullable=False),
     Column("canary", Integer, server_default=text("0"), nullable=False),
     Column("canary_percent", Integer, server_default=text("0"), nullable=False),
+    Column("canary_end", JSON),
     Column("routes_revision", Integer, nullable=False),
     Column("create_time", UtcTime, nullable=False),
 )

@@ -90,18 +90,30 @@ class QualityGate(_message.Message):
     max_pass_fall: float
     def __init__(self, max_loss_ratio: _Optional[float] = ..., min_gain: _Optional[float] = ..., max_general_loss_rise: _Optional[float] = ..., max_false_refusals: _Optional[float] = ..., max_pass_fall: _Optional[float] = ...) -> None: ...
 
+class CanaryEnd(_message.Message):
+    __slots__ = ("version", "reason", "time")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    TIME_FIELD_NUMBER: _ClassVar[int]
+    version: str
+    reason: str
+    time: _timestamp_pb2.Timestamp
+    def __init__(self, version: _Optional[str] = ..., reason: _Optional[str] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
 class Routes(_message.Message):
-    __slots__ = ("production", "previous", "canary", "canary_percent", "shadow", "etag")
+    __slots__ = ("production", "previous", "canary", "canary_percent", "canary_end", "shadow", "etag")
     PRODUCTION_FIELD_NUMBER: _ClassVar[int]
     PREVIOUS_FIELD_NUMBER: _ClassVar[int]
     CANARY_FIELD_NUMBER: _ClassVar[int]
     CANARY_PERCENT_FIELD_NUMBER: _ClassVar[int]
+    CANARY_END_FIELD_NUMBER: _ClassVar[int]
     SHADOW_FIELD_NUMBER: _ClassVar[int]
     ETAG_FIELD_NUMBER: _ClassVar[int]
     production: str
     previous: str
     canary: str
     canary_percent: int
+    canary_end: CanaryEnd
     shadow: str
     etag: str
-    def __init__(self, production: _Optional[str] = ..., previous: _Optional[str] = ..., canary: _Optional[str] = ..., canary_percent: _Optional[int] = ..., shadow: _Optional[str] = ..., etag: _Optional[str] = ...) -> None: ...
+    def __init__(self, production: _Optional[str] = ..., previous: _Optional[str] = ..., canary: _Optional[str] = ..., canary_percent: _Optional[int] = ..., canary_end: _Optional[_Union[CanaryEnd, _Mapping]] = ..., shadow: _Optional[str] = ..., etag: _Optional[str] = ...) -> None: ...

@@ -206,6 +206,18 @@ class SetCanaryRequest(_message.Message):
     etag: str
     def __init__(self, name: _Optional[str] = ..., percent: _Optional[int] = ..., etag: _Optional[str] = ...) -> None: ...
 
+class EndCanaryRequest(_message.Message):
+    __slots__ = ("name", "reason")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    reason: str
+    def __init__(self, name: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class EndCanaryResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
 class RollbackBotRequest(_message.Message):
     __slots__ = ("name", "etag")
     NAME_FIELD_NUMBER: _ClassVar[int]

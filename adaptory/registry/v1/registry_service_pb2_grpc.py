@@ -134,6 +134,11 @@ class RegistryServiceStub:
                 request_serializer=adaptory_dot_registry_dot_v1_dot_registry__service__pb2.SetCanaryRequest.SerializeToString,
                 response_deserializer=adaptory_dot_registry_dot_v1_dot_bot__pb2.Bot.FromString,
                 _registered_method=True)
+        self.EndCanary = channel.unary_unary(
+                '/adaptory.registry.v1.RegistryService/EndCanary',
+                request_serializer=adaptory_dot_registry_dot_v1_dot_registry__service__pb2.EndCanaryRequest.SerializeToString,
+                response_deserializer=adaptory_dot_registry_dot_v1_dot_registry__service__pb2.EndCanaryResponse.FromString,
+                _registered_method=True)
         self.RollbackBot = channel.unary_unary(
                 '/adaptory.registry.v1.RegistryService/RollbackBot',
                 request_serializer=adaptory_dot_registry_dot_v1_dot_registry__service__pb2.RollbackBotRequest.SerializeToString,
@@ -302,6 +307,14 @@ class RegistryServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def EndCanary(self, request, context):
+        """Ends a canary that failed, corrupted its output or was slow, as `serve_svc` does by itself, and keeps the reason. Nothing changes where
+        that version is no canary any more. Servers only.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def RollbackBot(self, request, context):
         """Makes the version that answered before answer again. Tenant. FAILED_PRECONDITION (NO_PREVIOUS_VERSION) when there is none.
         """
@@ -429,6 +442,11 @@ def add_RegistryServiceServicer_to_server(servicer, server):
                     servicer.SetCanary,
                     request_deserializer=adaptory_dot_registry_dot_v1_dot_registry__service__pb2.SetCanaryRequest.FromString,
                     response_serializer=adaptory_dot_registry_dot_v1_dot_bot__pb2.Bot.SerializeToString,
+            ),
+            'EndCanary': grpc.unary_unary_rpc_method_handler(
+                    servicer.EndCanary,
+                    request_deserializer=adaptory_dot_registry_dot_v1_dot_registry__service__pb2.EndCanaryRequest.FromString,
+                    response_serializer=adaptory_dot_registry_dot_v1_dot_registry__service__pb2.EndCanaryResponse.SerializeToString,
             ),
             'RollbackBot': grpc.unary_unary_rpc_method_handler(
                     servicer.RollbackBot,
@@ -947,6 +965,33 @@ class RegistryService:
             '/adaptory.registry.v1.RegistryService/SetCanary',
             adaptory_dot_registry_dot_v1_dot_registry__service__pb2.SetCanaryRequest.SerializeToString,
             adaptory_dot_registry_dot_v1_dot_bot__pb2.Bot.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EndCanary(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/adaptory.registry.v1.RegistryService/EndCanary',
+            adaptory_dot_registry_dot_v1_dot_registry__service__pb2.EndCanaryRequest.SerializeToString,
+            adaptory_dot_registry_dot_v1_dot_registry__service__pb2.EndCanaryResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -19,7 +19,7 @@ METHODS = {method.name: method for service in SERVICES for method in service.met
 
 # Written by hand from the comments of the contract, not from `access.py`: the two are to agree.
 ADMIN_ONLY = {"CreateTenant", "ListTenants", "CreateApiKey", "ListApiKeys", "RevokeApiKey"}
-SERVER_ONLY = {"WatchServing"}
+SERVER_ONLY = {"WatchServing", "EndCanary"}
 TENANT_AND_SERVER = {"DownloadAdapter"}
 TENANT = {
     "GetTenant",

@@ -75,3 +75,36 @@ async def test_a_canary_is_not_retired(trained: Trainer) -> None:
         await retire(trained, VERSIONS[1])
 
     assert info_of(refused.value).metadata["route"] == "canary"
+
+
+async def end_canary(trainer: Trainer, version: str, reason: str) -> None:
+    """Tell the registry, as a server does, that a canary is worse than production."""
+    request = registry_service_pb2.EndCanaryRequest(name=version, reason=reason)
+    await trainer.registry.EndCanary(request, metadata=trainer.server)
+
+
+async def test_a_canary_that_a_server_ends_is_kept_with_the_reason_until_the_next(trained: Trainer) -> None:
+    """A second server that says the same changes nothing, and another canary starts with a clean slate."""
+    await promote(trained, VERSIONS[0])
+    await set_canary(trained, VERSIONS[1], 10)
+    await end_canary(trained, VERSIONS[1], "7 of its 20 requests failed.")
+    request = registry_service_pb2.GetBotRequest(name=FAQ)
+    ended = await trained.registry.GetBot(request, metadata=trained.admin)
+    await end_canary(trained, VERSIONS[1], "9 of its 30 requests failed.")
+    again = await trained.registry.GetBot(request, metadata=trained.admin)
+    anew = await set_canary(trained, VERSIONS[1], 5)
+
+    end = ended.routes.canary_end
+    assert (ended.routes.canary, ended.routes.canary_percent, ended.routes.production) == ("", 0, VERSIONS[0])
+    assert (end.version, end.reason) == (VERSIONS[1], "7 of its 20 requests failed.")
+    assert end.time.ToDatetime() > ended.create_time.ToDatetime()
+    assert again == ended
+    assert not anew.routes.HasField("canary_end")
+
+
+async def test_an_end_without_a_reason_is_refused(trained: Trainer) -> None:
+    """Whoever looks at the bot must find out why."""
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await end_canary(trained, VERSIONS[0], "  ")
+
+    assert reason_of(refused.value) == "INVALID_REQUEST"

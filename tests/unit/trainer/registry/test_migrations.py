@@ -18,6 +18,7 @@ _BACK_TO_0001 = """
     ALTER TABLE bots DROP COLUMN style_rules;
     ALTER TABLE bots DROP COLUMN canary;
     ALTER TABLE bots DROP COLUMN canary_percent;
+    ALTER TABLE bots DROP COLUMN canary_end;
     ALTER TABLE versions DROP COLUMN gate_override;
     UPDATE versions SET lineage =
         json_remove(lineage, '$.predicted_phase_bytes', '$.num_climbs', '$.final_techniques', '$.refusal_text',

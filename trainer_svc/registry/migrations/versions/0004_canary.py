@@ -13,3 +13,4 @@ def upgrade() -> None:
     """Add it; bots that are there have none."""
     op.add_column("bots", sa.Column("canary", sa.Integer(), server_default=sa.text("0"), nullable=False))
     op.add_column("bots", sa.Column("canary_percent", sa.Integer(), server_default=sa.text("0"), nullable=False))
+    op.add_column("bots", sa.Column("canary_end", sa.JSON(), nullable=True))

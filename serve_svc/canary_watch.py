@@ -1,0 +1,185 @@
+"""Compares a canary's requests with production's, and ends one that is worse: here at once, then in the registry for all servers.
+
+Each server judges by its own requests. What it counts is in memory, and begins anew with another canary or another process.
+"""
+
+import asyncio
+import statistics
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import structlog
+
+from adaptory.core.errors import Busy, DeadlineExceeded, InvalidRequest, ServiceError, TooLarge, Unavailable
+from adaptory.core.names import VersionName
+from serve_svc.deadline import ShutDown
+from serve_svc.engine.backend import OutputCorrupted
+from serve_svc.engine.engine import EngineDead
+from serve_svc.metrics import RequestRecord
+from serve_svc.routing import Lane, Route, RoutingTable
+
+log = structlog.get_logger()
+
+# The caller's doing, the server's, or of an engine that dies for all: nothing that tells two versions apart.
+_NOT_THE_VERSIONS = (InvalidRequest, Busy, TooLarge, DeadlineExceeded, ShutDown, EngineDead)
+_MAX_TIMES = 200
+_FIRST_TOKEN_SLACK_S = 0.05
+_MAX_RETRY_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class CanaryLimits:
+    """How much worse than production a canary may be, once both have had `min_requests`.
+
+    `max_more_failures` is a difference of shares, `max_first_token_ratio` one of medians.
+    """
+
+    min_requests: int
+    max_more_failures: float
+    max_first_token_ratio: float
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What was seen in one lane."""
+
+    num_requests: int = 0
+    num_failures: int = 0
+    first_token_s: deque[float] = field(default_factory=lambda: deque(maxlen=_MAX_TIMES))
+
+    @property
+    def failure_share(self) -> float:
+        return self.num_failures / max(1, self.num_requests)
+
+
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """One canary beside production."""
+
+    canary: _Tally = field(default_factory=_Tally)
+    production: _Tally = field(default_factory=_Tally)
+
+    def tally_of(self, lane: Lane) -> _Tally:
+        return self.canary if lane is Lane.CANARY else self.production
+
+
+class CanaryWatch:
+    """Watches all canaries of a server; `ended` names those that answer nobody any more, whatever the routes say."""
+
+    def __init__(self, limits: CanaryLimits) -> None:
+        """Begin with none watched."""
+        self._limits = limits
+        self._trials: dict[VersionName, _Trial] = {}
+        self._endings: asyncio.Queue[tuple[VersionName, str]] = asyncio.Queue()
+        self.ended: set[VersionName] = set()
+
+    def follow(self, table: RoutingTable) -> None:
+        """Forget what is a canary no more: set again, it is tried anew."""
+        canaries = {bot.canary for bot in table.bots.values()}
+        self.ended.intersection_update(canaries)
+        self._trials = {canary: trial for canary, trial in self._trials.items() if canary in canaries}
+
+    @contextmanager
+    def observe(self, route: Route, record: RequestRecord) -> Iterator[None]:
+        """Count one request of a bot with a canary when the block ends, by how it ends."""
+        try:
+            yield
+        except OutputCorrupted as error:
+            if error.adapter and route.adapter and error.adapter.engine_id == route.adapter.engine_id:
+                self._corrupted(route)
+            raise
+        except _NOT_THE_VERSIONS:
+            raise
+        except GeneratorExit:
+            if record.has_ended:  # its asker had enough, as for a line of code
+                self._count(route, record, has_failed=False)
+            raise
+        except Exception:
+            self._count(route, record, has_failed=True)
+            raise
+        else:
+            self._count(route, record, has_failed=False)
+
+    def stood_in(self, route: Route) -> None:
+        """Count a request of the canary that production answers, since the canary could not be loaded."""
+        trial = self._find_trial(route)
+        if trial is not None and route.lane is Lane.CANARY:
+            trial.canary.num_failures += 1
+
+    async def run(self, end: Callable[[VersionName, str], Awaitable[None]]) -> None:
+        """Have every canary that was ended here be ended for all, until cancelled."""
+        while True:
+            version, reason = await self._endings.get()
+            try:
+                await _insist(end, version, reason)
+            except ServiceError as error:
+                log.error("canary_not_ended", version=str(version), why=error.message)  # noqa: TRY400 - expected
+
+    def _corrupted(self, route: Route) -> None:
+        if route.lane is Lane.CANARY:
+            self._end(route, "Its output was corrupted: the engine computed NaN and had to restart.")
+
+    def _count(self, route: Route, record: RequestRecord, *, has_failed: bool) -> None:
+        trial = self._find_trial(route)
+        if trial is None:
+            return
+        tally = trial.tally_of(route.lane)
+        tally.num_requests += 1
+        tally.num_failures += has_failed
+        if record.time_to_first_token_s:
+            tally.first_token_s.append(record.time_to_first_token_s)
+        if route.lane is Lane.CANARY and (fault := self._find_fault(trial.canary, trial.production)):
+            self._end(route, fault)
+
+    def _find_trial(self, route: Route) -> _Trial | None:
+        canary = route.bot.canary
+        if canary is None or route.lane is Lane.NAMED:
+            return None
+        return self._trials.setdefault(canary, _Trial())
+
+    def _find_fault(self, canary: _Tally, production: _Tally) -> str:
+        """Return a sentence with the numbers for what is worse than it may be; empty where nothing is, or too little was seen."""
+        limits = self._limits
+        if min(canary.num_requests, production.num_requests) < limits.min_requests:
+            return ""
+        if canary.failure_share > production.failure_share + limits.max_more_failures:
+            return (
+                f"{canary.num_failures} of its {canary.num_requests} requests failed, of production's {production.num_failures} of "
+                f"{production.num_requests}; {limits.max_more_failures:.0%} more are allowed."
+            )
+        return self._find_slowness(canary.first_token_s, production.first_token_s)
+
+    def _find_slowness(self, canary_s: Iterable[float], production_s: Iterable[float]) -> str:
+        times = [sorted(canary_s), sorted(production_s)]
+        if min(map(len, times)) < self._limits.min_requests:
+            return ""
+        canary, production = map(statistics.median, times)
+        if canary <= production * self._limits.max_first_token_ratio + _FIRST_TOKEN_SLACK_S:
+            return ""
+        return (
+            f"Its median time to the first token is {canary * 1000:,.0f} ms, production's {production * 1000:,.0f} ms; "
+            f"{self._limits.max_first_token_ratio:g} times that and {_FIRST_TOKEN_SLACK_S * 1000:.0f} ms are allowed."
+        )
+
+    def _end(self, route: Route, reason: str) -> None:
+        if route.name in self.ended:
+            return
+        self.ended.add(route.name)
+        self._endings.put_nowait((route.name, reason))
+        log.warning("canary_ended", version=str(route.name), reason=reason)
+
+
+async def _insist(end: Callable[[VersionName, str], Awaitable[None]], version: VersionName, reason: str) -> None:
+    """End the canary in the registry, however long that cannot be reached. Raises any other ServiceError."""
+    nap_s = 1.0
+    while True:
+        try:
+            await end(version, reason)
+        except Unavailable as error:
+            log.warning("canary_end_delayed", version=str(version), why=error.message)
+        else:
+            return
+        await asyncio.sleep(nap_s)
+        nap_s = min(2 * nap_s, _MAX_RETRY_S)
