@@ -84,7 +84,10 @@ class Generation:
     """Generates for one route at a time."""
 
     def __init__(self, line: Line, watchers: Watchers, salt_secret: bytes) -> None:
-        """`salt_secret` keeps tenants from telling by its speed what another's prompts were: cached prompts are shared within one."""
+        """`salt_secret` keeps tenants from telling by its speed what another's prompts were.
+
+        Cached prompts are shared within one tenant, and only as long as its keys stay: once a key is revoked, new ones find nothing.
+        """
         self._line = line
         self._metrics = watchers.metrics
         self._canaries = watchers.canaries
@@ -146,7 +149,8 @@ class Generation:
                 yield adapter
 
     def _salt(self, route: Route) -> str:
-        return hmac.new(self._salt_secret, route.bot.name.tenant.encode(), hashlib.sha256).hexdigest()
+        owner = " ".join((route.bot.name.tenant, *sorted(route.tenant.key_digests)))
+        return hmac.new(self._salt_secret, owner.encode(), hashlib.sha256).hexdigest()
 
 
 def _finisher(route: Route, record: RequestRecord) -> Callable[[Literal["stop", "length"]], Finish]:

@@ -225,6 +225,17 @@ async def test_tenants_never_share_a_cached_prompt(stage: Stage, voice: str) -> 
     assert stage.engine.num_cache_hits == 1
 
 
+async def test_new_keys_find_no_prompt_that_was_cached_before(stage: Stage, voice: str) -> None:
+    """What callers of a key that is revoked had asked is nothing that others of the tenant can find out by speed."""
+    request = question(f"{BOT}/versions/0", max_output_tokens=1)
+    await ask(stage, request)
+    stage.registry.put_tenant("acme", "adk_acme_new")
+    await stage.followed()
+    await ask(stage, request, key_of("adk_acme_new"))
+
+    assert stage.engine.num_cache_hits == 0
+
+
 async def test_a_caller_who_leaves_frees_the_engine(stage: Stage, voice: str) -> None:
     """A cancelled stream is aborted in the engine, and its lease is returned."""
     stage.engine.pause_after(1)
