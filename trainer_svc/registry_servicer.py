@@ -236,7 +236,8 @@ class RegistryServicer(registry_service_pb2_grpc.RegistryServiceServicer):
         self, request: registry_service_pb2.RetireVersionRequest, _context: Context
     ) -> version_pb2.Version:
         """Take a version out of use."""
-        return convert.write_version(await self._registry.versions.retire(read_name(VersionName, request.name)))
+        name = read_name(VersionName, request.name)
+        return convert.write_version(await self._registry.versions.retire(name, etag=request.etag))
 
     async def DownloadAdapter(
         self, request: registry_service_pb2.DownloadAdapterRequest, _context: Context

@@ -69,6 +69,7 @@ class Bots:
         """Make the version that answered before answer again."""
         return await self._connection.call(self._registry.RollbackBot, pb.RollbackBotRequest(name=bot, etag=etag))
 
-    async def retire(self, version: str) -> Version:
-        """Take a version that no route names out of use."""
-        return await self._connection.call(self._registry.RetireVersion, pb.RetireVersionRequest(name=version))
+    async def retire(self, version: str, *, etag: str = "") -> Version:
+        """Take a version that no route names out of use. `etag` as in `promote`."""
+        request = pb.RetireVersionRequest(name=version, etag=etag)
+        return await self._connection.call(self._registry.RetireVersion, request)

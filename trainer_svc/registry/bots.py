@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Row, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from adaptory.core.auth import not_found
-from adaptory.core.errors import AlreadyExists
+from adaptory.core.errors import AlreadyExists, Conflict
 from adaptory.core.names import BotName, TenantName, VersionName
 from trainer_svc.bots.kinds import BotKind
 from trainer_svc.bots.refusals import RefusalLesson
@@ -152,6 +152,17 @@ def read_bot(transaction: Connection, name: BotName) -> Bot:
     if row is None:
         raise not_found(str(name))
     return to_bot(row)
+
+
+def read_bot_as_seen(transaction: Connection, name: BotName, etag: str) -> Bot:
+    """Return a bot within a transaction. Raises NotFound, and Conflict when `etag` is not empty and not the routes' own."""
+    bot = read_bot(transaction, name)
+    if etag and etag != bot.routes.etag:
+        message = (
+            f"The routes of {name} are at {bot.routes.etag}, not {etag}: somebody changed them. Read the bot again."
+        )
+        raise Conflict(message, metadata={"name": name, "etag": bot.routes.etag, "etag_sent": etag})
+    return bot
 
 
 def to_bot(row: Row[Any]) -> Bot:

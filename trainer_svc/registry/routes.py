@@ -4,11 +4,11 @@ from dataclasses import replace
 
 from sqlalchemy import Connection, update
 
-from adaptory.core.errors import Conflict, FailedPrecondition
+from adaptory.core.errors import FailedPrecondition
 from adaptory.core.names import BotName, VersionName
 from trainer_svc.clock import Clock
 from trainer_svc.registry import tables
-from trainer_svc.registry.bots import Bot, CanaryEnd, Routes, dump_canary_end, read_bot
+from trainer_svc.registry.bots import Bot, CanaryEnd, Routes, dump_canary_end, read_bot, read_bot_as_seen
 from trainer_svc.registry.changes import record_change
 from trainer_svc.registry.database import Database
 from trainer_svc.registry.versions import GateOverride, Version, VersionState, override_gate, read_version
@@ -31,7 +31,7 @@ class RouteTable:
 
         def promote_version(transaction: Connection) -> Bot:
             version = read_version(transaction, name)
-            bot = _read_bot_as_seen(transaction, name.bot_name, etag)
+            bot = read_bot_as_seen(transaction, name.bot_name, etag)
             if fault := version.draft.evaluation.weights_fault:
                 raise _unfit(version, fault)
             if version.state is VersionState.REJECTED and override_reason:
@@ -52,7 +52,7 @@ class RouteTable:
         """
 
         def roll_back_bot(transaction: Connection) -> Bot:
-            bot = _read_bot_as_seen(transaction, name, etag)
+            bot = read_bot_as_seen(transaction, name, etag)
             if bot.routes.previous is None:
                 message = f"{name} has no version that answered before; promote one instead."
                 raise FailedPrecondition(message, reason="NO_PREVIOUS_VERSION", metadata={"name": name})
@@ -69,7 +69,7 @@ class RouteTable:
 
         def set_bots_canary(transaction: Connection) -> Bot:
             version = read_version(transaction, name)
-            bot = _read_bot_as_seen(transaction, name.bot_name, etag)
+            bot = read_bot_as_seen(transaction, name.bot_name, etag)
             (_require_canary if percent else _require_no_other)(version, bot.routes)
             wanted = (name, percent) if percent else (None, 0)
             if (bot.routes.canary, bot.routes.canary_percent) == wanted:
@@ -127,16 +127,6 @@ def _not_ready(version: Version) -> FailedPrecondition:
             f" The gate says: {version.draft.rejection} To promote it all the same, give a reason to override the gate."
         )
     return FailedPrecondition(message, reason="VERSION_NOT_READY", metadata=metadata)
-
-
-def _read_bot_as_seen(transaction: Connection, name: BotName, etag: str) -> Bot:
-    bot = read_bot(transaction, name)
-    if etag and etag != bot.routes.etag:
-        message = (
-            f"The routes of {name} are at {bot.routes.etag}, not {etag}: somebody changed them. Read the bot again."
-        )
-        raise Conflict(message, metadata={"name": name, "etag": bot.routes.etag, "etag_sent": etag})
-    return bot
 
 
 def _put_in_production(transaction: Connection, bot: Bot, name: VersionName) -> Bot:

@@ -323,7 +323,8 @@ class RegistryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RetireVersion(self, request, context):
-        """Takes a version that no route names out of use. Tenant. FAILED_PRECONDITION (VERSION_ROUTED) names the route.
+        """Takes a version that no route names out of use. Tenant. FAILED_PRECONDITION (VERSION_ROUTED) names the route. ABORTED (CONFLICT) as in
+        PromoteVersion.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -159,6 +159,17 @@ async def test_a_routed_version_is_not_retired(trained: Trainer) -> None:
     assert routes == ["previous", "production"]
 
 
+async def test_a_version_is_not_retired_by_who_has_not_seen_its_routes(trained: Trainer) -> None:
+    """An etag of before the last promotion is a conflict, and the version stays READY."""
+    seen = (await promote(trained, VERSIONS[0])).routes.etag
+    await promote(trained, VERSIONS[1])
+    request = registry_service_pb2.RetireVersionRequest(name=VERSIONS[0], etag=seen)
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await trained.registry.RetireVersion(request, metadata=trained.admin)
+
+    assert refused.value.code() is grpc.StatusCode.ABORTED
+
+
 async def test_a_retired_version_is_never_promoted(trained: Trainer) -> None:
     """Retiring is for ever."""
     await retire(trained, VERSIONS[0])
