@@ -5,6 +5,7 @@ readers are kept in the folder; one that breaks a promise of theirs is left in a
 """
 
 import io
+import resource
 import sys
 from contextlib import suppress
 
@@ -24,12 +25,16 @@ _KINDS = {
     DatasetFormat.CODE_TAR: BotKind.CODE_COMPLETION,
 }
 _FORMATS = tuple(DatasetFormat)
+_MAX_BYTES = 1 << 29
 _LIMITS = DataLimits(max_line_bytes=2_000, max_entries=50, max_rows=100)
 
 
 def main() -> None:
     """Fuzz until the options say to stop, or something breaks."""
-    atheris.Setup(sys.argv, read_any)
+    # libFuzzer's own limit counts the peak of whoever started this process, too.
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (_MAX_BYTES, hard))
+    atheris.Setup([*sys.argv, "-rss_limit_mb=0"], read_any)
     atheris.Fuzz()
 
 
