@@ -109,7 +109,7 @@ def _make_code(folder: Path) -> DemoBot:
         bot_id="code",
         declared=Bot(kind=BOT_KIND_CODE_COMPLETION, base_model=BASE_MODEL),
         upload=Upload(archive, BOT_KIND_CODE_COMPLETION, DATASET_FORMAT_CODE_TAR, "demo", BASE_MODEL),
-        settings=TrainingSettings(held_out_share=0.1, batch_rows=4, max_steps=40),
+        settings=TrainingSettings(held_out_share=0.1, batch_rows=4, max_steps=48),
         opening=Cursor("class IncrementalDecoder(codecs.", "):\n    def decode(self, input, final=False):\n"),
         main_score="edit_similarity",
         min_gain=0.2,
