@@ -37,6 +37,18 @@ async def ask_many(stage: Stage, number: int = 40) -> list[str]:
     return versions
 
 
+async def try_broken_canary(stage: Stage, percent: int) -> None:
+    """Have a server that judges early try version 2, whose files are not those that were registered."""
+    stage.overrides["canary_min_requests"] = MIN_REQUESTS
+    await stage.stop()
+    await stage.start()
+    stage.add_bot(BOT, key="adk_acme")
+    stage.add_version(FIRST)
+    stage.add_version(SECOND, digest="0" * 64)
+    stage.try_canary(SECOND, percent, production=FIRST)
+    await stage.followed()
+
+
 async def test_a_canary_as_good_as_production_goes_on(stage_with_canary: Stage) -> None:
     """Forty conversations later both still answer, and the registry was told nothing."""
     answered = await ask_many(stage_with_canary) + await ask_many(stage_with_canary)
@@ -47,14 +59,7 @@ async def test_a_canary_as_good_as_production_goes_on(stage_with_canary: Stage) 
 
 async def test_a_canary_that_cannot_be_loaded_ends(stage: Stage) -> None:
     """Production answers for it; soon nobody is sent to it, and the registry has the numbers."""
-    stage.overrides["canary_min_requests"] = MIN_REQUESTS
-    await stage.stop()
-    await stage.start()
-    stage.add_bot(BOT, key="adk_acme")
-    stage.add_version(FIRST)
-    stage.add_version(SECOND, digest="0" * 64)
-    stage.try_canary(SECOND, 50, production=FIRST)
-    await stage.followed()
+    await try_broken_canary(stage, 50)
 
     assert set(await ask_many(stage)) == {FIRST}
     ((version, reason),) = await stage.registry.canary_ended()
@@ -94,14 +99,7 @@ async def test_a_canary_that_computes_nan_ends_at_once(stage: Stage) -> None:
 
 async def test_a_canary_that_is_set_again_is_tried_anew(stage: Stage) -> None:
     """What ended it before does not count any more."""
-    stage.overrides["canary_min_requests"] = MIN_REQUESTS
-    await stage.stop()
-    await stage.start()
-    stage.add_bot(BOT, key="adk_acme")
-    stage.add_version(FIRST)
-    stage.add_version(SECOND, digest="0" * 64)
-    stage.try_canary(SECOND, 100, production=FIRST)
-    await stage.followed()
+    await try_broken_canary(stage, 100)
     stage.promote(FIRST)
     await stage.followed()
     stage.add_version(SECOND)
