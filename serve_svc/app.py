@@ -115,6 +115,7 @@ class ServeApp:
         settings = self._settings
         await asyncio.to_thread(self._files.clean)
         self._router.table = await asyncio.to_thread(self._snapshot.load)
+        self._canaries.follow(self._router.table)
         with self._telemetry:
             async with self._channel:
                 grpc_address = await self._server.open()

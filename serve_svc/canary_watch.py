@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from adaptory.core.errors import Busy, DeadlineExceeded, InvalidRequest, ServiceError, TooLarge, Unavailable
+from adaptory.core.errors import Busy, InvalidRequest, ServiceError, TooLarge, Unavailable
 from adaptory.core.names import VersionName
 from serve_svc.deadline import ShutDown
 from serve_svc.engine.backend import OutputCorrupted
@@ -22,18 +22,20 @@ from serve_svc.routing import Lane, Route, RoutingTable
 
 log = structlog.get_logger()
 
-# The caller's doing, the server's, or of an engine that dies for all: nothing that tells two versions apart.
-_NOT_THE_VERSIONS = (InvalidRequest, Busy, TooLarge, DeadlineExceeded, ShutDown, EngineDead)
-_MAX_TIMES = 200
+# The caller's doing, the server's, or of an engine that dies for all: nothing that tells two versions apart, as a deadline that
+# passes does.
+_NOT_THE_VERSIONS = (InvalidRequest, Busy, TooLarge, ShutDown, EngineDead)
+# Of each lane the last requests count: a canary may turn bad after many good answers.
+_NUM_LAST = 200
 _FIRST_TOKEN_SLACK_S = 0.05
 _MAX_RETRY_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class CanaryLimits:
-    """How much worse than production a canary may be, once both have had `min_requests`.
+    """How much worse than production a canary may be, once it has had `min_requests`.
 
-    `max_more_failures` is a difference of shares, `max_first_token_ratio` one of medians.
+    `max_more_failures` is a difference of shares, and `max_first_token_ratio` one of medians, for which both must have had as many.
     """
 
     min_requests: int
@@ -41,17 +43,19 @@ class CanaryLimits:
     max_first_token_ratio: float
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Tally:
-    """What was seen in one lane."""
+    """The last requests in one lane: whether each failed, and the seconds to the first token of those that had one."""
 
-    num_requests: int = 0
-    num_failures: int = 0
-    first_token_s: deque[float] = field(default_factory=lambda: deque(maxlen=_MAX_TIMES))
+    failures: deque[bool] = field(default_factory=lambda: deque(maxlen=_NUM_LAST))
+    first_token_s: deque[float] = field(default_factory=lambda: deque(maxlen=_NUM_LAST))
 
     @property
     def failure_share(self) -> float:
-        return self.num_failures / max(1, self.num_requests)
+        return sum(self.failures) / max(1, len(self.failures))
+
+    def describe(self) -> str:
+        return f"{sum(self.failures)} of {len(self.failures)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +80,10 @@ class CanaryWatch:
         self.ended: set[VersionName] = set()
 
     def follow(self, table: RoutingTable) -> None:
-        """Forget what is a canary no more: set again, it is tried anew."""
-        canaries = {bot.canary for bot in table.bots.values()}
+        """Try the table's canaries, and forget what is none any more: set again, it is tried anew."""
+        canaries = {bot.canary for bot in table.bots.values() if bot.canary}
         self.ended.intersection_update(canaries)
-        self._trials = {canary: trial for canary, trial in self._trials.items() if canary in canaries}
+        self._trials = {canary: self._trials.get(canary) or _Trial() for canary in canaries}
 
     @contextmanager
     def observe(self, route: Route, record: RequestRecord) -> Iterator[None]:
@@ -88,7 +92,7 @@ class CanaryWatch:
             yield
         except OutputCorrupted as error:
             if error.adapter and route.adapter and error.adapter.engine_id == route.adapter.engine_id:
-                self._corrupted(route)
+                self._end(route, "Its output was corrupted: the engine computed NaN and had to restart.")
             raise
         except _NOT_THE_VERSIONS:
             raise
@@ -100,13 +104,8 @@ class CanaryWatch:
             self._count(route, record, has_failed=True)
             raise
         else:
-            self._count(route, record, has_failed=False)
-
-    def stood_in(self, route: Route) -> None:
-        """Count a request of the canary that production answers, since the canary could not be loaded."""
-        trial = self._find_trial(route)
-        if trial is not None and route.lane is Lane.CANARY:
-            trial.canary.num_failures += 1
+            # Answered it was, but a canary that could not be loaded has failed.
+            self._count(route, record, has_failed=record.former_answers)
 
     async def run(self, end: Callable[[VersionName, str], Awaitable[None]]) -> None:
         """Have every canary that was ended here be ended for all, until cancelled."""
@@ -117,37 +116,26 @@ class CanaryWatch:
             except ServiceError as error:
                 log.error("canary_not_ended", version=str(version), why=error.message)  # noqa: TRY400 - expected
 
-    def _corrupted(self, route: Route) -> None:
-        if route.lane is Lane.CANARY:
-            self._end(route, "Its output was corrupted: the engine computed NaN and had to restart.")
-
     def _count(self, route: Route, record: RequestRecord, *, has_failed: bool) -> None:
-        trial = self._find_trial(route)
-        if trial is None:
+        trial = self._trials.get(route.bot.canary) if route.bot.canary else None
+        if trial is None or route.lane is Lane.NAMED:
             return
         tally = trial.tally_of(route.lane)
-        tally.num_requests += 1
-        tally.num_failures += has_failed
-        if record.time_to_first_token_s:
+        tally.failures.append(has_failed)
+        if record.time_to_first_token_s and not record.former_answers:
             tally.first_token_s.append(record.time_to_first_token_s)
         if route.lane is Lane.CANARY and (fault := self._find_fault(trial.canary, trial.production)):
             self._end(route, fault)
 
-    def _find_trial(self, route: Route) -> _Trial | None:
-        canary = route.bot.canary
-        if canary is None or route.lane is Lane.NAMED:
-            return None
-        return self._trials.setdefault(canary, _Trial())
-
     def _find_fault(self, canary: _Tally, production: _Tally) -> str:
         """Return a sentence with the numbers for what is worse than it may be; empty where nothing is, or too little was seen."""
         limits = self._limits
-        if min(canary.num_requests, production.num_requests) < limits.min_requests:
+        if len(canary.failures) < limits.min_requests:
             return ""
         if canary.failure_share > production.failure_share + limits.max_more_failures:
             return (
-                f"{canary.num_failures} of its {canary.num_requests} requests failed, of production's {production.num_failures} of "
-                f"{production.num_requests}; {limits.max_more_failures:.0%} more are allowed."
+                f"Of its last requests {canary.describe()} failed, of production's {production.describe()}; "
+                f"{limits.max_more_failures:.0%} more are allowed."
             )
         return self._find_slowness(canary.first_token_s, production.first_token_s)
 
@@ -164,7 +152,8 @@ class CanaryWatch:
         )
 
     def _end(self, route: Route, reason: str) -> None:
-        if route.name in self.ended:
+        """End the canary of a request, unless it was production's own, or of a canary that is none any more."""
+        if route.lane is not Lane.CANARY or route.name not in self._trials or route.name in self.ended:
             return
         self.ended.add(route.name)
         self._endings.put_nowait((route.name, reason))

@@ -108,7 +108,9 @@ class Generation:
         with self._metrics.observe(route) as record, self._hold_place(route), _cut_told(record):
             async with AsyncExitStack() as held:
                 held.enter_context(self._canaries.observe(route, record))
+                asked = route
                 route, request = await deadline.bound(self._open(held, route, make_prompt))
+                record.former_answers = route is not asked
                 chunks = await held.enter_async_context(aclosing(self._line.engine.generate(request)))
                 async with aclosing(deadline.bound_each(chunks)) as timely_chunks:
                     async for chunk in timely_chunks:
@@ -127,7 +129,6 @@ class Generation:
             if route.former is None or isinstance(error, EngineDead):
                 raise
             self._metrics.former_version_answers()
-            self._canaries.stood_in(route)
             return route.former, await self._open_route(held, route.former, make_prompt)
 
     async def _open_route(self, held: AsyncExitStack, route: Route, make_prompt: MakePrompt) -> EngineRequest:

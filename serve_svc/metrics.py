@@ -110,6 +110,7 @@ class RequestRecord:
         self._inter_token = inter_token
         self._last_s = 0.0
         self.has_ended = False
+        self.former_answers = False
         self.num_prompt_tokens = 0
         self.num_output_tokens = 0
         self.time_to_first_token_s = 0.0

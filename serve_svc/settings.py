@@ -66,7 +66,7 @@ class ServeSettings(ServiceSettings):
     """After this wait an adapter without a slot goes before new requests of running adapters."""
 
     canary_min_requests: int = Field(default=20, ge=1)
-    """Requests that canary and production must both have had before the canary may end for being worse."""
+    """Requests that a canary must have had before it may end for being worse than production."""
     canary_max_more_failures: float = Field(default=0.05, ge=0, le=1)
     """By how much the share of a canary's requests that fail may be above production's."""
     canary_max_first_token_ratio: float = Field(default=1.5, ge=1)

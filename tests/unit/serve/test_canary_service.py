@@ -59,6 +59,8 @@ async def test_a_canary_is_loaded_before_it_is_asked(stage: Stage, voices: dict[
 
     await stage.loaded(SECOND)
 
+    assert SECOND in [adapter.version for adapter in (await stage.residency()).adapters]
+
 
 async def test_production_stands_in_for_a_canary_that_cannot_be_loaded(stage: Stage, voices: dict[str, str]) -> None:
     """Whoever falls to it gets an answer all the same."""

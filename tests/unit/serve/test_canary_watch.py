@@ -1,5 +1,7 @@
 """A canary that is worse than production, through real stubs: it ends at once here, and for all servers by the registry."""
 
+from contextlib import suppress
+
 import grpc
 import pytest
 
@@ -64,7 +66,31 @@ async def test_a_canary_that_cannot_be_loaded_ends(stage: Stage) -> None:
     assert set(await ask_many(stage)) == {FIRST}
     ((version, reason),) = await stage.registry.canary_ended()
     assert version == SECOND
-    assert "requests failed, of production's 0 of" in reason
+    assert f"Of its last requests {MIN_REQUESTS} of {MIN_REQUESTS} failed, of production's 0 of" in reason
+
+
+async def test_a_canary_for_everybody_ends_without_production_to_compare(stage: Stage) -> None:
+    """Nobody is in the other lane, and nobody gets an answer of the canary."""
+    await try_broken_canary(stage, 100)
+
+    assert set(await ask_many(stage, MIN_REQUESTS)) == {FIRST}
+    assert [version for version, _ in await stage.registry.canary_ended()] == [SECOND]
+
+
+async def test_a_canary_that_turns_bad_after_many_good_answers_ends(stage_with_canary: Stage) -> None:
+    """What was long ago does not outweigh what is now: callers whose deadline passes are failures, too."""
+    await ask_many(stage_with_canary, 200)
+    stage_with_canary.engine.slow_down(SECOND, seconds=30)
+    for place in range(200):
+        request = question(BOT, max_output_tokens=1)
+        request.conversation_key = f"key {place}"
+        with suppress(grpc.aio.AioRpcError):
+            await stage_with_canary.chat.ChatUnary(request, metadata=ACME, timeout=0.05)
+        if stage_with_canary.registry.ended_canaries:
+            break
+    ((version, reason),) = await stage_with_canary.registry.canary_ended()
+
+    assert (version, "failed, of production's 0 of" in reason) == (SECOND, True)
 
 
 async def test_a_slow_canary_ends(stage_with_canary: Stage) -> None:
