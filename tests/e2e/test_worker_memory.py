@@ -104,7 +104,8 @@ def test_kernels_of_more_sizes_than_are_kept_are_in_the_plan(prepared_base: Path
     result = _run(_prepare(tmp_path, prepared_base, memory), WORKER)
 
     assert (result.exit_code, result.num_climbs) == (ExitCode.SUCCEEDED, 0)
-    assert result.peak_bytes == pytest.approx(plan.predicted_peak_bytes, rel=0.06)
+    # What the allocator's holes take differs between machines: 1 to 8 % below the plan were seen. Above it a limit would not be kept.
+    assert 0.88 * plan.predicted_peak_bytes < result.peak_bytes < 1.02 * plan.predicted_peak_bytes
 
 
 def test_a_job_that_meets_a_size_without_room_for_its_kernels_climbs(prepared_base: Path, tmp_path: Path) -> None:
