@@ -37,6 +37,7 @@ from trainer_svc.registry.routes import RouteTable
 from trainer_svc.registry.tenants import Tenants
 from trainer_svc.registry.uploads import Uploads
 from trainer_svc.registry.versions import Versions
+from trainer_svc.tenant_requests import read_new_tenant, read_tenant_change
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -69,13 +70,9 @@ class RegistryServicer(registry_service_pb2_grpc.RegistryServiceServicer):
         self, request: registry_service_pb2.CreateTenantRequest, _context: Context
     ) -> tenant_pb2.Tenant:
         """Create a tenant."""
-        name = requests.read_new_tenant(request)
-        tenant = await self._registry.tenants.create(
-            name,
-            display_name=request.tenant.display_name,
-            max_requests_in_flight=request.tenant.limits.max_requests_in_flight,
-        )
-        return convert.write_tenant(tenant)
+        name, limits = read_new_tenant(request)
+        display_name = request.tenant.display_name
+        return convert.write_tenant(await self._registry.tenants.create(name, display_name=display_name, limits=limits))
 
     async def GetTenant(self, request: registry_service_pb2.GetTenantRequest, _context: Context) -> tenant_pb2.Tenant:
         """Return a tenant."""
@@ -91,6 +88,12 @@ class RegistryServicer(registry_service_pb2_grpc.RegistryServiceServicer):
         return registry_service_pb2.ListTenantsResponse(
             tenants=[convert.write_tenant(tenant) for tenant in page.items], next_page_token=page.next_token
         )
+
+    async def UpdateTenant(
+        self, request: registry_service_pb2.UpdateTenantRequest, _context: Context
+    ) -> tenant_pb2.Tenant:
+        """Change what the mask names."""
+        return convert.write_tenant(await self._registry.tenants.change(read_tenant_change(request)))
 
     async def CreateApiKey(
         self, request: registry_service_pb2.CreateApiKeyRequest, _context: Context
