@@ -23,6 +23,7 @@ from adaptory.serve.v1 import (
     serve_service_pb2_grpc,
 )
 from serve_svc.access import ACCESS
+from serve_svc.accounts import open_accounts
 from serve_svc.adapter_files import AdapterFiles
 from serve_svc.adapters import AdapterCache, ServedBase
 from serve_svc.admin_servicer import Operated, ServeAdminServicer
@@ -92,6 +93,7 @@ class ServeApp:
         self._router = Router(model.base, self._canaries.ended)
         self._intake = Intake()
         self._closing = Closing()
+        self._accounts = open_accounts(settings.state_dir / "usage.spool", settings.usage_pace(), self._has_budgets)
         self._admission = Admission(settings.admission_limits(), time.monotonic)
         seams = SupervisorSeams(clock=time.monotonic, sleep=asyncio.sleep)
         self._supervisor = Supervisor(build_engine, policy, seams, self._engine_entered)
@@ -114,6 +116,7 @@ class ServeApp:
         """Serve while the block runs: from the engine's start until the running requests have had their time."""
         settings = self._settings
         await asyncio.to_thread(self._files.clean)
+        await self._accounts.reporter.start()
         self._router.table = await asyncio.to_thread(self._snapshot.load)
         self._canaries.follow(self._router.table)
         with self._telemetry:
@@ -127,6 +130,7 @@ class ServeApp:
                             yield endpoint
                 finally:
                     await self._stop_answering()
+                    await self._accounts.reporter.close(self._registry)
                     await self._cache.close()
                     await self._supervisor.stop()
 
@@ -139,6 +143,7 @@ class ServeApp:
                 self._snapshot_writer.run(),
                 self._deployment.run(),
                 self._canaries.run(self._registry.end_canary),
+                self._accounts.reporter.run(self._registry),
                 self._publish_health(),
             )
             running = [tasks.create_task(work) for work in works]
@@ -151,8 +156,12 @@ class ServeApp:
     def _build_server(self) -> Server:
         settings, model = self._settings, self._model
         generation = Generation(
-            Line(self._intake, self._admission, self._cache, self._supervisor),
-            Watchers(RequestMetrics(self._telemetry.registry, settings.max_tenant_labels), self._canaries),
+            Line(self._intake, self._admission, self._cache, self._supervisor, self._accounts.quotas),
+            Watchers(
+                RequestMetrics(self._telemetry.registry, settings.max_tenant_labels),
+                self._canaries,
+                self._accounts.meter,
+            ),
             load_or_make_key(settings.state_dir / "cache_salt.key").encode(),
         )
         chat = Chat(self._router, Prompts(model.renderer, settings.max_model_tokens), generation)
@@ -215,6 +224,12 @@ class ServeApp:
         add_gauge(
             registry, "registry_generation", "Generation of the state served.", lambda: self._router.table.generation
         )
+        add_gauge(
+            registry,
+            "usage_unreported_requests",
+            "Requests counted that the registry's ledger has not taken.",
+            lambda: self._accounts.reporter.num_unreported,
+        )
         self._telemetry.add_collector(VllmCollector())
 
     def _open_metrics(self) -> str:
@@ -237,6 +252,9 @@ class ServeApp:
             self._deployment.refill()
         else:
             self._adapter_metrics.engine_emptied()
+
+    def _has_budgets(self) -> bool:
+        return any(tenant.quota.tokens_per_day for tenant in self._router.table.tenants.values())
 
     async def _drain(self) -> int:
         """Refuse new requests, and return how many ran, when they have ended."""

@@ -52,7 +52,7 @@ class Chat:
 
         async def make_prompt(route: Route) -> Prompt:
             ids = await self._prompts.render(route.system_prompt, call.messages)
-            return Prompt(ids, self._prompts.fit(call.options, route.bot.defaults, len(ids)))
+            return Prompt(ids, self._prompts.fit(call.options, route.defaults, len(ids)))
 
         async with aclosing(self._generation.run(route, make_prompt, deadline)) as steps:
             async for step in steps:

@@ -9,7 +9,7 @@ import hmac
 import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AbstractContextManager, AsyncExitStack, aclosing, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,8 +21,10 @@ from serve_svc.canary_watch import CanaryWatch
 from serve_svc.deadline import Deadline, ShutDown
 from serve_svc.engine.engine import Engine, EngineAdapter, EngineDead, EngineRequest, Sampling
 from serve_svc.metrics import RequestMetrics, RequestRecord
+from serve_svc.quota import Quotas
 from serve_svc.routing import Route
 from serve_svc.tenancy import Intake
+from serve_svc.usage_meter import UsageMeter
 
 # The ways in which an adapter does not come: its bytes, its place, its source. Not the caller's doing, and not the queue's.
 _LOAD_FAILURES = (FailedPrecondition, Corrupted, NotFound, Unavailable)
@@ -70,14 +72,16 @@ class Line:
     admission: Admission
     cache: AdapterCache
     engine: Engine
+    quotas: Quotas
 
 
 @dataclass(frozen=True, slots=True)
 class Watchers:
-    """Who hears of every request: the operator's metrics, and whoever compares canaries with production."""
+    """Who hears of every request: the operator's metrics, who compares canaries with production, who counts what tenants use."""
 
     metrics: RequestMetrics
     canaries: CanaryWatch
+    usage: UsageMeter
 
 
 class Generation:
@@ -91,6 +95,7 @@ class Generation:
         self._line = line
         self._metrics = watchers.metrics
         self._canaries = watchers.canaries
+        self._usage = watchers.usage
         self._salt_secret = salt_secret
 
     async def run(self, route: Route, make_prompt: MakePrompt, deadline: Deadline) -> AsyncGenerator[Step, None]:
@@ -98,28 +103,40 @@ class Generation:
 
         Raises:
             FailedPrecondition, NotFound: As AdapterCache.lease when no former version can stand in.
-            Busy: The tenant's limit or the queue is full.
+            Busy: A limit of the tenant or the queue is full.
+            InvalidRequest: Prompt or answer would be longer than the tenant's may be.
             Unavailable: ENGINE_RESTARTING with the tokens delivered so far, or as AdapterCache.lease.
             DeadlineExceeded: It passed, in the queue or amid the answer.
             ShutDown: The server's time for running requests passed, with the tokens delivered so far.
             ServiceError: Whatever `make_prompt` raises.
         """
         arrived_s = time.monotonic()
-        with self._metrics.observe(route) as record, self._hold_place(route), _cut_told(record):
+        with (
+            self._metrics.observe(route) as record,
+            self._usage.observe(route, record) as usage,
+            self._hold_place(route),
+            _cut_told(record),
+        ):
             async with AsyncExitStack() as held:
                 held.enter_context(self._canaries.observe(route, record))
                 asked = route
                 route, request = await deadline.bound(self._open(held, route, make_prompt))
                 record.former_answers = route is not asked
+                usage.begins(route, len(request.prompt_ids))
                 chunks = await held.enter_async_context(aclosing(self._line.engine.generate(request)))
                 async with aclosing(deadline.bound_each(chunks)) as timely_chunks:
                     async for chunk in timely_chunks:
                         record.heard(chunk, time.monotonic() - arrived_s)
+                        usage.heard(chunk)
                         if chunk.text or chunk.finish_reason:
                             yield Step(chunk.text, chunk.finish_reason, _finisher(route, record))
 
-    def _hold_place(self, route: Route) -> AbstractContextManager[None]:
-        return self._line.intake.hold_place(route.tenant.name.tenant, route.tenant.max_requests_in_flight)
+    @contextmanager
+    def _hold_place(self, route: Route) -> Iterator[None]:
+        tenant = route.tenant
+        with self._line.intake.hold_place(tenant.name.tenant, tenant.max_requests_in_flight):
+            self._line.quotas.admit(tenant.name.tenant, tenant.quota)
+            yield
 
     async def _open(self, held: AsyncExitStack, route: Route, make_prompt: MakePrompt) -> tuple[Route, EngineRequest]:
         """Return who answers what, with its place and its adapter in `held`; the former version stands in for one that fails."""
@@ -133,6 +150,7 @@ class Generation:
 
     async def _open_route(self, held: AsyncExitStack, route: Route, make_prompt: MakePrompt) -> EngineRequest:
         prompt = await make_prompt(route)
+        route.tenant.quota.require_fit(len(prompt.ids), prompt.sampling.max_tokens)
         adapter = await held.enter_async_context(self._hold_adapter(route))
         return EngineRequest(uuid.uuid4().hex, prompt.ids, prompt.sampling, adapter, self._salt(route))
 

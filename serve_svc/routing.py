@@ -6,7 +6,7 @@ adapter can be loaded `adapters.py`.
 
 import enum
 from collections.abc import Collection, Container, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from typing import TypeVar
 
@@ -15,6 +15,7 @@ from adaptory.core.errors import FailedPrecondition
 from adaptory.core.names import BotName, TenantName, VersionName
 from adaptory.core.receipt import Receipt
 from serve_svc.canary import falls_to_canary
+from serve_svc.quota import Quota
 from serve_svc.version import AdapterVersion
 
 _Item = TypeVar("_Item")
@@ -48,11 +49,12 @@ class GenerationDefaults:
 
 @dataclass(frozen=True, slots=True)
 class RoutedTenant:
-    """A tenant, the SHA-256 digests of its good keys, and what it may use at once."""
+    """A tenant, the SHA-256 digests of its good keys, and what it may use at once, over time and in one request."""
 
     name: TenantName
     key_digests: frozenset[str]
     max_requests_in_flight: int
+    quota: Quota = field(default_factory=Quota)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +172,12 @@ class Route:
     def adapter(self) -> AdapterVersion | None:
         """The adapter to load, or None for the bare base."""
         return self.version.adapter if self.version else None
+
+    @property
+    def defaults(self) -> GenerationDefaults:
+        """How the bot generates unless a request says otherwise, no longer than its tenant may."""
+        defaults, most = self.bot.defaults, self.tenant.quota.max_output_tokens
+        return replace(defaults, max_output_tokens=min(defaults.max_output_tokens, most or defaults.max_output_tokens))
 
     @property
     def system_prompt(self) -> str:

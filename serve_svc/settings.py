@@ -11,6 +11,7 @@ from adaptory.core.settings import ServiceSettings, is_loopback
 from serve_svc.admission import AdmissionLimits
 from serve_svc.canary_watch import CanaryLimits
 from serve_svc.engine.engine import EngineSettings
+from serve_svc.usage_reporter import UsagePace
 
 _STATE_ROOT = platformdirs.user_state_path("adaptory")
 
@@ -72,6 +73,11 @@ class ServeSettings(ServiceSettings):
     canary_max_first_token_ratio: float = Field(default=1.5, ge=1)
     """How many times production's median time to the first token, and 50 ms, a canary's may be."""
 
+    usage_keep_seconds: float = Field(default=1.0, gt=0)
+    """How often what requests used is written to disk: a server that is killed loses what it counted since."""
+    usage_report_seconds: float = Field(default=5.0, gt=0)
+    """How often it is reported to the registry, and what other servers counted is heard of, which tokens of a day are limited by."""
+
     @model_validator(mode="after")
     def _refuse_open_channel(self) -> Self:
         if self.registry_ca is None and not is_loopback(self.registry_address):
@@ -100,6 +106,10 @@ class ServeSettings(ServiceSettings):
             kv_cache_bytes=self.kv_cache_bytes,
             gpu_memory_fraction=self.gpu_memory_fraction,
         )
+
+    def usage_pace(self) -> UsagePace:
+        """Return how often what requests used is written and reported."""
+        return UsagePace(self.usage_keep_seconds, self.usage_report_seconds)
 
     def canary_limits(self) -> CanaryLimits:
         """Return how much worse a canary may be."""

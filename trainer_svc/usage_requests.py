@@ -4,7 +4,7 @@ import re
 
 from adaptory.core.auth import Role, current_caller
 from adaptory.core.names import BotName, TenantName
-from adaptory.core.usage import UsageCounts, UsageKey, check_day, parse_usage
+from adaptory.core.usage import UsageCounts, UsageKey, add_usage, check_day, parse_usage
 from adaptory.core.violations import Violations
 from adaptory.registry.v1 import usage_service_pb2
 from trainer_svc.edge import read_name
@@ -37,7 +37,7 @@ def read_report(request: usage_service_pb2.ReportUsageRequest) -> UsageReport:
     usage: dict[UsageKey, UsageCounts] = {}
     for place, record in enumerate(request.usage):
         key, counts = parse_usage(record, field=f"usage[{place}]")
-        usage[key] = usage.get(key, UsageCounts()) + counts
+        add_usage(usage, {key: counts})
     return UsageReport(request.server, request.sequence, usage)
 
 

@@ -5,7 +5,22 @@ from collections.abc import Sequence
 
 import typer
 
-from adaptory.cli import bench, bot, chat, complete, dataset, doctor, job, models, plan, service, tenant, train, version
+from adaptory.cli import (
+    bench,
+    bot,
+    chat,
+    complete,
+    dataset,
+    doctor,
+    job,
+    models,
+    plan,
+    service,
+    tenant,
+    train,
+    usage,
+    version,
+)
 from adaptory.cli.failure import report_failure
 from adaptory.cli.target import read_target
 from adaptory.client import RpcFailed
@@ -22,6 +37,7 @@ def build_app() -> typer.Typer:
     app.command("serve")(service.run_server)
     app.add_typer(models.app, name="models")
     app.add_typer(tenant.app, name="tenant")
+    app.command("usage")(usage.show_usage)
     app.add_typer(dataset.app, name="dataset")
     app.add_typer(bot.app, name="bot")
     app.add_typer(version.app, name="version")

@@ -1,5 +1,6 @@
 """What is counted of requests, as both services and the contract have it: which version, which day, how many."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, astuple, dataclass, fields
 from datetime import date
 
@@ -38,6 +39,12 @@ class UsageCounts:
     def __add__(self, other: "UsageCounts") -> "UsageCounts":
         """Return both together."""
         return UsageCounts(*(mine + yours for mine, yours in zip(astuple(self), astuple(other), strict=True)))
+
+
+def add_usage(into: dict[UsageKey, UsageCounts], usage: Mapping[UsageKey, UsageCounts]) -> None:
+    """Add records to those that are there."""
+    for key, counts in usage.items():
+        into[key] = into.get(key, UsageCounts()) + counts
 
 
 COUNTS = tuple(field.name for field in fields(UsageCounts))
