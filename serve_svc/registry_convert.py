@@ -63,7 +63,7 @@ def dump_kind(kind: BotKind) -> str:
 def dump_report(report: UsageReport | None) -> usage_service_pb2.ReportUsageRequest:
     """Return a report as the contract says it; without one, the question for the totals."""
     if report is None:
-        return usage_service_pb2.ReportUsageRequest(server="any")
+        return usage_service_pb2.ReportUsageRequest()
     usage = [dump_usage(key, counts) for key, counts in report.usage.items()]
     return usage_service_pb2.ReportUsageRequest(server=report.server, sequence=report.sequence, usage=usage)
 

@@ -20,7 +20,7 @@ def read_report(request: usage_service_pb2.ReportUsageRequest) -> UsageReport:
     num_records, violations = len(request.usage), Violations()
     violations.check(
         field="server",
-        is_good=bool(_SERVER_ID.fullmatch(request.server)),
+        is_good=bool(_SERVER_ID.fullmatch(request.server)) or not num_records,
         sentence=f"has {len(request.server)} characters; 1 to 64 of A-Z, a-z, 0-9, dots, underscores and hyphens are taken",
     )
     violations.check(
