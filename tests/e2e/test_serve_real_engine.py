@@ -78,6 +78,7 @@ async def served(registry: FakeRegistry, tmp_path: Path) -> AsyncIterator[Served
     settings = {
         "ADDRESS": "127.0.0.1:0",
         "METRICS_ADDRESS": "127.0.0.1:0",
+        "OPENAI_ADDRESS": "127.0.0.1:0",
         "STATE_DIR": str(tmp_path / "state"),
         "REGISTRY_ADDRESS": registry.address,
         "SERVER_KEY_FILE": str(tmp_path / "server.key"),

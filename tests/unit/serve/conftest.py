@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes.openai_caller import HTTP, add_bots
 from tests.fakes.server import Stage
 
 
@@ -12,4 +13,14 @@ from tests.fakes.server import Stage
 async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
     """A registry, and a server that follows it, with nothing in either."""
     async with Stage(tmp_path) as stage:
+        yield stage
+
+
+@pytest.fixture
+async def openai_stage(tmp_path: Path) -> AsyncIterator[Stage]:
+    """A server that speaks OpenAI's interface as well, with bots of two tenants."""
+    stage = Stage(tmp_path)
+    stage.overrides.update(HTTP)
+    async with stage:
+        await add_bots(stage)
         yield stage
