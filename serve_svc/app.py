@@ -177,7 +177,9 @@ class ServeApp:
         )
         methods = [method for service in services for method in service.methods]
         grpc_metrics = GrpcMetrics(self._telemetry.registry, methods)
-        interceptor = Interceptor(keyring=self._keyring(), access=ACCESS, metrics=grpc_metrics)
+        interceptor = Interceptor(
+            keyring=self._keyring(), access=ACCESS, metrics=grpc_metrics, max_write_s=settings.max_write_seconds
+        )
         return Server(self._settings, services, interceptor)
 
     def _keyring(self) -> FixedKeyring:

@@ -86,7 +86,7 @@ class Completion:
                 piece = _cut(replace(step, text=text), stop, context)
                 if piece.text or piece.finish:
                     yield piece
-                if piece.finish:
+                if stop.is_over:
                     return
 
     def _choose_sampling(self, call: CompletionCall, defaults: GenerationDefaults) -> Sampling:

@@ -424,6 +424,7 @@ def _make_server() -> grpc.aio.Server:
         keyring=FixedKeyring({digest_key(KEY): Role.ADMIN}, _NoTenants()),
         access=dict.fromkeys(methods, frozenset(Role)),
         metrics=GrpcMetrics(CollectorRegistry(), methods),
+        max_write_s=30.0,
     )
     return grpc.aio.server(interceptors=(interceptor,))
 
