@@ -58,7 +58,10 @@ class Deadline:
     """The moment a request must have ended by. It bounds waits only: a timeout around a `yield` would hit whoever is served."""
 
     def __init__(self, left_s: float | None, closing: Closing) -> None:
-        """Begin now, with that many seconds; None is no deadline. It ends a little earlier, to leave time for saying so, or with the server."""
+        """Begin now, with that many seconds; None is no deadline.
+
+        It ends a little earlier, to leave time for saying so, or with the server.
+        """
         words_s = min(_LAST_WORDS_SHARE * (left_s or 0.0), _MAX_LAST_WORDS_S)
         self._at_s = None if left_s is None else asyncio.get_running_loop().time() + left_s - words_s
         self._closing = closing
