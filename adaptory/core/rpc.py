@@ -111,6 +111,8 @@ class Interceptor(grpc.aio.ServerInterceptor):
                             await self._write(response, context)
                             record.sent_message()
                     record.ended(grpc.StatusCode.OK)
+                except grpc.aio.InternalError:
+                    raise  # of a write to a caller that has left, which gRPC knows
                 except Exception as error:  # noqa: BLE001 - the edge: nothing may leak to the client
                     await _abort(error, method, context, record)
 
