@@ -9,7 +9,14 @@ import hmac
 import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AbstractContextManager, AsyncExitStack, aclosing, asynccontextmanager, contextmanager
+from contextlib import (
+    AbstractContextManager,
+    AsyncExitStack,
+    aclosing,
+    asynccontextmanager,
+    contextmanager,
+    nullcontext,
+)
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,7 +28,7 @@ from serve_svc.canary_watch import CanaryWatch
 from serve_svc.deadline import Deadline, ShutDown
 from serve_svc.engine.engine import Engine, EngineAdapter, EngineDead, EngineRequest, Sampling
 from serve_svc.metrics import RequestMetrics, RequestRecord
-from serve_svc.routing import Route
+from serve_svc.routing import Lane, Route
 from serve_svc.tenancy import Intake
 
 # The ways in which an adapter does not come: its bytes, its place, its source. Not the caller's doing, and not the queue's.
@@ -136,6 +143,8 @@ class Generation:
                     raise
 
     def _hold_place(self, route: Route) -> AbstractContextManager[None]:
+        if route.lane is Lane.SHADOW:
+            return nullcontext()  # no tenant asked for it, and no stop waits for it
         return self._line.intake.hold_place(route.tenant.name.tenant, route.tenant.max_requests_in_flight)
 
     async def _open(self, held: AsyncExitStack, route: Route, make_prompt: MakePrompt) -> tuple[Route, EngineRequest]:

@@ -182,6 +182,12 @@ class ScriptedRegistry(registry_grpc.RegistryServiceServicer):
         bot.routes.canary_percent = request.percent
         return bot
 
+    async def SetShadow(self, request: registry_pb.SetShadowRequest, context: Any) -> Bot:
+        bot = self.bots[request.name.rpartition("/versions/")[0]]
+        bot.routes.shadow = request.name if request.percent else ""
+        bot.routes.shadow_percent = request.percent
+        return bot
+
     async def RollbackBot(self, request: registry_pb.RollbackBotRequest, context: Any) -> Bot:
         bot = self.bots[request.name]
         if not bot.routes.previous:
