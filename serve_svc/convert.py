@@ -151,7 +151,7 @@ def _parse_options(options: generation_pb2.GenerationOptions, violations: Violat
 def dump_finish(finish: Finish) -> generation_pb2.Finish:
     """Return how an answer ended, as the contract says it."""
     return generation_pb2.Finish(
-        reason=generation_pb2.Finish.Reason.Value(f"REASON_{finish.reason.upper()}"),
+        reason=f"REASON_{finish.reason.upper()}",
         version=str(finish.version),
         digest=finish.digest,
         num_prompt_tokens=finish.num_prompt_tokens,
