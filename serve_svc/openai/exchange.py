@@ -6,12 +6,11 @@ import math
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
-import grpc
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
-from adaptory.core.errors import DeadlineExceeded, InvalidRequest, ServiceError, TooLarge
+from adaptory.core.errors import CallerLeft, DeadlineExceeded, InvalidRequest, ServiceError, TooLarge
 from serve_svc.openai.errors import dump_error, find_status, make_headers
 
 _MAX_BODY_BYTES = 1 << 20
@@ -22,13 +21,6 @@ _EVENT_HEADERS = (
     (b"cache-control", b"no-cache"),
     (b"x-accel-buffering", b"no"),  # nginx would hold the pieces back
 )
-
-
-class CallerLeft(ServiceError):
-    """The client has closed its connection: nobody hears this."""
-
-    status = grpc.StatusCode.CANCELLED
-    default_reason = "CALLER_LEFT"
 
 
 class Exchange:

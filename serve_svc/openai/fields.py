@@ -135,7 +135,7 @@ def check_turn(turn: Turn, *, field: str, violations: Violations) -> None:
     for index, part in enumerate(turn.content):
         place = f"{field}.content[{index}]"
         is_text = part.type == "text"
-        violations.check(field=f"{place}.type", is_good=is_text, sentence="is not taken; only parts of type text are")
+        violations.check(field=f"{place}.type", is_good=is_text, sentence="is not taken: only parts of type text are")
         violations.check(field=f"{place}.text", is_good=not is_text or part.text is not None, sentence="is missing")
         if is_text:
             _check_others(part, {}, frozenset(), prefix=f"{place}.", violations=violations)
@@ -158,10 +158,10 @@ def _check_others(
             continue
         if name in neutral:
             is_good = any(type(value) is type(same) and value == same for same in neutral[name])
-            sentence = "asks for what this server does not do; leave it out"
+            sentence = "asks for what this server does not do: leave it out"
         else:
             # As OpenAI does: a misspelt field that nobody reads would be a wish silently not kept.
-            is_good, sentence = False, "is not a field that is known here; leave it out"
+            is_good, sentence = False, "is not a field that is known here: leave it out"
         violations.check(field=f"{prefix}{_shorten(name)}", is_good=is_good, sentence=sentence)
 
 

@@ -19,7 +19,7 @@ from serve_svc.routing import RoutedBot, Router
 
 # Reading a longer body takes milliseconds, which would hold up every other stream.
 _MAX_INLINE_BYTES = 32_768
-# Finishes with these reasons end an answer; any other tells of a cut, and the error that follows says which.
+# Any other reason tells of a cut, and the error that follows it is what is said.
 _WHOLE = ("stop", "length")
 
 _Call = TypeVar("_Call")

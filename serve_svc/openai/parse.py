@@ -57,7 +57,9 @@ def read_chat(raw: bytes, tenant: str) -> tuple[ChatCall, Form]:
         check_turn(turn, field=f"messages[{index}]", violations=violations)
     longest = body.max_completion_tokens if body.max_tokens is None else body.max_tokens
     is_one = body.max_completion_tokens in (None, longest)
-    violations.check(field="max_completion_tokens", is_good=is_one, sentence="is not what max_tokens says; give one")
+    violations.check(
+        field="max_completion_tokens", is_good=is_one, sentence="is not what max_tokens says: give one of them"
+    )
     request = serve_service_pb2.ChatRequest(
         name=_name_bot(body.model, tenant),
         messages=[_to_message(turn) for turn in body.messages],
@@ -127,7 +129,7 @@ def _name_bot(model: str, tenant: str) -> str:
 
 
 def _check_role(turn: Turn, index: int, violations: Violations) -> None:
-    sentence = "is not taken; only user and assistant are"
+    sentence = "is not taken: only user and assistant are"
     if turn.role in ("system", "developer"):
         sentence = "is not taken: the system prompt is the bot's own, which it was trained with. Leave this message out"
     violations.check(field=f"messages[{index}].role", is_good=turn.role in _ROLES, sentence=sentence)

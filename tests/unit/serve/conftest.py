@@ -4,8 +4,9 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from openai import AsyncOpenAI
 
-from tests.fakes.openai_caller import HTTP, add_bots
+from tests.fakes.openai_caller import HTTP, add_bots, open_client
 from tests.fakes.server import Stage
 
 
@@ -24,3 +25,10 @@ async def openai_stage(tmp_path: Path) -> AsyncIterator[Stage]:
     async with stage:
         await add_bots(stage)
         yield stage
+
+
+@pytest.fixture
+async def client(openai_stage: Stage) -> AsyncIterator[AsyncOpenAI]:
+    """OpenAI's client of that server, with acme's key."""
+    async with open_client(openai_stage) as client:
+        yield client

@@ -1,24 +1,15 @@
 """OpenAI's interface, through OpenAI's own client: the same answers as over gRPC, in its forms."""
 
-from collections.abc import AsyncIterator
-
 import pytest
 from openai import AsyncOpenAI
 
 from adaptory.core.names import VersionName
-from serve_svc.canary import falls_to_canary
-from tests.fakes.openai_caller import BOT, CODE, ask, open_client
+from serve_svc.conversations import falls_to
+from tests.fakes.openai_caller import BOT, CODE, ask
 from tests.fakes.server import Stage, key_of, question, tiny_fim_renderer
 
 
-@pytest.fixture
-async def client(openai_stage: Stage) -> AsyncIterator[AsyncOpenAI]:
-    """Acme's client."""
-    async with open_client(openai_stage) as client:
-        yield client
-
-
-async def test_models_are_the_callers_bots(openai_stage: Stage, client: AsyncOpenAI) -> None:
+async def test_models_are_the_callers_bots(client: AsyncOpenAI) -> None:
     """Their ids are what a request calls them by; nobody sees another tenant's."""
     models = [model async for model in client.models.list()]
     one = await client.models.retrieve(BOT)
@@ -114,7 +105,7 @@ async def test_a_canary_keeps_its_users(openai_stage: Stage, client: AsyncOpenAI
 
     chosen = {user: answer.system_fingerprint for user, answer in zip(users, answers, strict=True)}
     assert chosen == {
-        user: canary if falls_to_canary(VersionName.parse(canary, field=""), 50, user) else f"{BOT}/versions/1"
+        user: canary if falls_to(VersionName.parse(canary, field=""), 50, user) else f"{BOT}/versions/1"
         for user in users
     }
     assert len(set(chosen.values())) == 2
@@ -152,7 +143,7 @@ async def test_a_completion_streams(openai_stage: Stage, client: AsyncOpenAI) ->
     assert chunks[-1].usage.completion_tokens == 2
 
 
-async def test_what_clients_send_unasked_changes_nothing(openai_stage: Stage, client: AsyncOpenAI) -> None:
+async def test_what_clients_send_unasked_changes_nothing(client: AsyncOpenAI) -> None:
     """Fields that are not served are taken in the value that asks for nothing, and so are a caller's own notes."""
     answer = await client.chat.completions.create(
         model="faq",
