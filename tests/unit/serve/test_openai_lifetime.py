@@ -12,6 +12,7 @@ import trustme
 from pydantic import ValidationError
 from starlette.responses import PlainTextResponse
 
+from adaptory.cli.checkup import Verdict, check_openai
 from adaptory.core.errors import InvalidRequest
 from serve_svc.openai import protocol
 from serve_svc.openai.server import HttpServer
@@ -93,18 +94,20 @@ async def test_a_dying_engine_ends_the_stream_with_an_error(openai_stage: Stage)
 
 
 async def test_while_the_engine_is_rebuilt_callers_are_told_to_retry(openai_stage: Stage) -> None:
-    """503 with a time, for a request and for a balancer's question; afterwards both are well."""
+    """503 with a time, for a request and for a balancer's question; afterwards both are well. The doctor finds it so, too."""
     openai_stage.hold_builds()
     openai_stage.engine.kill()
     await openai_stage.served("NOT_SERVING")
     async with open_client(openai_stage) as client, httpx.AsyncClient() as balancer:
         health = f"http://{openai_stage.endpoint.openai}/health"
         down = await balancer.get(health)
+        found_down = await asyncio.to_thread(check_openai, openai_stage.endpoint.openai)
         with pytest.raises(openai.InternalServerError) as caught:
             await client.chat.completions.create(model="faq", messages=ask())
         openai_stage.release_builds()
         await openai_stage.served()
         up = await balancer.get(health)
+        found_up = await asyncio.to_thread(check_openai, openai_stage.endpoint.openai)
         answer = await client.chat.completions.create(model="faq", messages=ask(), max_tokens=1)
 
     assert (caught.value.status_code, caught.value.code) == (503, "ENGINE_RESTARTING")
@@ -112,6 +115,7 @@ async def test_while_the_engine_is_rebuilt_callers_are_told_to_retry(openai_stag
     assert (down.status_code, down.json()["error"]["code"], down.headers["retry-after"]) == (503, "NOT_SERVING", "1")
     assert (up.status_code, up.json()) == (200, {"status": "SERVING"})
     assert answer.choices[0].message.content
+    assert (found_down.verdict, found_up.verdict) == (Verdict.NOTE, Verdict.GOOD)
 
 
 async def test_a_server_that_stops_lets_a_stream_end(openai_stage: Stage) -> None:
