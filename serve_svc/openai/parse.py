@@ -93,7 +93,7 @@ def _parse(parse: Callable[[_Request], _Call], request: _Request, violations: Vi
     try:
         call = parse(request)
     except InvalidRequest as error:
-        violations.add(InvalidRequest(error.message, violations=_reword(error.violations)))
+        violations.add(InvalidRequest(error.message, violations=list(_reword(error.violations))))
     violations.raise_if_any()
     return call
 

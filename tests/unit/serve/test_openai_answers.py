@@ -1,5 +1,7 @@
 """OpenAI's interface, through OpenAI's own client: the same answers as over gRPC, in its forms."""
 
+from typing import Any
+
 import pytest
 from openai import AsyncOpenAI
 
@@ -97,10 +99,10 @@ async def test_a_canary_keeps_its_users(openai_stage: Stage, client: AsyncOpenAI
     openai_stage.try_canary(canary, 50, production=f"{BOT}/versions/1")
     await openai_stage.followed()
     users = [f"user-{number}" for number in range(8)]
+    wishes: list[dict[str, Any]] = [{field: user} for user in users]
 
     answers = [
-        await client.chat.completions.create(model="faq", messages=ask(f"{field}?"), max_tokens=1, **{field: user})
-        for user in users
+        await client.chat.completions.create(model="faq", messages=ask(), max_tokens=1, **wish) for wish in wishes
     ]
 
     chosen = {user: answer.system_fingerprint for user, answer in zip(users, answers, strict=True)}
