@@ -75,6 +75,7 @@ def _parse_bot(bot: serving_pb2.ServingBot) -> RoutedBot:
         previous=_parse_route(bot.routes.previous),
         canary=_parse_route(bot.routes.canary),
         canary_percent=bot.routes.canary_percent,
+        answer_schema=bot.answer_schema,
     )
 
 
@@ -129,6 +130,7 @@ def _dump_bot(bot: RoutedBot) -> serving_pb2.ServingBot:
             canary=_dump_route(bot.canary),
             canary_percent=bot.canary_percent,
         ),
+        answer_schema=bot.answer_schema,
     )
 
 

@@ -57,7 +57,10 @@ class RoutedTenant:
 
 @dataclass(frozen=True, slots=True)
 class RoutedBot:
-    """A bot and its routes: `previous` answered before `production` did, `canary` answers some percent of the conversations."""
+    """A bot and its routes: `previous` answered before `production` did, `canary` answers some percent of the conversations.
+
+    Where there is an `answer_schema`, every answer conforms to it.
+    """
 
     name: BotName
     kind: BotKind
@@ -68,6 +71,7 @@ class RoutedBot:
     previous: VersionName | None
     canary: VersionName | None = None
     canary_percent: int = 0
+    answer_schema: str = ""
 
 
 @dataclass(frozen=True, slots=True)

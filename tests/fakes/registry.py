@@ -74,6 +74,7 @@ class FakeRegistry(registry_service_pb2_grpc.RegistryServiceServicer):
         canary: str = "",
         canary_percent: int = 0,
         kind: bot_pb2.BotKind = bot_pb2.BOT_KIND_FAQ,
+        answer_schema: str = "",
     ) -> None:
         """Have `tenants/{tenant}/bots/{bot}` answer by these versions, as PromoteVersion and SetCanary would."""
         routes = bot_pb2.Routes(production=production, previous=previous, canary=canary, canary_percent=canary_percent)
@@ -85,6 +86,7 @@ class FakeRegistry(registry_service_pb2_grpc.RegistryServiceServicer):
                 system_prompt="You answer questions.",
                 generation_defaults=bot_pb2.GenerationDefaults(max_output_tokens=16),
                 routes=routes,
+                answer_schema=answer_schema,
             )
         )
 

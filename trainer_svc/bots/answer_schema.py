@@ -15,7 +15,8 @@ from trainer_svc.bots.schema_bounds import BadSchema, Schema, judge_numbers, jud
 
 MAX_BYTES = 16_384
 _MAX_LEVELS = 8
-_MAX_SCHEMAS = 256
+# The server parses the grammar anew for each request: some milliseconds for so many.
+_MAX_SCHEMAS = 64
 _MAX_CHOICES = 256
 _MAX_ITEMS = 256
 _MAX_CHARS = 4_096

@@ -72,7 +72,7 @@ BAD = [
     ("SCHEMA_TOO_LARGE", "$.properties.p105", texts(*range(100, 110))),
     (
         "SCHEMA_TOO_LARGE",
-        "$.$defs.wide.properties.p1",
+        "$.$defs.wide.properties.p7",
         {**wide({"$ref": "#/$defs/wide"}), "$defs": {"wide": wide({"type": "null"})}},
     ),
     ("SCHEMA_INVALID", "$.properties.a.type", of({"type": "text"})),
