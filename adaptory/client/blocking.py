@@ -128,6 +128,7 @@ class BlockingBots(Twin[Bots]):
     create = _waits(Bots.create)
     get = _waits(Bots.get)
     list_all = _iterates(Bots.list_all)
+    set_answer_schema = _waits(Bots.set_answer_schema)
     get_version = _waits(Bots.get_version)
     list_versions = _iterates(Bots.list_versions)
     promote = _waits(Bots.promote)

@@ -157,6 +157,11 @@ class ScriptedRegistry(registry_grpc.RegistryServiceServicer):
     async def ListBots(self, request: registry_pb.ListBotsRequest, context: Any) -> registry_pb.ListBotsResponse:
         return registry_pb.ListBotsResponse(bots=self.bots.values())
 
+    async def SetAnswerSchema(self, request: registry_pb.SetAnswerSchemaRequest, context: Any) -> Bot:
+        bot = self.bots[request.name]
+        bot.answer_schema = request.answer_schema
+        return bot
+
     async def GetVersion(self, request: registry_pb.GetVersionRequest, context: Any) -> Version:
         return self.versions[request.name]
 

@@ -100,6 +100,7 @@ bots = Table(
     Column("refusal_text", Text, server_default=text("''"), nullable=False),
     Column("unanswerable", JSON, server_default=text("'[]'"), nullable=False),
     Column("style_rules", JSON, server_default=text("'{}'"), nullable=False),
+    Column("answer_schema", Text, server_default=text("''"), nullable=False),
     # Numbers of versions; 0 is none, since version 0 is never routed.
     Column("production", Integer, nullable=False),
     Column("previous", Integer, nullable=False),

@@ -162,6 +162,14 @@ class ListBotsResponse(_message.Message):
     next_page_token: str
     def __init__(self, bots: _Optional[_Iterable[_Union[_bot_pb2.Bot, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
+class SetAnswerSchemaRequest(_message.Message):
+    __slots__ = ("name", "answer_schema")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    ANSWER_SCHEMA_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    answer_schema: str
+    def __init__(self, name: _Optional[str] = ..., answer_schema: _Optional[str] = ...) -> None: ...
+
 class GetVersionRequest(_message.Message):
     __slots__ = ("name",)
     NAME_FIELD_NUMBER: _ClassVar[int]

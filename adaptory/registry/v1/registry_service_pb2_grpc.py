@@ -114,6 +114,11 @@ class RegistryServiceStub:
                 request_serializer=adaptory_dot_registry_dot_v1_dot_registry__service__pb2.ListBotsRequest.SerializeToString,
                 response_deserializer=adaptory_dot_registry_dot_v1_dot_registry__service__pb2.ListBotsResponse.FromString,
                 _registered_method=True)
+        self.SetAnswerSchema = channel.unary_unary(
+                '/adaptory.registry.v1.RegistryService/SetAnswerSchema',
+                request_serializer=adaptory_dot_registry_dot_v1_dot_registry__service__pb2.SetAnswerSchemaRequest.SerializeToString,
+                response_deserializer=adaptory_dot_registry_dot_v1_dot_bot__pb2.Bot.FromString,
+                _registered_method=True)
         self.GetVersion = channel.unary_unary(
                 '/adaptory.registry.v1.RegistryService/GetVersion',
                 request_serializer=adaptory_dot_registry_dot_v1_dot_registry__service__pb2.GetVersionRequest.SerializeToString,
@@ -259,7 +264,8 @@ class RegistryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CreateBot(self, request, context):
-        """Creates a bot without versions. Tenant. FAILED_PRECONDITION (BASE_NOT_PREPARED) when the trainer does not have the base.
+        """Creates a bot without versions. Tenant; with an `answer_schema`, admin. FAILED_PRECONDITION (BASE_NOT_PREPARED) when the trainer does
+        not have the base; INVALID_ARGUMENT for an `answer_schema` as in SetAnswerSchema.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -274,6 +280,16 @@ class RegistryServiceServicer:
 
     def ListBots(self, request, context):
         """Lists a tenant's bots by id. Tenant.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetAnswerSchema(self, request, context):
+        """Pins the JSON schema that every answer of a bot conforms to, or frees its answers. Admin. Servers hear of it through their feed within
+        a second; answers on their way end as they began. The engine chooses among the tokens that keep an answer valid, so that one which
+        ends with REASON_STOP conforms; one cut by `max_output_tokens` ends amid its JSON, with REASON_LENGTH. Train the bot on such answers:
+        the schema decides the form alone. See SetAnswerSchemaRequest.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -438,6 +454,11 @@ def add_RegistryServiceServicer_to_server(servicer, server):
                     servicer.ListBots,
                     request_deserializer=adaptory_dot_registry_dot_v1_dot_registry__service__pb2.ListBotsRequest.FromString,
                     response_serializer=adaptory_dot_registry_dot_v1_dot_registry__service__pb2.ListBotsResponse.SerializeToString,
+            ),
+            'SetAnswerSchema': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetAnswerSchema,
+                    request_deserializer=adaptory_dot_registry_dot_v1_dot_registry__service__pb2.SetAnswerSchemaRequest.FromString,
+                    response_serializer=adaptory_dot_registry_dot_v1_dot_bot__pb2.Bot.SerializeToString,
             ),
             'GetVersion': grpc.unary_unary_rpc_method_handler(
                     servicer.GetVersion,
@@ -878,6 +899,33 @@ class RegistryService:
             '/adaptory.registry.v1.RegistryService/ListBots',
             adaptory_dot_registry_dot_v1_dot_registry__service__pb2.ListBotsRequest.SerializeToString,
             adaptory_dot_registry_dot_v1_dot_registry__service__pb2.ListBotsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetAnswerSchema(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/adaptory.registry.v1.RegistryService/SetAnswerSchema',
+            adaptory_dot_registry_dot_v1_dot_registry__service__pb2.SetAnswerSchemaRequest.SerializeToString,
+            adaptory_dot_registry_dot_v1_dot_bot__pb2.Bot.FromString,
             options,
             channel_credentials,
             insecure,

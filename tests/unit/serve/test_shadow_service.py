@@ -99,8 +99,8 @@ async def test_a_code_bots_shadow_completes_the_same_code(stage: Stage) -> None:
     stage.add_bot(bot, key="adk_acme")
     for version in (first, second):
         stage.add_version(version, template_digest=stage.model.base.form_digest)
-    kind = bot_pb2.BOT_KIND_CODE_COMPLETION
-    stage.registry.put_bot(bot, base_model="tiny", production=first, shadow=second, kind=kind)
+    stage.registry.put_bot(bot, base_model="tiny", production=first, kind=bot_pb2.BOT_KIND_CODE_COMPLETION)
+    stage.registry.put_shadow(second)
     await stage.followed()
     request = serve_service_pb2.CompleteRequest(name=bot, prefix="def f():\n    ")
     request.options.max_output_tokens = 3

@@ -18,7 +18,7 @@ SERVICES = (
 METHODS = {method.name: method for service in SERVICES for method in service.methods}
 
 # Written by hand from the comments of the contract, not from `access.py`: the two are to agree.
-ADMIN_ONLY = {"CreateTenant", "ListTenants", "CreateApiKey", "ListApiKeys", "RevokeApiKey"}
+ADMIN_ONLY = {"CreateTenant", "ListTenants", "CreateApiKey", "ListApiKeys", "RevokeApiKey", "SetAnswerSchema"}
 SERVER_ONLY = {"WatchServing", "EndCanary"}
 TENANT_AND_SERVER = {"DownloadAdapter"}
 TENANT = {
