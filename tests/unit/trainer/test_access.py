@@ -65,6 +65,7 @@ FOREIGN_NAMES = {
     "RetireVersion": "tenants/borealis/bots/faq/versions/1",
     "SetCanary": "tenants/borealis/bots/faq/versions/1",
     "DownloadAdapter": "tenants/borealis/bots/faq/versions/1",
+    "ImportAdapter": "tenants/borealis/bots/faq",
     "CreateDataset": "tenants/borealis",
     "ListDatasets": "tenants/borealis",
     "CreateBot": "tenants/borealis",
@@ -73,7 +74,7 @@ FOREIGN_NAMES = {
     "CreateTrainingJob": "tenants/borealis",
     "ListTrainingJobs": "tenants/borealis",
 }
-NOT_SERVED = {"ImportAdapter", "PauseTrainingJob", "ResumeTrainingJob"}
+NOT_SERVED = {"PauseTrainingJob", "ResumeTrainingJob"}
 
 
 @pytest.fixture
