@@ -262,6 +262,7 @@ async def test_rows_make_it_ready(judged: JudgedImport) -> None:
     assert imported.state == UNJUDGED
     assert imported.lineage.training_job in imported.rejection
     assert (job.state, job.version) == (training_job_pb2.TrainingJob.STATE_SUCCEEDED, version.name)
+    assert job.judges_only
     assert (version.state, version.rejection, version.digest) == (READY, "", imported.digest)
     assert (version.evaluation.num_held_out_rows > 0, version.evaluation.num_train_rows) == (True, 0)
     assert "trained elsewhere" in version.evaluation.notes[-1]
