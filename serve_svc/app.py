@@ -44,6 +44,7 @@ from serve_svc.registry_feed import RegistryFeed
 from serve_svc.routing import Router, RoutingTable
 from serve_svc.servicer import ServeServicer
 from serve_svc.settings import ServeSettings
+from serve_svc.shadow import Shadows
 from serve_svc.snapshot import SnapshotFile, SnapshotWriter
 from serve_svc.tenancy import Intake, TableKeyring
 
@@ -92,6 +93,8 @@ class ServeApp:
         self._router = Router(model.base, self._canaries.ended)
         self._intake = Intake()
         self._closing = Closing()
+        self._request_metrics = RequestMetrics(self._telemetry.registry, settings.max_tenant_labels)
+        self._shadows = Shadows(self._request_metrics, self._closing)
         self._admission = Admission(settings.admission_limits(), time.monotonic)
         seams = SupervisorSeams(clock=time.monotonic, sleep=asyncio.sleep)
         self._supervisor = Supervisor(build_engine, policy, seams, self._engine_entered)
@@ -139,6 +142,7 @@ class ServeApp:
                 self._snapshot_writer.run(),
                 self._deployment.run(),
                 self._canaries.run(self._registry.end_canary),
+                self._shadows.run(),
                 self._publish_health(),
             )
             running = [tasks.create_task(work) for work in works]
@@ -152,14 +156,15 @@ class ServeApp:
         settings, model = self._settings, self._model
         generation = Generation(
             Line(self._intake, self._admission, self._cache, self._supervisor),
-            Watchers(RequestMetrics(self._telemetry.registry, settings.max_tenant_labels), self._canaries),
+            Watchers(self._request_metrics, self._canaries),
             load_or_make_key(settings.state_dir / "cache_salt.key").encode(),
         )
-        chat = Chat(self._router, Prompts(model.renderer, settings.max_model_tokens), generation)
+        chat = Chat(self._router, Prompts(model.renderer, settings.max_model_tokens), generation, self._shadows)
         completion = Completion(
             self._router,
             model.fim_renderer,
             generation,
+            self._shadows,
             max_prompt_tokens=settings.max_completion_prompt_tokens,
             max_tokens=settings.max_model_tokens,
         )
@@ -177,7 +182,9 @@ class ServeApp:
         )
         methods = [method for service in services for method in service.methods]
         grpc_metrics = GrpcMetrics(self._telemetry.registry, methods)
-        interceptor = Interceptor(keyring=self._keyring(), access=ACCESS, metrics=grpc_metrics)
+        interceptor = Interceptor(
+            keyring=self._keyring(), access=ACCESS, metrics=grpc_metrics, max_write_s=settings.max_write_seconds
+        )
         return Server(self._settings, services, interceptor)
 
     def _keyring(self) -> FixedKeyring:

@@ -6,7 +6,7 @@ sentence and an error id that the log explains.
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager, aclosing
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, cast
 
@@ -18,7 +18,7 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from adaptory.core.auth import Keyring, Role, authenticate, authorize, current_caller
-from adaptory.core.errors import DeadlineExceeded, ServiceError
+from adaptory.core.errors import DeadlineExceeded, ServiceError, SlowCaller
 
 ERROR_DOMAIN = "adaptory"
 # Probed by load balancers and operators' tools that hold no key.
@@ -51,11 +51,17 @@ class CallRecord(Protocol):
 class Interceptor(grpc.aio.ServerInterceptor):
     """Wraps every unary and server-streaming method; the contract has no client streams."""
 
-    def __init__(self, *, keyring: Keyring, access: Mapping[str, frozenset[Role]], metrics: CallMetrics) -> None:
-        """Take who is who, who may what (by full method name, `/package.Service/Method`), and where calls are counted."""
+    def __init__(
+        self, *, keyring: Keyring, access: Mapping[str, frozenset[Role]], metrics: CallMetrics, max_write_s: float
+    ) -> None:
+        """Take who is who, who may what (by full method name, `/package.Service/Method`), and where calls are counted.
+
+        A caller that lets a message of a stream wait for longer than `max_write_s` loses the stream.
+        """
         self._keyring = keyring
         self._access = access
         self._metrics = metrics
+        self._max_write_s = max_write_s
 
     async def intercept_service(
         self,
@@ -95,20 +101,34 @@ class Interceptor(grpc.aio.ServerInterceptor):
         return call
 
     def _wrap_stream(self, behavior: Callable[..., Any], method: str) -> Callable[..., Any]:
-        async def call(request: Message, context: "Context") -> AsyncIterator[Message]:
+        # Writes by itself: gRPC would write what a generator yields, and no time can be laid on that.
+        async def call(request: Message, context: "Context") -> None:
             with self._metrics.observe(method, streams=True) as record:
                 try:
                     await self._admit(method, context)
-                    # A client that goes away while a write waits ends us by GeneratorExit: aclosing still ends the method below.
                     async with aclosing(behavior(request, context)) as responses:
                         async for response in responses:
+                            await self._write(response, context)
                             record.sent_message()
-                            yield response
                     record.ended(grpc.StatusCode.OK)
+                except grpc.aio.InternalError:
+                    raise  # of a write to a caller that has left, which gRPC knows
                 except Exception as error:  # noqa: BLE001 - the edge: nothing may leak to the client
                     await _abort(error, method, context, record)
 
         return call
+
+    async def _write(self, response: Message, context: "Context") -> None:
+        """Send one message of a stream; it waits only once the connection's buffers are full of what the caller has not read."""
+        try:
+            async with asyncio.timeout(self._max_write_s):
+                await context.write(response)
+        except TimeoutError as error:
+            message = (
+                f"You have not read this stream for {self._max_write_s:g} s, and a server waits no longer. "
+                "Read messages as they come, and ask again."
+            )
+            raise SlowCaller(message, metadata={"max_write_seconds": f"{self._max_write_s:g}"}) from error
 
     async def _admit(self, method: str, context: "Context") -> None:
         metadata = {key: value for key, value in context.invocation_metadata() or ()}  # noqa: C416 - pairs, not a mapping

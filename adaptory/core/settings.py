@@ -31,6 +31,8 @@ class ServiceSettings(BaseSettings):
     """PEM private key of the certificate."""
     max_message_bytes: int = 4 * 1024 * 1024
     """Larger gRPC messages are refused with RESOURCE_EXHAUSTED."""
+    max_write_seconds: float = 30.0
+    """How long a message of a stream may wait for a caller that does not read; then the stream is ended."""
     drain_seconds: float = 20.0
     """How long running calls may take to end after SIGTERM."""
     max_tenant_labels: int = 100
