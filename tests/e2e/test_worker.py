@@ -103,9 +103,10 @@ def test_a_given_adapter_is_judged_as_it_was_where_it_was_trained(prepared_base:
     """Nothing is trained; the losses and the answers are those that its own training was told."""
     for name in ("trained", "given"):
         (tmp_path / name).mkdir()
-    trained = _prepare(tmp_path / "trained", prepared_base, steps=4)
+    trained = _prepare(tmp_path / "trained", prepared_base, held_out=FACTS)
     told = _run(trained)
-    given = _prepare(tmp_path / "given", prepared_base, training=TrainingSettings(rank=8, alpha=8, max_row_tokens=128))
+    judging = TrainingSettings(rank=8, alpha=8, max_row_tokens=128)
+    given = _prepare(tmp_path / "given", prepared_base, held_out=FACTS, training=judging)
     spec = replace(given.read_spec(), given_adapter=str(trained.adapter_dir))
     given.spec_file.write_text(json.dumps(asdict(spec)))
     found = _run(given)

@@ -9,7 +9,7 @@ import json
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
-from adaptory.core.adapter_config import KNOWN_FIELDS, AdapterConfig, is_off, parse_adapter_config
+from adaptory.core.adapter_config import KNOWN_FIELDS, is_off, parse_adapter_config
 from adaptory.core.base_shape import LINEAR_MODULES
 from adaptory.core.errors import AdapterRejected
 from adaptory.core.safetensors_header import quote
@@ -24,10 +24,9 @@ _KEPT = ("r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern", "excl
 
 @dataclass(frozen=True, slots=True)
 class NormalConfig:
-    """The fields that are written, what they mean, the base that the original named, and what was changed, a sentence each."""
+    """The fields that are written, the base that the original named, and what was changed, a sentence each."""
 
     fields: dict[str, object]
-    meaning: AdapterConfig
     named_base: str
     changes: tuple[str, ...]
 
@@ -50,15 +49,15 @@ def normalise_config(raw: bytes, adapted: Collection[str], known: Collection[str
     fields = {name: value for name, value in original.items() if name in KNOWN_FIELDS or not is_off(value)}
     changes = list(_fill_type(fields))
     changes += _settle_targets(fields, adapted, known)
-    meaning = parse_adapter_config(json.dumps(fields).encode())
+    parsed = parse_adapter_config(json.dumps(fields).encode())
     kept = {name: fields[name] for name in _KEPT if not is_off(fields.get(name))}
     left_out = sorted(name for name in original if name not in {*kept, *_WRITTEN, "base_model_name_or_path"})
     if left_out:
         names = ", ".join(quote(name)[1:-1] for name in left_out[:40])
         changes.append(f"Left out {len(left_out)} fields that are off, or only tell how it was trained: {names}.")
     named = original.get("base_model_name_or_path")
-    written = {**_WRITTEN, **kept, "target_modules": sorted(meaning.target_modules)}
-    return NormalConfig(written, meaning, _show_name(named), tuple(changes))
+    written = {**_WRITTEN, **kept, "target_modules": sorted(parsed.target_modules)}
+    return NormalConfig(written, _show_name(named), tuple(changes))
 
 
 # As a version that was trained here has them.

@@ -1,6 +1,7 @@
 """ImportAdapter, called as a backend calls it: what comes from other programs becomes a version, or is refused by its reason."""
 
 import asyncio
+import hashlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -207,6 +208,24 @@ async def test_an_adapter_is_no_training_data_and_data_no_adapter(trainer: Train
 
     assert reason_of(no_adapter.value) == "NOT_AN_ADAPTER"
     assert reason_of(no_data.value) == reason_of(not_judging.value) == "NOT_TRAINING_DATA"
+
+
+async def test_an_upload_goes_on_after_a_restart_and_leftovers_are_cleared(trainer: Trainer, tmp_path: Path) -> None:
+    """What was sent stays; what a killed import was working on goes."""
+    packed = pack(write_foreign(tmp_path / "adapter", PEFT))
+    dataset = await trainer.begin_dataset("aurora", adapter_upload())
+    await trainer.append(dataset, packed[:10_000])
+    await trainer.stop()
+    imports = trainer.folder / "state" / "imports"
+    write_foreign(imports / "tmp-killed" / "source", PEFT)
+    await trainer.start()
+    left = list(imports.iterdir())
+    await trainer.append(dataset, packed[10_000:], offset=10_000)
+    finished = await trainer.finalize(dataset, hashlib.sha256(packed).hexdigest())
+    version = await import_adapter(trainer, dataset)
+
+    assert (left, finished.state, finished.report.num_entries) == ([], dataset_pb2.Dataset.STATE_READY, 2)
+    assert version.state == UNJUDGED
 
 
 async def test_an_adapter_has_a_limit_of_its_own(tmp_path: Path) -> None:
