@@ -137,6 +137,13 @@ class DeadlineExceeded(ServiceError):
     default_reason = "DEADLINE_EXCEEDED"
 
 
+class CallerLeft(ServiceError):
+    """The caller has closed its connection: nobody hears this, and it is counted as cancelled."""
+
+    status = grpc.StatusCode.CANCELLED
+    default_reason = "CALLER_LEFT"
+
+
 class SlowCaller(ServiceError):
     """The caller does not read what it asked for, and a server keeps it for nobody without end."""
 

@@ -163,6 +163,7 @@ class Stage:
             server_key_file=self.folder / "server.key",
             base_model="tiny",
             **{
+                "openai_address": "",
                 "drain_seconds": 5.0,
                 "max_loras": 2,
                 "max_cpu_loras": 4,
