@@ -25,13 +25,17 @@ CutBatches = Callable[[RowSizes, TrainingSettings], list[list[int]]]
 
 @dataclass(frozen=True, slots=True)
 class JobOrder:
-    """A job as it is asked for. `given` are the settings the caller chose, by name; `memory_limit_bytes` of 0 means all there is."""
+    """A job as it is asked for. `given` are the settings the caller chose, by name; `memory_limit_bytes` of 0 means all there is.
+
+    `limit_field` is what the request calls that limit.
+    """
 
     bot: BotName
     dataset: DatasetName
     method: Method
     given: Mapping[str, int | float]
     memory_limit_bytes: int
+    limit_field: str = "training_job.memory_limit_bytes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +74,9 @@ class JobPlanner:
         Raises as `draft`.
         """
         given = {"rank": order.rank, "alpha": order.rank, "epochs": 1, "early_stopping_patience": 0}
-        training = JobOrder(order.bot, order.dataset, Method.QLORA, given, order.memory_limit_bytes)
+        training = JobOrder(
+            order.bot, order.dataset, Method.QLORA, given, order.memory_limit_bytes, limit_field="memory_limit_bytes"
+        )
         settings, plans = await self._settle(training, RowSizes.cut_longest_judged)
         return JobDraft(order.bot, order.dataset, settings, order.memory_limit_bytes, plans[0], order.files)
 
@@ -93,7 +99,7 @@ class JobPlanner:
         _check_row_limit(base, training.max_row_tokens)
         sizes = measure_rows(base, self._rows.read(inputs.rows_for(settings)))
         require_short_rows(sizes, training.max_row_tokens, field="training_job.settings.max_row_tokens")
-        require_possible_limit(memory_limit_bytes, self._machine, field="training_job.memory_limit_bytes")
+        require_possible_limit(memory_limit_bytes, self._machine, field=order.limit_field)
         limit_bytes = memory_limit_bytes or self._machine.measure_free_bytes()
         request = PlanRequest(
             limit_bytes=limit_bytes,
