@@ -59,8 +59,10 @@ def read_new_dataset(dataset: dataset_pb2.Dataset) -> DatasetDraft:
     violations.check_length(dataset.display_name, field="dataset.display_name", limit=_MAX_DISPLAY_NAME_CHARS)
     violations.raise_if_any()
     draft = DatasetDraft(_KINDS[dataset.kind], _FORMATS[dataset.format], dataset.display_name)
-    layout = layout_of(draft.format)
     teaching_of(draft.kind)
+    if not draft.format.is_data:
+        return draft
+    layout = layout_of(draft.format)
     if draft.kind not in layout.kinds:
         taken = ", ".join(formats_of(draft.kind))
         raise InvalidRequest.of_field("dataset.format", f"is {draft.format}; data of kind {draft.kind} may be {taken}")

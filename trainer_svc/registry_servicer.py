@@ -13,7 +13,7 @@ import grpc
 
 from adaptory.core.adapter_check import ADAPTER_FILES
 from adaptory.core.base_model import PreparedBase
-from adaptory.core.errors import FailedPrecondition, NotFound, NotServed
+from adaptory.core.errors import FailedPrecondition, NotFound
 from adaptory.core.names import ApiKeyName, BotName, DatasetName, TenantName, VersionName
 from adaptory.registry.v1 import (
     bot_pb2,
@@ -27,6 +27,8 @@ from adaptory.registry.v1 import (
 from trainer_svc import registry_convert as convert
 from trainer_svc import registry_requests as requests
 from trainer_svc.edge import name_caller, read_name, read_request_key, require_operator
+from trainer_svc.import_requests import read_import
+from trainer_svc.importing.importer import Importer
 from trainer_svc.registry.artifacts import CHUNK_BYTES, ArtifactStore
 from trainer_svc.registry.bots import Bots
 from trainer_svc.registry.datasets import Datasets
@@ -54,6 +56,7 @@ class Registry:
     routes: RouteTable
     feed: ServingFeed
     artifacts: ArtifactStore
+    importer: Importer
 
 
 class RegistryServicer(registry_service_pb2_grpc.RegistryServiceServicer):
@@ -267,10 +270,17 @@ class RegistryServicer(registry_service_pb2_grpc.RegistryServiceServicer):
                     yield registry_service_pb2.DownloadAdapterResponse(file_name=file_name, data=chunk)
 
     async def ImportAdapter(
-        self, _request: registry_service_pb2.ImportAdapterRequest, _context: Context
+        self, request: registry_service_pb2.ImportAdapterRequest, _context: Context
     ) -> version_pb2.Version:
-        """Refuse: not served yet."""
-        raise NotServed("Adapters trained elsewhere are not taken yet; train one here.")
+        """Register an adapter that was trained elsewhere, or say what it would be."""
+        bot = read_name(BotName, request.parent, field="parent")
+        order, importer = read_import(request, bot), self._registry.importer
+        key = read_request_key(request, tenant=TenantName(bot.tenant), request_id=request.request_id)
+        if request.validate_only:
+            return convert.write_version_draft(await importer.check(order))
+        # Before the files are read again: a retry is to be cheap.
+        made = await importer.find_made(key)
+        return convert.write_version(made or await importer.register(order, key))
 
     async def WatchServing(
         self, _request: registry_service_pb2.WatchServingRequest, _context: Context

@@ -221,8 +221,8 @@ def _describe(version: Version) -> tuple[str, ...]:
     return (
         version.name,
         f"{state}: {version.rejection}" if version.rejection else state,
-        f"{scores.base_loss:.3f}",
-        f"{scores.adapter_loss:.3f}",
+        f"{scores.base_loss:.3f}" if version.HasField("evaluation") else "-",
+        f"{scores.adapter_loss:.3f}" if version.HasField("evaluation") else "-",
         str(version.rank),
         version.digest[:12],
     )

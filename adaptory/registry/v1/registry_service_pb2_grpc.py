@@ -369,7 +369,19 @@ class RegistryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ImportAdapter(self, request, context):
-        """Registers an adapter that was trained elsewhere. Not served yet: UNIMPLEMENTED.
+        """Registers an adapter that was trained elsewhere: by PEFT, LLaMA-Factory, Axolotl, torchtune, Unsloth. Tenant. Its files are uploaded as
+        a dataset of format ADAPTER_TAR, so that an upload that was interrupted goes on; here they are written in the one form that servers
+        load, and checked as trained ones are. What that changed stands in the version's lineage, and nothing is changed that is not exact but
+        for rounding to bf16.
+
+        The version is UNJUDGED: with `judging_dataset`, a training job that trains nothing lets base and adapter answer the rows that this
+        dataset holds out, and makes the version READY or REJECTED by the bot's gate; watch it as any job. Without, a version may answer only
+        where somebody gives a reason to override the gate.
+
+        FAILED_PRECONDITION: DATASET_NOT_READY; NOT_AN_ADAPTER where the dataset holds something else; BASE_NOT_PREPARED; FOREIGN_LAYOUT and
+        EMBEDDINGS_CHANGED where its tensors are of another form, or it changes what no adapter here may; and the check's own: CONFIG_INVALID,
+        UNSUPPORTED_FEATURE, RANK_ABOVE_LIMIT, HEADER_INVALID, DTYPE_UNSUPPORTED, TENSOR_SET_MISMATCH, SHAPE_MISMATCH, NOT_FINITE,
+        NORM_ABOVE_LIMIT. For `judging_dataset` as CreateTrainingJob: KIND_MISMATCH, and INVALID_ARGUMENT (DOES_NOT_FIT).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
