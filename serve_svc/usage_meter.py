@@ -9,7 +9,7 @@ from adaptory.core.usage import UsageCounts, UsageKey, add_usage
 from serve_svc.engine.engine import EngineChunk
 from serve_svc.metrics import RequestRecord
 from serve_svc.quota import Quotas
-from serve_svc.routing import Route
+from serve_svc.routing import Lane, Route
 
 _REFUSALS = (Busy, InvalidRequest, TooLarge)
 
@@ -25,8 +25,11 @@ class UsageMeter:
 
     @contextmanager
     def observe(self, route: Route, record: RequestRecord) -> Iterator["RequestUsage"]:
-        """Count one request when the block ends, by how it ends."""
+        """Count one request when the block ends, by how it ends; a shadow's is nobody's."""
         usage = RequestUsage(route, self._now().date().isoformat(), self._quotas)
+        if route.lane is Lane.SHADOW:
+            yield usage
+            return
         ending = "num_cancelled"  # left by cancellation: the client went away
         try:
             yield usage
@@ -60,7 +63,7 @@ class RequestUsage:
     def __init__(self, route: Route, day: str, quotas: Quotas) -> None:
         """Begin with none; `route` has the version that is to answer."""
         self._tenant = route.tenant.name.tenant
-        self._quotas = quotas
+        self._quotas = None if route.lane is Lane.SHADOW else quotas  # its tenant did not ask for it
         self._num_prompt_tokens = 0
         self._num_output_tokens = 0
         self.key = UsageKey(route.name, day)
@@ -74,16 +77,20 @@ class RequestUsage:
         """Report that the engine gets the prompt, and which version answers."""
         self.key = UsageKey(route.name, self.key.day)
         self._num_prompt_tokens = num_prompt_tokens
-        self._quotas.charge(self._tenant, self.key.day, num_prompt_tokens)
+        self._charge(num_prompt_tokens)
 
     def heard(self, chunk: EngineChunk) -> None:
         """Report one more piece of the answer."""
         num_new = chunk.num_output_tokens - self._num_output_tokens
         self._num_output_tokens = chunk.num_output_tokens
-        self._quotas.charge(self._tenant, self.key.day, num_new)
+        self._charge(num_new)
 
     def spare_unanswered(self) -> None:
         """Take the prompt back where no token came of it, through no doing of its tenant's."""
         if not self._num_output_tokens:
-            self._quotas.charge(self._tenant, self.key.day, -self._num_prompt_tokens)
+            self._charge(-self._num_prompt_tokens)
             self._num_prompt_tokens = 0
+
+    def _charge(self, num_tokens: int) -> None:
+        if self._quotas is not None:
+            self._quotas.charge(self._tenant, self.key.day, num_tokens)

@@ -15,6 +15,7 @@ from adaptory.core.usage import UsageCounts, UsageKey
 from tests.fakes.server import Stage, info_of, key_of, question, reason_of, retry_after_s
 from tests.unit.serve.test_chat_service import ask, refusal
 from tests.unit.serve.test_metrics import scrape
+from tests.unit.serve.test_shadow_service import compared
 
 ACME = key_of("adk_acme")
 BOT = "tenants/acme/bots/faq"
@@ -53,6 +54,12 @@ async def measure_prompt(stage: Stage) -> int:
     return int(answer.finish.num_prompt_tokens)
 
 
+async def drain(stream: Any) -> None:
+    """Read to the end, or to the error that is there."""
+    while await stream.read() is not grpc.aio.EOF:
+        pass
+
+
 async def test_requests_are_counted_by_how_they_end(stage: Stage) -> None:
     """Answered, left amid the answer, out of time, refused, failed after some tokens: exact counts, whatever came of each."""
     num_prompt = await measure_prompt(stage)
@@ -78,7 +85,7 @@ async def test_requests_are_counted_by_how_they_end(stage: Stage) -> None:
         await stream.read()
     stage.engine.kill()
     with pytest.raises(grpc.aio.AioRpcError):
-        await stream.read()
+        await drain(stream)
     usage = await stage.registry.ledger.counted(6)
 
     assert usage == {
@@ -105,6 +112,20 @@ async def test_a_request_is_counted_under_the_version_that_answered(stage: Stage
 
     tokens = {"num_prompt_tokens": answer.finish.num_prompt_tokens, "num_output_tokens": 3}
     assert usage == {key(1): UsageCounts(num_requests=1, **tokens), key(2): UsageCounts(num_requests=1, num_failed=1)}
+
+
+async def test_a_shadow_is_not_counted(stage: Stage) -> None:
+    """Its tenant did not ask for it: its tokens are not charged, and what it said is not used."""
+    for number in (1, 2):
+        stage.add_version(f"{BOT}/versions/{number}")
+    stage.cast_shadow(f"{BOT}/versions/2", production=f"{BOT}/versions/1")
+    await stage.followed()
+    await ask(stage, question(BOT, max_output_tokens=3))
+    await compared(stage, "different")
+    await ask(stage, turn())
+    usage = await stage.registry.ledger.counted(2)
+
+    assert {key.version.number: counts.num_requests for key, counts in usage.items()} == {0: 1, 1: 1}
 
 
 async def test_an_engine_that_dies_before_the_first_token_costs_nothing(stage: Stage) -> None:

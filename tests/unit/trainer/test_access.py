@@ -19,7 +19,15 @@ SERVICES = (
 METHODS = {method.name: method for service in SERVICES for method in service.methods}
 
 # Written by hand from the comments of the contract, not from `access.py`: the two are to agree.
-ADMIN_ONLY = {"CreateTenant", "ListTenants", "UpdateTenant", "CreateApiKey", "ListApiKeys", "RevokeApiKey"}
+ADMIN_ONLY = {
+    "CreateTenant",
+    "ListTenants",
+    "UpdateTenant",
+    "CreateApiKey",
+    "ListApiKeys",
+    "RevokeApiKey",
+    "SetAnswerSchema",
+}
 SERVER_ONLY = {"WatchServing", "EndCanary", "ReportUsage"}
 TENANT_AND_SERVER = {"DownloadAdapter"}
 TENANT = {
@@ -36,6 +44,7 @@ TENANT = {
     "ListVersions",
     "PromoteVersion",
     "SetCanary",
+    "SetShadow",
     "RollbackBot",
     "RetireVersion",
     "ImportAdapter",
@@ -66,7 +75,9 @@ FOREIGN_NAMES = {
     "PromoteVersion": "tenants/borealis/bots/faq/versions/1",
     "RetireVersion": "tenants/borealis/bots/faq/versions/1",
     "SetCanary": "tenants/borealis/bots/faq/versions/1",
+    "SetShadow": "tenants/borealis/bots/faq/versions/1",
     "DownloadAdapter": "tenants/borealis/bots/faq/versions/1",
+    "ImportAdapter": "tenants/borealis/bots/faq",
     "CreateDataset": "tenants/borealis",
     "ListDatasets": "tenants/borealis",
     "CreateBot": "tenants/borealis",
@@ -76,7 +87,7 @@ FOREIGN_NAMES = {
     "CreateTrainingJob": "tenants/borealis",
     "ListTrainingJobs": "tenants/borealis",
 }
-NOT_SERVED = {"ImportAdapter", "PauseTrainingJob", "ResumeTrainingJob"}
+NOT_SERVED = {"PauseTrainingJob", "ResumeTrainingJob"}
 
 
 @pytest.fixture

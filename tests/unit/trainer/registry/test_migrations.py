@@ -23,10 +23,14 @@ _BACK_TO_0001 = """
     DROP TABLE memory_residuals;
     ALTER TABLE training_jobs DROP COLUMN measured_phase_bytes;
     ALTER TABLE training_jobs DROP COLUMN num_climbs;
+    ALTER TABLE training_jobs DROP COLUMN judged_files;
     ALTER TABLE bots DROP COLUMN gate;
     ALTER TABLE bots DROP COLUMN refusal_text;
     ALTER TABLE bots DROP COLUMN unanswerable;
     ALTER TABLE bots DROP COLUMN style_rules;
+    ALTER TABLE bots DROP COLUMN shadow;
+    ALTER TABLE bots DROP COLUMN shadow_percent;
+    ALTER TABLE bots DROP COLUMN answer_schema;
     ALTER TABLE bots DROP COLUMN canary;
     ALTER TABLE bots DROP COLUMN canary_percent;
     ALTER TABLE bots DROP COLUMN canary_end;
@@ -39,6 +43,9 @@ _BACK_TO_0001 = """
     DROP TABLE usage_days;
     DROP TABLE usage_entries;
     DROP TABLE usage_reports;
+    PRAGMA writable_schema = ON;
+    UPDATE sqlite_schema SET sql = replace(sql, 'training_job TEXT', 'training_job TEXT NOT NULL') WHERE name = 'versions';
+    PRAGMA writable_schema = RESET;
     UPDATE versions SET lineage =
         json_remove(lineage, '$.predicted_phase_bytes', '$.num_climbs', '$.final_techniques', '$.refusal_text',
         '$.num_refusal_rows');
@@ -47,6 +54,16 @@ _BACK_TO_0001 = """
     UPDATE training_jobs SET plan = json_remove(plan, '$.device', '$.residual_bytes');
     UPDATE alembic_version SET version_num = '0001';
 """
+
+
+def read_schema(state: Path, table: str) -> str:
+    """Return how a table of a stopped trainer was created."""
+    connection = sqlite3.connect(state / "registry.db")
+    try:
+        (sql,) = connection.execute("SELECT sql FROM sqlite_schema WHERE name = ?", (table,)).fetchone()
+    finally:
+        connection.close()
+    return " ".join(str(sql).split())
 
 
 def go_back_to_0001(state: Path) -> None:
@@ -84,21 +101,21 @@ async def test_jobs_and_versions_of_the_first_schema_are_kept(trained: Trainer) 
     assert len((await trained.train("aurora", seed=3)).lineage.predicted_phase_bytes) > 0
 
 
-def write_database_of_0004(file: Path) -> None:
+def write_database_of_0007(file: Path) -> None:
     """Make a database as the release before limits over time did, with one tenant."""
     config = alembic.config.Config()
     config.set_main_option("script_location", str(Path(trainer_svc.registry.migrations.__file__).parent))
     engine = create_engine(f"sqlite:///{file}")
     with engine.begin() as transaction:
         config.attributes["connection"] = transaction
-        alembic.command.upgrade(config, "0004")
+        alembic.command.upgrade(config, "0007")
         transaction.execute(text("INSERT INTO tenants VALUES ('aurora', 'Aurora Bikes', 7, 1)"))
     engine.dispose()
 
 
-async def test_tenants_of_0004_are_kept_without_new_limits(tmp_path: Path) -> None:
+async def test_tenants_of_0007_are_kept_without_new_limits(tmp_path: Path) -> None:
     """What they were limited to stays; they can be limited further, and used tokens are counted from now on."""
-    write_database_of_0004(tmp_path / "registry.db")
+    write_database_of_0007(tmp_path / "registry.db")
     usage = {UsageKey(VersionName("aurora", "faq", 1), "2026-01-31"): UsageCounts(num_requests=1)}
     with Database(f"sqlite:///{tmp_path / 'registry.db'}") as database:
         tenants = Tenants(database, read_utc)
@@ -108,3 +125,21 @@ async def test_tenants_of_0004_are_kept_without_new_limits(tmp_path: Path) -> No
 
     assert (before.display_name, before.limits) == ("Aurora Bikes", TenantLimits(max_requests_in_flight=7))
     assert after.limits == TenantLimits(max_requests_in_flight=7, tokens_per_day=2**40)
+
+
+async def test_engine_ids_never_come_twice_however_the_table_was_changed(trained: Trainer) -> None:
+    """The table of versions is copied to be changed: it still counts up by itself, and still knows bots and jobs."""
+    await trained.stop()
+    state = trained.folder / "state"
+    go_back_to_0001(state)
+    before = read_schema(state, "versions")
+    await trained.start()
+    await trained.stop()
+    after = read_schema(state, "versions")
+
+    assert ("training_job TEXT NOT NULL" in before, "training_job TEXT NOT NULL" in after) == (True, False)
+    for kept in ("AUTOINCREMENT", "UNIQUE (training_job)", "UNIQUE (tenant, bot, number)"):
+        assert (kept in before, kept in after) == (True, True), after
+    assert after.count("FOREIGN KEY") == before.count("FOREIGN KEY") == 2
+    await trained.start()
+    assert (await trained.train("aurora", seed=3)).engine_id == 3
