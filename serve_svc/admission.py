@@ -209,8 +209,11 @@ class Admission:
         self._seams.observer.queue_changed(urgency, self._tenants(urgency).num_waiting)
 
     def _refuse_late(self, waiter: _Waiter) -> None:
-        view, left_s = self._view(waiter), waiter.ask.left_s
-        if left_s is not None and view.cost_ahead > 0 and view.wait_s is not None and view.wait_s > left_s:
+        left_s = waiter.ask.left_s
+        if left_s is None:
+            return
+        view = self._view(waiter)
+        if view.cost_ahead > 0 and view.wait_s is not None and view.wait_s > left_s:
             raise self._told(waiter.ask, deadline_before_turn(view, view.wait_s, left_s))
 
     def _refuse_overflow(self, waiter: _Waiter) -> None:

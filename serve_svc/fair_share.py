@@ -98,11 +98,11 @@ class Share(Generic[_Item]):
 
     def ranks(self) -> list[float]:
         """Return the ranks from the first level down: the order of `leaves` is that of these lists."""
-        return [share.rank for share in self.path()]
+        return [share.rank for _, share in self.path()]
 
     def lead(self, other: "Share[_Item]") -> float:
         """Return how much more than the other it was served, in cost over weight, where their ways through the tree part."""
-        for mine, theirs in zip(self.path(), other.path(), strict=True):
+        for (_, mine), (_, theirs) in zip(self.path(), other.path(), strict=True):
             if mine is not theirs:
                 return mine.rank - theirs.rank
         return 0.0
@@ -117,9 +117,9 @@ class Share(Generic[_Item]):
                 ahead += sum(min(other.backlog, max(0.0, turn - other.rank) * other.weight) for other in others)
         return ahead
 
-    def path(self) -> list["Share[_Item]"]:
-        """Return the shares from the first level down to this one."""
-        return list(self._up())[-2::-1]
+    def path(self) -> list[tuple["Share[_Item]", "Share[_Item]"]]:
+        """Return the shares from the first level down to this one, each after its parent."""
+        return [(share.parent, share) for share in self._up() if share.parent is not None][::-1]
 
     def lift(self, child: "Share[_Item]") -> None:
         """Let a child wait, which did not, with nothing saved up."""

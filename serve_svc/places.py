@@ -1,6 +1,6 @@
 """The places in the engine: how many requests, adapters and tokens run at once. Who gets one is `admission.py`."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -62,10 +62,14 @@ class Places:
         """Return the first leaf, of those in order, that may start, if any; slots are closed for those that it goes before."""
         self._slots.open_unclaimed(leaves)
         passed_over: list[Share[_Item]] = []
+        # The lowest of those passed over, by their parent: leaves come lowest first.
+        lowest: dict[Share[_Item], Share[_Item]] = {}
         for leaf in leaves:
-            if self._slots.is_open_to(leaf.key) and not self._is_too_far_ahead(leaf, passed_over):
+            if self._slots.is_open_to(leaf.key) and not self._is_too_far_ahead(leaf, lowest):
                 break
             passed_over.append(leaf)
+            for parent, share in leaf.path():
+                lowest.setdefault(parent, share)
         self._slots.close_for(passed_over)
         return leaves[len(passed_over)] if len(passed_over) < len(leaves) else None
 
@@ -81,5 +85,6 @@ class Places:
         self._num_tokens -= place.ask.max_tokens
         self._slots.release(place.ask.engine_id)
 
-    def _is_too_far_ahead(self, leaf: Share[Any], passed_over: Sequence[Share[Any]]) -> bool:
-        return any(leaf.lead(other) >= 2 * self._limits.turn.cost for other in passed_over)
+    def _is_too_far_ahead(self, leaf: Share[_Item], lowest: Mapping[Share[_Item], Share[_Item]]) -> bool:
+        leads = (share.rank - lowest.get(parent, share).rank for parent, share in leaf.path())
+        return max(leads) >= 2 * self._limits.turn.cost

@@ -80,8 +80,9 @@ class Slots:
         """Have one slot run dry for each adapter that was passed over for want of one, as far as turns are over."""
         for claim in self._claims_of(passed_over)[self._count_dry() :]:
             over = [slot for slot in self._slots.values() if self._is_turn_over(slot, claim)]
-            if over:
-                max(over, key=_order).is_closed = True
+            if not over:
+                return  # the claims that follow were served no less
+            max(over, key=_order).is_closed = True
 
     def _claims_of(self, leaves: Sequence[Share[Any]]) -> list[Share[Any]]:
         return [leaf for leaf in leaves if leaf.key is not None and leaf.key not in self._slots]

@@ -24,7 +24,7 @@ def ask(tenant: str, engine_id: int | None = None, **changes: object) -> Ask:
 async def started_in_turn(engine: SimulatedEngine, **requests: Request) -> list[str]:
     """Let everything run to its end, one place at a time, and return the names in the order in which they started."""
     await engine.run_dry()
-    return sorted(requests, key=lambda name: requests[name].started_step)
+    return sorted(requests, key=lambda name: requests[name].started_step or 0)
 
 
 async def test_tenants_take_turns_and_each_is_served_in_order() -> None:
@@ -263,7 +263,7 @@ async def test_time_to_retry_is_what_the_queue_takes() -> None:
     refused = await engine.ask(ask("a", max_output_tokens=5), 5)
 
     # four wait: 5 s each, a little less as long as the mean length of answers is being learned
-    assert 10 <= refused.refusal.retry_after_s <= 22
+    assert 10 <= (refused.refusal.retry_after_s or 0) <= 22
     await engine.disperse()
 
 

@@ -1,6 +1,7 @@
 """What the queue promises whatever comes: hypothesis picks the tenants, their weights, adapters, prompts, answers and arrivals."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from itertools import permutations
@@ -52,8 +53,8 @@ engines = st.builds(
     Engine,
     max_in_flight=st.integers(1, 4),
     max_adapters=st.integers(1, 3),
-    max_tokens=st.integers(2 * LONGEST, 6 * LONGEST),
-    turn=st.builds(Turn, st.integers(1, 60).map(float), st.integers(1, 100).map(float)),
+    max_tokens=st.integers(2 * LONGEST, 4 * LONGEST),
+    turn=st.builds(Turn, st.integers(1, 30).map(float), st.integers(1, 100).map(float)),
 )
 
 
@@ -101,15 +102,10 @@ async def test_tenants_that_always_wait_are_served_by_their_weights(sizes: Engin
     """From any moment to any other, cost over weight differs by 2(2Q + U) at most, whatever their lengths and adapters."""
     engine = sizes.build({tenant.name: tenant.weight for tenant in tenants})
     served = []
-    for number in range(200):
-        for tenant in tenants:
-            num_waiting = sum(request.ask.tenant == tenant.name for request in engine.waiting)
-            for more in range(sizes.max_in_flight + 1 - num_waiting):  # no step can start all of them
-                await engine.ask(tenant.ask(number + more), tenant.num_output_tokens)
-        sizes.check(engine)
+    for _ in range(200):
+        await step_under_load(engine, sizes, tenants)
         total = engine.served_by_tenant()
         served.append({tenant: total[tenant.name] / tenant.weight for tenant in tenants})
-        await engine.step()
     await engine.disperse()
 
     for one, other in permutations(tenants, 2):
@@ -118,51 +114,72 @@ async def test_tenants_that_always_wait_are_served_by_their_weights(sizes: Engin
         assert max(leads) - min(leads) <= 2 * (2 * sizes.turn.cost + most)
 
 
-arrivals = st.lists(st.tuples(st.integers(0, 4), st.sampled_from(list(Urgency)[:2]), lengths, lengths), max_size=120)
+@dataclass(frozen=True)
+class Visit:
+    """A request of a tenant that is there now and then, with an adapter of its own, or the base, after some steps."""
+
+    number: int
+    has_adapter: bool
+    urgency: Urgency
+    num_prompt_tokens: int
+    num_output_tokens: int
+    after: int
+
+    def ask(self) -> Ask:
+        """Return its question."""
+        adapter = 100 + 2 * self.number + (self.urgency is Urgency.CHAT) if self.has_adapter else None
+        return Ask(f"visitor{self.number}", adapter, self.urgency, self.num_prompt_tokens, LONGEST)
+
+
+urgencies = st.sampled_from([Urgency.CHAT, Urgency.INTERACTIVE])
+visits = st.lists(
+    st.builds(Visit, st.integers(0, 3), st.booleans(), urgencies, lengths, lengths, st.integers(0, 12)), max_size=12
+)
 
 
 @settings(max_examples=30, deadline=None)
-@given(sizes=engines, tenants=tenants(), arrivals=arrivals, gap=st.integers(1, 8))
+@given(sizes=engines, tenants=tenants(), visits=visits)
 @simulated
 async def test_whoever_waits_sees_others_get_a_bounded_service(
-    sizes: Engine, tenants: list[Tenant], arrivals: list[tuple[int, Urgency, int, int]], gap: int
+    sizes: Engine, tenants: list[Tenant], visits: list[Visit]
 ) -> None:
-    """While one waits and its tenant gets nothing, each other gets at most 4Q + 3U times its weight; and everybody is served."""
+    """Beside tenants that never pause, each visitor starts before any of them got 4Q + 3U times its weight."""
     weights = {tenant.name: tenant.weight for tenant in tenants}
     engine = sizes.build(weights)
     requests: list[Request] = []
-    for number, (index, urgency, num_prompt_tokens, num_output_tokens) in enumerate(arrivals):
-        tenant = tenants[index % len(tenants)]
-        adapter = tenant.adapters[number % len(tenant.adapters)]
-        adapter = adapter if adapter is None or urgency is Urgency.CHAT else adapter + 5  # a bot of the other kind
-        ask = Ask(tenant.name, adapter, urgency, num_prompt_tokens, LONGEST)
-        requests.append(await engine.ask(ask, num_output_tokens))
-        if number % gap == 0:
-            await engine.step()
-        sizes.check(engine)
-    while engine.running or engine.waiting:
-        waiting = list(engine.waiting)
-        await engine.step()
-        sizes.check(engine)
-        for request in waiting:
-            check_others(sizes, engine, request, weights)
+    for visit in visits:
+        for _ in range(visit.after):
+            await step_under_load(engine, sizes, tenants)
+        requests.append(await engine.ask(visit.ask(), visit.num_output_tokens))
+    while any(request.started_step is None for request in requests):
+        await step_under_load(engine, sizes, tenants)
+        for request in requests:
+            if request.started_step is None:
+                check_others(sizes, engine, request, weights)
 
-    assert all(request.started_step is not None for request in requests)
+    await engine.run_dry()
     assert engine.admission.num_waiting == engine.admission.num_in_flight == 0
 
 
+async def step_under_load(engine: SimulatedEngine, sizes: Engine, tenants: list[Tenant]) -> None:
+    """Have each tenant wait with more requests than a step can start, and step."""
+    for tenant in tenants:
+        num_waiting = sum(request.ask.tenant == tenant.name for request in engine.waiting)
+        for more in range(sizes.max_in_flight + 1 - num_waiting):
+            await engine.ask(tenant.ask(engine.step_number + more), tenant.num_output_tokens)
+    sizes.check(engine)
+    await engine.step()
+
+
 def check_others(sizes: Engine, engine: SimulatedEngine, request: Request, weights: dict[str, float]) -> None:
-    """Require the bound on what the other tenants of its urgency got while a request has waited."""
-    gained = engine.served - request.served_before
-    by_tenant: dict[str, float] = {}
-    for (urgency, tenant, _), cost in gained.items():
+    """Require the bound on what the other tenants of its urgency got while a request has waited, and its tenant got nothing."""
+    gained: Counter[str] = Counter()
+    for (urgency, tenant, _), cost in (engine.served - request.served_before).items():
         if urgency is request.ask.urgency:
-            by_tenant[tenant] = by_tenant.get(tenant, 0.0) + cost
-    if by_tenant.pop(request.ask.tenant, 0.0):
-        return
-    for tenant, cost in by_tenant.items():
-        weight = weights[tenant]
-        assert cost <= weight * (4 * sizes.turn.cost + 3 * sizes.can_still_cost(min(weights.values())))
+            gained[tenant] += cost
+    if request.ask.tenant not in gained:
+        most = 4 * sizes.turn.cost + 3 * sizes.can_still_cost(min(1.0, *weights.values()))
+        assert all(cost <= weights.get(tenant, 1.0) * most for tenant, cost in gained.items())
 
 
 @settings(max_examples=30, deadline=None)
