@@ -118,7 +118,7 @@ class CanaryWatch:
 
     def _count(self, route: Route, record: RequestRecord, *, has_failed: bool) -> None:
         trial = self._trials.get(route.bot.canary) if route.bot.canary else None
-        if trial is None or route.lane is Lane.NAMED:
+        if trial is None or route.lane not in (Lane.PRODUCTION, Lane.CANARY):
             return
         tally = trial.tally_of(route.lane)
         tally.failures.append(has_failed)

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from functools import partial
 
 from adaptory.core.auth import Caller
 from adaptory.core.code_stop import CodeStop, StopAt, make_stop
@@ -15,6 +16,7 @@ from serve_svc.engine.engine import Sampling
 from serve_svc.generation import Finish, Generation, Prompt, Step
 from serve_svc.prompts import ChatOptions
 from serve_svc.routing import BotKind, GenerationDefaults, Route, Router
+from serve_svc.shadow import Shadows
 
 # The longest completion unless the caller says otherwise: someone waits for it at every keystroke.
 _MAX_OUTPUT_TOKENS = {StopAt.LINE: 64, StopAt.BLOCK: 256, StopAt.END: 512}
@@ -47,12 +49,20 @@ class Completion:
     """Fills in code."""
 
     def __init__(
-        self, router: Router, renderer: FimRenderer, generation: Generation, *, max_prompt_tokens: int, max_tokens: int
+        self,
+        router: Router,
+        renderer: FimRenderer,
+        generation: Generation,
+        shadows: Shadows,
+        *,
+        max_prompt_tokens: int,
+        max_tokens: int,
     ) -> None:
         """Take the renderer that training used too; `max_tokens` is the engine's context, prompt and completion together."""
         self._router = router
         self._renderer = renderer
         self._generation = generation
+        self._shadows = shadows
         self._max_prompt_tokens = max_prompt_tokens
         self._max_tokens = max_tokens
 
@@ -68,6 +78,13 @@ class Completion:
         """
         route = self._router.route(call.name, caller, call.key)
         _require_code_bot(route)
+        async with aclosing(self._shadows.follow(route, partial(self._complete_by, call), deadline)) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    async def _complete_by(
+        self, call: CompletionCall, route: Route, deadline: Deadline
+    ) -> AsyncGenerator[CompletionPiece, None]:
         context, carried = FimContext("", ""), ""
 
         async def make_prompt(route: Route) -> Prompt:
@@ -86,7 +103,7 @@ class Completion:
                 piece = _cut(replace(step, text=text), stop, context)
                 if piece.text or piece.finish:
                     yield piece
-                if piece.finish:
+                if stop.is_over:
                     return
 
     def _choose_sampling(self, call: CompletionCall, defaults: GenerationDefaults) -> Sampling:

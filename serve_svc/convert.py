@@ -150,9 +150,8 @@ def _parse_options(options: generation_pb2.GenerationOptions, violations: Violat
 
 def dump_finish(finish: Finish) -> generation_pb2.Finish:
     """Return how an answer ended, as the contract says it."""
-    reasons = {"stop": generation_pb2.Finish.REASON_STOP, "length": generation_pb2.Finish.REASON_LENGTH}
     return generation_pb2.Finish(
-        reason=reasons[finish.reason],
+        reason=f"REASON_{finish.reason.upper()}",
         version=str(finish.version),
         digest=finish.digest,
         num_prompt_tokens=finish.num_prompt_tokens,

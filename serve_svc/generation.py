@@ -9,11 +9,18 @@ import hmac
 import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AbstractContextManager, AsyncExitStack, aclosing, asynccontextmanager, contextmanager
+from contextlib import (
+    AbstractContextManager,
+    AsyncExitStack,
+    aclosing,
+    asynccontextmanager,
+    contextmanager,
+    nullcontext,
+)
 from dataclasses import dataclass
 from typing import Literal
 
-from adaptory.core.errors import Corrupted, FailedPrecondition, NotFound, Unavailable
+from adaptory.core.errors import Corrupted, DeadlineExceeded, FailedPrecondition, NotFound, ServiceError, Unavailable
 from adaptory.core.names import VersionName
 from serve_svc.adapters import AdapterCache
 from serve_svc.admission import Admission
@@ -23,19 +30,28 @@ from serve_svc.deadline import Deadline, ShutDown
 from serve_svc.engine.engine import Engine, EngineAdapter, EngineDead, EngineRequest, Sampling
 from serve_svc.metrics import RequestMetrics, RequestRecord
 from serve_svc.places import Place
-from serve_svc.routing import BotKind, Route
+from serve_svc.routing import BotKind, Lane, Route
 from serve_svc.tenancy import Intake
 
 # The ways in which an adapter does not come: its bytes, its place, its source. Not the caller's doing, and not the queue's.
 _LOAD_FAILURES = (FailedPrecondition, Corrupted, NotFound, Unavailable)
 _RETRY_AFTER_S = 10.0
 
+FinishReason = Literal["stop", "length", "deadline", "shutdown", "engine_restarted"]
+"""How an answer ended: by itself, or at its longest; or cut, after which the stream fails with the reason's own error."""
+
+_CUTS: dict[type[ServiceError], FinishReason] = {
+    DeadlineExceeded: "deadline",
+    ShutDown: "shutdown",
+    EngineDead: "engine_restarted",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Finish:
     """How an answer ended; `digest` is empty for the bare base."""
 
-    reason: Literal["stop", "length"]
+    reason: FinishReason
     version: VersionName
     digest: str
     num_prompt_tokens: int
@@ -60,8 +76,8 @@ class Step:
     """What the engine said next. The last step alone has a `reason`; whoever stops before it asks `end` for the Finish."""
 
     text: str
-    reason: Literal["stop", "length"] | None
-    end: Callable[[Literal["stop", "length"]], Finish]
+    reason: FinishReason | None
+    end: Callable[[FinishReason], Finish]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +114,11 @@ class Generation:
     async def run(self, route: Route, make_prompt: MakePrompt, deadline: Deadline) -> AsyncGenerator[Step, None]:
         """Stream what the version of `route` says to its end; closing the stream stops the engine's work.
 
+        An answer that is cut once it has begun has a last step that says so, and then raises.
+
         Raises:
             FailedPrecondition, NotFound: As AdapterCache.lease when no former version can stand in.
-            Busy: The tenant's limit is reached, or as Admission.admit.
+            Busy: The tenant's limit is reached, or as Admission.admit; a shadow also when somebody waits for its place.
             Unavailable: ENGINE_RESTARTING with the tokens delivered so far, or as AdapterCache.lease.
             DeadlineExceeded: It passed, in the queue or amid the answer.
             ShutDown: The server's time for running requests passed, with the tokens delivered so far.
@@ -113,15 +131,23 @@ class Generation:
                 asked = route
                 route, request, place = await deadline.bound(self._open(held, route, make_prompt, deadline))
                 record.former_answers = route is not asked
+                end = _finisher(route, record)
                 chunks = await held.enter_async_context(aclosing(self._line.engine.generate(request)))
-                async with aclosing(deadline.bound_each(chunks)) as timely_chunks:
-                    async for chunk in timely_chunks:
-                        record.heard(chunk, time.monotonic() - arrived_s)
-                        self._line.admission.heard(place, chunk.num_output_tokens)
-                        if chunk.text or chunk.finish_reason:
-                            yield Step(chunk.text, chunk.finish_reason, _finisher(route, record))
+                try:
+                    async with aclosing(deadline.bound_each(chunks)) as timely_chunks:
+                        async for chunk in timely_chunks:
+                            record.heard(chunk, time.monotonic() - arrived_s)
+                            self._line.admission.heard(place, chunk.num_output_tokens)
+                            if chunk.text or chunk.finish_reason:
+                                yield Step(chunk.text, chunk.finish_reason, end)
+                except tuple(_CUTS) as error:
+                    if record.num_output_tokens:
+                        yield Step("", _find_cut(error), end)
+                    raise
 
     def _hold_place(self, route: Route) -> AbstractContextManager[None]:
+        if route.lane is Lane.SHADOW:
+            return nullcontext()  # no tenant asked for it, and no stop waits for it
         return self._line.intake.hold_place(route.tenant.name.tenant, route.tenant.max_requests_in_flight)
 
     async def _open(
@@ -162,16 +188,23 @@ def _ask(route: Route, prompt: Prompt, deadline: Deadline) -> Ask:
     return Ask(
         tenant=route.bot.name.tenant,
         engine_id=route.adapter.engine_id if route.adapter else None,
-        urgency=Urgency.INTERACTIVE if route.bot.kind is BotKind.CODE_COMPLETION else Urgency.CHAT,
+        urgency=_urgency_of(route),
         num_prompt_tokens=len(prompt.ids),
         max_output_tokens=prompt.sampling.max_tokens,
         left_s=deadline.left_s,
     )
 
 
-def _finisher(route: Route, record: RequestRecord) -> Callable[[Literal["stop", "length"]], Finish]:
-    def end(reason: Literal["stop", "length"]) -> Finish:
-        record.ended()
+def _urgency_of(route: Route) -> Urgency:
+    if route.lane is Lane.SHADOW:
+        return Urgency.SHADOW
+    return Urgency.INTERACTIVE if route.bot.kind is BotKind.CODE_COMPLETION else Urgency.CHAT
+
+
+def _finisher(route: Route, record: RequestRecord) -> Callable[[FinishReason], Finish]:
+    def end(reason: FinishReason) -> Finish:
+        if reason in ("stop", "length"):
+            record.ended()
         return Finish(
             reason=reason,
             version=route.name,
@@ -182,6 +215,10 @@ def _finisher(route: Route, record: RequestRecord) -> Callable[[Literal["stop", 
         )
 
     return end
+
+
+def _find_cut(error: ServiceError) -> FinishReason:
+    return next(reason for kind, reason in _CUTS.items() if isinstance(error, kind))
 
 
 @contextmanager
@@ -195,6 +232,11 @@ def _cut_told(record: RequestRecord) -> Iterator[None]:
             reason=error.reason,
             metadata={"num_output_tokens": record.num_output_tokens},
             retry_after_s=_RETRY_AFTER_S,
+        ) from error
+    except DeadlineExceeded as error:
+        raise DeadlineExceeded(
+            f"{error.message} The answer ended after {record.num_output_tokens} tokens.",
+            metadata={"num_output_tokens": record.num_output_tokens},
         ) from error
     except EngineDead as error:
         retry_after_s = error.retry_after_s or _RETRY_AFTER_S

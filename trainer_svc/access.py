@@ -32,6 +32,7 @@ ACCESS: Mapping[str, frozenset[Role]] = {
     f"{_REGISTRY}/ListVersions": _TENANT,
     f"{_REGISTRY}/PromoteVersion": _TENANT,
     f"{_REGISTRY}/SetCanary": _TENANT,
+    f"{_REGISTRY}/SetShadow": _TENANT,
     f"{_REGISTRY}/EndCanary": _SERVER,
     f"{_REGISTRY}/RollbackBot": _TENANT,
     f"{_REGISTRY}/RetireVersion": _TENANT,

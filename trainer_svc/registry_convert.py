@@ -159,6 +159,8 @@ def _write_routes(routes: Routes) -> bot_pb2.Routes:
         canary=str(routes.canary or ""),
         canary_percent=routes.canary_percent,
         canary_end=_write_canary_end(routes.canary_end),
+        shadow=str(routes.shadow or ""),
+        shadow_percent=routes.shadow_percent,
         etag=routes.etag,
     )
 

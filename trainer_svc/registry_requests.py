@@ -106,13 +106,13 @@ def read_override_reason(request: registry_service_pb2.PromoteVersionRequest) ->
     return request.override_gate_reason.strip()
 
 
-def read_percent(request: registry_service_pb2.SetCanaryRequest) -> int:
-    """Return the share of conversations that a canary is to answer. Raises InvalidRequest when it is no percentage."""
+def read_percent(request: registry_service_pb2.SetCanaryRequest | registry_service_pb2.SetShadowRequest) -> int:
+    """Return the share of conversations that a canary or a shadow is to have. Raises InvalidRequest when it is no percentage."""
     violations = Violations()
     violations.check(
         field="percent",
         is_good=0 <= request.percent <= _MAX_PERCENT,
-        sentence=f"is {request.percent}; it must be 0 to {_MAX_PERCENT}, and 0 ends the canary",
+        sentence=f"is {request.percent}; it must be 0 to {_MAX_PERCENT}, and 0 ends it",
     )
     violations.raise_if_any()
     return request.percent

@@ -219,6 +219,11 @@ class RegistryServicer(registry_service_pb2_grpc.RegistryServiceServicer):
         name, percent = read_name(VersionName, request.name), requests.read_percent(request)
         return convert.write_bot(await self._registry.routes.set_canary(name, percent=percent, etag=request.etag))
 
+    async def SetShadow(self, request: registry_service_pb2.SetShadowRequest, _context: Context) -> bot_pb2.Bot:
+        """Have a version asked beside production in a share of the conversations."""
+        name, percent = read_name(VersionName, request.name), requests.read_percent(request)
+        return convert.write_bot(await self._registry.routes.set_shadow(name, percent=percent, etag=request.etag))
+
     async def EndCanary(
         self, request: registry_service_pb2.EndCanaryRequest, _context: Context
     ) -> registry_service_pb2.EndCanaryResponse:

@@ -137,6 +137,28 @@ def set_canary(
         say(f"{version} is no canary; {bot.routes.production} answers all conversations.")
 
 
+@app.command("shadow")
+def set_shadow(
+    context: typer.Context,
+    version: VersionArgument,
+    percent: Annotated[
+        int, typer.Option(help="In how many of a hundred conversations it is asked, too; 0 ends the shadow.")
+    ],
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Ask a version beside production, and compare. Nobody sees its answers; servers' metrics tell how alike they are."""
+    with target_of(context).open_client() as client:
+        bot = client.bots.set_shadow(version, percent)
+    if as_json:
+        print_message(bot, as_json=True)
+        return
+    if bot.routes.shadow:
+        say(f"{version} is asked in {percent} % of the conversations, and {bot.routes.production} answers them.")
+    else:
+        say(f"{version} is no shadow.")
+
+
 @app.command("rollback")
 def roll_back(context: typer.Context, bot: BotArgument, *, as_json: AsJson = False) -> None:
     """Make the version that answered before answer again."""
@@ -161,9 +183,12 @@ def retire(context: typer.Context, version: VersionArgument, *, as_json: AsJson 
 
 def _tell_routes(bot: Bot) -> str:
     routes = bot.routes
-    if not routes.canary:
-        return routes.production or "none yet"
-    return f"{routes.production}; {routes.canary_percent} % {routes.canary}"
+    told = [routes.production or "none yet"]
+    if routes.canary:
+        told.append(f"{routes.canary_percent} % {routes.canary}")
+    if routes.shadow:
+        told.append(f"shadow of {routes.shadow_percent} % {routes.shadow}")
+    return "; ".join(told)
 
 
 def _describe(version: Version) -> tuple[str, ...]:

@@ -132,6 +132,7 @@ class BlockingBots(Twin[Bots]):
     list_versions = _iterates(Bots.list_versions)
     promote = _waits(Bots.promote)
     set_canary = _waits(Bots.set_canary)
+    set_shadow = _waits(Bots.set_shadow)
     roll_back = _waits(Bots.roll_back)
     retire = _waits(Bots.retire)
 

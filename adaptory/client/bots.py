@@ -65,6 +65,11 @@ class Bots:
         request = pb.SetCanaryRequest(name=version, percent=percent, etag=etag)
         return await self._connection.call(self._registry.SetCanary, request)
 
+    async def set_shadow(self, version: str, percent: int, *, etag: str = "") -> Bot:
+        """Have a READY version asked, but not heard, in so many percent of the conversations; 0 ends it. `etag` as in `promote`."""
+        request = pb.SetShadowRequest(name=version, percent=percent, etag=etag)
+        return await self._connection.call(self._registry.SetShadow, request)
+
     async def roll_back(self, bot: str, *, etag: str = "") -> Bot:
         """Make the version that answered before answer again."""
         return await self._connection.call(self._registry.RollbackBot, pb.RollbackBotRequest(name=bot, etag=etag))

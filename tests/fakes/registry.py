@@ -73,10 +73,21 @@ class FakeRegistry(registry_service_pb2_grpc.RegistryServiceServicer):
         previous: str = "",
         canary: str = "",
         canary_percent: int = 0,
+        shadow: str = "",
         kind: bot_pb2.BotKind = bot_pb2.BOT_KIND_FAQ,
     ) -> None:
-        """Have `tenants/{tenant}/bots/{bot}` answer by these versions, as PromoteVersion and SetCanary would."""
-        routes = bot_pb2.Routes(production=production, previous=previous, canary=canary, canary_percent=canary_percent)
+        """Have `tenants/{tenant}/bots/{bot}` answer by these versions, as PromoteVersion and SetCanary would.
+
+        A shadow is asked in all conversations.
+        """
+        routes = bot_pb2.Routes(
+            production=production,
+            previous=previous,
+            canary=canary,
+            canary_percent=canary_percent,
+            shadow=shadow,
+            shadow_percent=100 if shadow else 0,
+        )
         self.put(
             serving_pb2.ServingBot(
                 name=bot,

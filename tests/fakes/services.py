@@ -182,6 +182,12 @@ class ScriptedRegistry(registry_grpc.RegistryServiceServicer):
         bot.routes.canary_percent = request.percent
         return bot
 
+    async def SetShadow(self, request: registry_pb.SetShadowRequest, context: Any) -> Bot:
+        bot = self.bots[request.name.rpartition("/versions/")[0]]
+        bot.routes.shadow = request.name if request.percent else ""
+        bot.routes.shadow_percent = request.percent
+        return bot
+
     async def RollbackBot(self, request: registry_pb.RollbackBotRequest, context: Any) -> Bot:
         bot = self.bots[request.name]
         if not bot.routes.previous:
@@ -424,6 +430,7 @@ def _make_server() -> grpc.aio.Server:
         keyring=FixedKeyring({digest_key(KEY): Role.ADMIN}, _NoTenants()),
         access=dict.fromkeys(methods, frozenset(Role)),
         metrics=GrpcMetrics(CollectorRegistry(), methods),
+        max_write_s=30.0,
     )
     return grpc.aio.server(interceptors=(interceptor,))
 

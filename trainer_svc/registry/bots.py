@@ -46,7 +46,8 @@ class Routes:
     """Which versions answer; None until the first promotion. `revision` counts the changes.
 
     The `canary`, where there is one, answers `canary_percent` of the conversations in production's stead; `canary_end` tells how the
-    last one ended, where a server ended it and no other was set since.
+    last one ended, where a server ended it and no other was set since. The `shadow` is asked beside production in `shadow_percent`
+    of them, and its answers are sent to nobody.
     """
 
     production: VersionName | None
@@ -55,6 +56,8 @@ class Routes:
     canary: VersionName | None = None
     canary_percent: int = 0
     canary_end: CanaryEnd | None = None
+    shadow: VersionName | None = None
+    shadow_percent: int = 0
 
     @property
     def etag(self) -> str:
@@ -63,8 +66,10 @@ class Routes:
 
     def find_route_of(self, version: VersionName) -> str | None:
         """Return the name of the route that names a version, None when none does."""
-        named = {"production": self.production, "previous": self.previous, "canary": self.canary}
-        return next((route for route, target in named.items() if target == version), None)
+        for route in ("production", "previous", "canary", "shadow"):
+            if getattr(self, route) == version:
+                return route
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +191,8 @@ def to_bot(row: Row[Any]) -> Bot:
         canary=_to_version(name, row.canary),
         canary_percent=row.canary_percent,
         canary_end=None if row.canary_end is None else _CANARY_END.validate_python(row.canary_end),
+        shadow=_to_version(name, row.shadow),
+        shadow_percent=row.shadow_percent,
     )
     return Bot(draft, routes, row.create_time)
 

@@ -106,6 +106,8 @@ bots = Table(
     Column("canary", Integer, server_default=text("0"), nullable=False),
     Column("canary_percent", Integer, server_default=text("0"), nullable=False),
     Column("canary_end", JSON),
+    Column("shadow", Integer, server_default=text("0"), nullable=False),
+    Column("shadow_percent", Integer, server_default=text("0"), nullable=False),
     Column("routes_revision", Integer, nullable=False),
     Column("create_time", UtcTime, nullable=False),
 )

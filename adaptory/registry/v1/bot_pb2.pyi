@@ -101,13 +101,14 @@ class CanaryEnd(_message.Message):
     def __init__(self, version: _Optional[str] = ..., reason: _Optional[str] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class Routes(_message.Message):
-    __slots__ = ("production", "previous", "canary", "canary_percent", "canary_end", "shadow", "etag")
+    __slots__ = ("production", "previous", "canary", "canary_percent", "canary_end", "shadow", "shadow_percent", "etag")
     PRODUCTION_FIELD_NUMBER: _ClassVar[int]
     PREVIOUS_FIELD_NUMBER: _ClassVar[int]
     CANARY_FIELD_NUMBER: _ClassVar[int]
     CANARY_PERCENT_FIELD_NUMBER: _ClassVar[int]
     CANARY_END_FIELD_NUMBER: _ClassVar[int]
     SHADOW_FIELD_NUMBER: _ClassVar[int]
+    SHADOW_PERCENT_FIELD_NUMBER: _ClassVar[int]
     ETAG_FIELD_NUMBER: _ClassVar[int]
     production: str
     previous: str
@@ -115,5 +116,6 @@ class Routes(_message.Message):
     canary_percent: int
     canary_end: CanaryEnd
     shadow: str
+    shadow_percent: int
     etag: str
-    def __init__(self, production: _Optional[str] = ..., previous: _Optional[str] = ..., canary: _Optional[str] = ..., canary_percent: _Optional[int] = ..., canary_end: _Optional[_Union[CanaryEnd, _Mapping]] = ..., shadow: _Optional[str] = ..., etag: _Optional[str] = ...) -> None: ...
+    def __init__(self, production: _Optional[str] = ..., previous: _Optional[str] = ..., canary: _Optional[str] = ..., canary_percent: _Optional[int] = ..., canary_end: _Optional[_Union[CanaryEnd, _Mapping]] = ..., shadow: _Optional[str] = ..., shadow_percent: _Optional[int] = ..., etag: _Optional[str] = ...) -> None: ...

@@ -206,6 +206,16 @@ class SetCanaryRequest(_message.Message):
     etag: str
     def __init__(self, name: _Optional[str] = ..., percent: _Optional[int] = ..., etag: _Optional[str] = ...) -> None: ...
 
+class SetShadowRequest(_message.Message):
+    __slots__ = ("name", "percent", "etag")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    PERCENT_FIELD_NUMBER: _ClassVar[int]
+    ETAG_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    percent: int
+    etag: str
+    def __init__(self, name: _Optional[str] = ..., percent: _Optional[int] = ..., etag: _Optional[str] = ...) -> None: ...
+
 class EndCanaryRequest(_message.Message):
     __slots__ = ("name", "reason")
     NAME_FIELD_NUMBER: _ClassVar[int]

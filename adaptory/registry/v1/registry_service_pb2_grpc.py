@@ -134,6 +134,11 @@ class RegistryServiceStub:
                 request_serializer=adaptory_dot_registry_dot_v1_dot_registry__service__pb2.SetCanaryRequest.SerializeToString,
                 response_deserializer=adaptory_dot_registry_dot_v1_dot_bot__pb2.Bot.FromString,
                 _registered_method=True)
+        self.SetShadow = channel.unary_unary(
+                '/adaptory.registry.v1.RegistryService/SetShadow',
+                request_serializer=adaptory_dot_registry_dot_v1_dot_registry__service__pb2.SetShadowRequest.SerializeToString,
+                response_deserializer=adaptory_dot_registry_dot_v1_dot_bot__pb2.Bot.FromString,
+                _registered_method=True)
         self.EndCanary = channel.unary_unary(
                 '/adaptory.registry.v1.RegistryService/EndCanary',
                 request_serializer=adaptory_dot_registry_dot_v1_dot_registry__service__pb2.EndCanaryRequest.SerializeToString,
@@ -307,6 +312,16 @@ class RegistryServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SetShadow(self, request, context):
+        """Has a READY version asked beside production in a share of the conversations, or no more of them; it takes the place of another shadow.
+        Its answers are never sent: servers compare them with production's, and count them in their metrics. It is asked once production
+        has answered, one request at a time, and only while nobody waits for the engine. Tenant. Promoted or rolled back to, it is the
+        shadow no more. Refused as SetCanary, with NOT_THE_SHADOW.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def EndCanary(self, request, context):
         """Ends a canary that failed, corrupted its output or was slow, as `serve_svc` does by itself, and keeps the reason. Nothing changes where
         that version is no canary any more. Servers only.
@@ -442,6 +457,11 @@ def add_RegistryServiceServicer_to_server(servicer, server):
             'SetCanary': grpc.unary_unary_rpc_method_handler(
                     servicer.SetCanary,
                     request_deserializer=adaptory_dot_registry_dot_v1_dot_registry__service__pb2.SetCanaryRequest.FromString,
+                    response_serializer=adaptory_dot_registry_dot_v1_dot_bot__pb2.Bot.SerializeToString,
+            ),
+            'SetShadow': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetShadow,
+                    request_deserializer=adaptory_dot_registry_dot_v1_dot_registry__service__pb2.SetShadowRequest.FromString,
                     response_serializer=adaptory_dot_registry_dot_v1_dot_bot__pb2.Bot.SerializeToString,
             ),
             'EndCanary': grpc.unary_unary_rpc_method_handler(
@@ -965,6 +985,33 @@ class RegistryService:
             target,
             '/adaptory.registry.v1.RegistryService/SetCanary',
             adaptory_dot_registry_dot_v1_dot_registry__service__pb2.SetCanaryRequest.SerializeToString,
+            adaptory_dot_registry_dot_v1_dot_bot__pb2.Bot.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetShadow(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/adaptory.registry.v1.RegistryService/SetShadow',
+            adaptory_dot_registry_dot_v1_dot_registry__service__pb2.SetShadowRequest.SerializeToString,
             adaptory_dot_registry_dot_v1_dot_bot__pb2.Bot.FromString,
             options,
             channel_credentials,

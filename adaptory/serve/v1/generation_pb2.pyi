@@ -29,9 +29,15 @@ class Finish(_message.Message):
         REASON_UNSPECIFIED: _ClassVar[Finish.Reason]
         REASON_STOP: _ClassVar[Finish.Reason]
         REASON_LENGTH: _ClassVar[Finish.Reason]
+        REASON_DEADLINE: _ClassVar[Finish.Reason]
+        REASON_SHUTDOWN: _ClassVar[Finish.Reason]
+        REASON_ENGINE_RESTARTED: _ClassVar[Finish.Reason]
     REASON_UNSPECIFIED: Finish.Reason
     REASON_STOP: Finish.Reason
     REASON_LENGTH: Finish.Reason
+    REASON_DEADLINE: Finish.Reason
+    REASON_SHUTDOWN: Finish.Reason
+    REASON_ENGINE_RESTARTED: Finish.Reason
     REASON_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]

@@ -235,11 +235,14 @@ async def test_a_dying_engine_is_told_as_in_a_chat(stage: Stage, voice: str) -> 
     await stream.read()
     stage.engine.kill()
 
+    pieces = []
+
     async def read_on() -> None:
-        while await stream.read() is not grpc.aio.EOF:
-            pass
+        while (piece := await stream.read()) is not grpc.aio.EOF:
+            pieces.append(piece)
 
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await read_on()
 
+    assert pieces[-1].finish.reason == generation_pb2.Finish.REASON_ENGINE_RESTARTED
     assert (caught.value.code(), reason_of(caught.value)) == (grpc.StatusCode.UNAVAILABLE, "ENGINE_RESTARTING")
