@@ -113,22 +113,22 @@ async def test_base_model_needs_no_slot() -> None:
 
 
 async def keep_busy(engine: SimulatedEngine, tenant: str, engine_id: int, other: Request) -> None:
-    """Have an adapter asked two requests at a time, each longer than the gap between them, until `other` starts."""
+    """Have an adapter asked again, of two requests by turns, whenever one ends, so that it never pauses until `other` starts."""
     while other.started_step is None:
         assert engine.step_number < 1_000
         if sum(request.ask.tenant == tenant for request in [*engine.running, *engine.waiting]) < 2:
-            await engine.ask(ask(tenant, engine_id), 3 + engine.step_number % 2)
+            await engine.ask(ask(tenant, engine_id), 4)
         await engine.step()
 
 
 @pytest.mark.parametrize(
-    ("turn", "most"), [(Turn(cost=60, seconds=1_000), 2 * 60 + 2 * 30), (Turn(cost=10_000, seconds=5), 5 * 4 + 3 * 30)]
+    ("turn", "most"), [(Turn(cost=60, seconds=1_000), 60 + 2 * 18), (Turn(cost=10_000, seconds=5), 5 * 8 + 2 * 18)]
 )
 async def test_adapter_under_steady_traffic_keeps_its_slot_for_one_turn(turn: Turn, most: int) -> None:
     """Its turn is over after so many tokens, or so many seconds: nobody joins it any more, and the slot is the other's."""
     engine = SimulatedEngine(queue_limits(max_adapters=1, turn=turn))
-    for _ in range(2):
-        await engine.ask(ask("busy", 1), 4)
+    for num_output_tokens in (2, 4):
+        await engine.ask(ask("busy", 1), num_output_tokens)
     served_before = engine.served_by_tenant()["busy"]
     other = await engine.ask(ask("patient", 2), 5)
 
@@ -141,14 +141,14 @@ async def test_adapter_under_steady_traffic_keeps_its_slot_for_one_turn(turn: Tu
 async def test_two_bots_of_one_tenant_share_a_slot() -> None:
     """A tenant's busy bot does not starve its other one."""
     engine = SimulatedEngine(queue_limits(max_adapters=1, turn=Turn(60, 1_000)))
-    for _ in range(2):
-        await engine.ask(ask("a", 1), 4)
+    for num_output_tokens in (2, 4):
+        await engine.ask(ask("a", 1), num_output_tokens)
     other = await engine.ask(ask("a", 2), 5)
 
     while other.started_step is None:
         assert engine.step_number < 200
         if sum(request.ask.engine_id == 1 for request in [*engine.running, *engine.waiting]) < 2:
-            await engine.ask(ask("a", 1), 3 + engine.step_number % 2)
+            await engine.ask(ask("a", 1), 4)
         await engine.step()
     await engine.disperse()
 
@@ -156,16 +156,16 @@ async def test_two_bots_of_one_tenant_share_a_slot() -> None:
 async def test_one_slot_runs_dry_at_a_time() -> None:
     """While a slot empties for one that waits, the requests of the other slots go on starting."""
     engine = SimulatedEngine(queue_limits(max_in_flight=8, max_adapters=3, turn=Turn(40, 1_000)))
-    others = [await engine.ask(ask(tenant, engine_id), 8) for tenant, engine_id in [("a", 1), ("b", 2), ("c", 3)]]
-    for _ in range(7):
-        await engine.step()
+    running = [("a", 1), ("b", 2), ("c", 3)]
+    for tenant, engine_id in running:
+        await engine.ask(ask(tenant, engine_id), 40)
     waits = await engine.ask(ask("d", 4), 8)
-    for tenant, engine_id in [("a", 1), ("b", 2), ("c", 3)]:
-        others.append(await engine.ask(ask(tenant, engine_id), 8))
+    for _ in range(25):  # now they are 50 ahead
+        await engine.step()
+    more = [await engine.ask(ask(tenant, engine_id), 8) for tenant, engine_id in running]
 
-    started = [request.started_step for request in others[3:]]
     assert waits.started_step is None
-    assert started.count(None) <= 1
+    assert [request.started_step for request in more].count(None) == 1
     await engine.disperse()
 
 

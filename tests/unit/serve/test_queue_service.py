@@ -8,6 +8,7 @@ import pytest
 
 from adaptory.registry.v1 import bot_pb2
 from adaptory.serve.v1 import serve_service_pb2
+from serve_svc.settings import ServeSettings
 from tests.fakes.server import Stage, key_of, question, reason_of, retry_after_s
 from tests.unit.serve.test_metrics import scrape
 
@@ -112,3 +113,30 @@ async def test_a_full_queue_is_told_with_a_time_to_retry(narrow: Stage, held: "a
     samples = await scrape(narrow)
     assert samples[REFUSALS] == 1
     assert samples['adaptory_serve_queue_seconds_count{urgency="chat"}'] == 33
+
+
+async def test_a_shadow_is_dropped_where_it_would_take_the_last_place(stage: Stage) -> None:
+    """Production's answer is whole, so nothing runs; yet the one place there is stays free for whoever comes next."""
+    await stage.stop()
+    stage.overrides["max_in_flight"] = 1
+    await stage.start()
+    bot = "tenants/acme/bots/faq"
+    stage.add_bot(bot, key="adk_acme")
+    for number in (1, 2):
+        stage.add_version(f"{bot}/versions/{number}")
+    stage.cast_shadow(f"{bot}/versions/2", production=f"{bot}/versions/1")
+    await stage.followed()
+
+    await stage.chat.ChatUnary(question(bot, max_output_tokens=1), metadata=key_of("adk_acme"))
+
+    dropped = f'adaptory_serve_shadow_answers_total{{bot="{bot}",result="dropped",tenant="acme"}}'
+    async with asyncio.timeout(10):
+        while not (samples := await scrape(stage)).get(dropped):
+            pass
+    assert samples['adaptory_serve_queue_refusals_total{reason="SHADOW_DROPPED",urgency="shadow"}'] == 1
+
+
+def test_a_budget_of_tokens_below_one_request_is_refused() -> None:
+    """Such a server could not run what it accepts beside anything else."""
+    with pytest.raises(ValueError, match="max_tokens_in_flight 100 must not be below max_model_tokens 2048"):
+        ServeSettings(max_tokens_in_flight=100)
