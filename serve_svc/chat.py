@@ -9,10 +9,12 @@ from adaptory.core.auth import Caller
 from adaptory.core.names import BotName, VersionName
 from adaptory.core.prompting import Message
 from serve_svc.deadline import Deadline
+from serve_svc.engine.engine import GeneratedToken
 from serve_svc.generation import Finish, Generation, Prompt
 from serve_svc.prompts import ChatOptions, Prompts
 from serve_svc.routing import Route, Router
 from serve_svc.shadow import Shadows
+from serve_svc.token_tape import TokenTape
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +29,11 @@ class ChatCall:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """The text that came next; the last piece alone has a `finish`."""
+    """The text that came next, with the tokens that begin in it where they are asked for; the last piece alone has a `finish`."""
 
     text: str
     finish: Finish | None
+    tokens: tuple[GeneratedToken, ...] = ()
 
 
 class Chat:
@@ -48,7 +51,7 @@ class Chat:
 
         Raises:
             NotFound, FailedPrecondition: As Router.route.
-            InvalidRequest: The context cannot hold prompt and answer.
+            InvalidRequest: As Prompts.fit.
             ServiceError: As Generation.run.
         """
         route = self._router.route(call.name, caller, call.key)
@@ -64,8 +67,11 @@ class Chat:
     async def _answer_by(self, call: ChatCall, route: Route, deadline: Deadline) -> AsyncGenerator[Piece, None]:
         async def make_prompt(route: Route) -> Prompt:
             ids = await self._prompts.render(route.system_prompt, call.messages)
-            return Prompt(ids, self._prompts.fit(call.options, route.bot.defaults, len(ids)))
+            return Prompt(ids, self._prompts.fit(call.options, route.bot, len(ids)))
 
+        tape = TokenTape()
         async with aclosing(self._generation.run(route, make_prompt, deadline)) as steps:
             async for step in steps:
-                yield Piece(step.text, step.end(step.reason) if step.reason else None)
+                tape.add(step.tokens)
+                finish = step.end(step.reason) if step.reason else None
+                yield Piece(step.text, finish, tape.take(len(step.text)))

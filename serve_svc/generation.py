@@ -27,7 +27,7 @@ from serve_svc.admission import Admission
 from serve_svc.ask import Ask, Urgency
 from serve_svc.canary_watch import CanaryWatch
 from serve_svc.deadline import Deadline, ShutDown
-from serve_svc.engine.engine import Engine, EngineAdapter, EngineDead, EngineRequest, Sampling
+from serve_svc.engine.engine import Engine, EngineAdapter, EngineDead, EngineRequest, GeneratedToken, Sampling
 from serve_svc.metrics import RequestMetrics, RequestRecord
 from serve_svc.places import Place
 from serve_svc.routing import BotKind, Lane, Route
@@ -73,10 +73,14 @@ MakePrompt = Callable[[Route], Awaitable[Prompt]]
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What the engine said next. The last step alone has a `reason`; whoever stops before it asks `end` for the Finish."""
+    """What the engine said next. The last step alone has a `reason`; whoever stops before it asks `end` for the Finish.
+
+    The text of `tokens`, where they are told, may come with a later step.
+    """
 
     text: str
     reason: FinishReason | None
+    tokens: tuple[GeneratedToken, ...]
     end: Callable[[FinishReason], Finish]
 
 
@@ -119,6 +123,7 @@ class Generation:
         Raises:
             FailedPrecondition, NotFound: As AdapterCache.lease when no former version can stand in.
             Busy: The tenant's limit is reached, or as Admission.admit; a shadow also when somebody waits for its place.
+            SchemaImpossible: The engine cannot keep the answer to the bot's schema.
             Unavailable: ENGINE_RESTARTING with the tokens delivered so far, or as AdapterCache.lease.
             DeadlineExceeded: It passed, in the queue or amid the answer.
             ShutDown: The server's time for running requests passed, with the tokens delivered so far.
@@ -133,16 +138,19 @@ class Generation:
                 record.former_answers = route is not asked
                 end = _finisher(route, record)
                 chunks = await held.enter_async_context(aclosing(self._line.engine.generate(request)))
+                tokens: tuple[GeneratedToken, ...] = ()
                 try:
                     async with aclosing(deadline.bound_each(chunks)) as timely_chunks:
                         async for chunk in timely_chunks:
                             record.heard(chunk, time.monotonic() - arrived_s)
                             self._line.admission.heard(place, chunk.num_output_tokens)
+                            tokens += chunk.tokens
                             if chunk.text or chunk.finish_reason:
-                                yield Step(chunk.text, chunk.finish_reason, end)
+                                yield Step(chunk.text, chunk.finish_reason, tokens, end)
+                                tokens = ()
                 except tuple(_CUTS) as error:
                     if record.num_output_tokens:
-                        yield Step("", _find_cut(error), end)
+                        yield Step("", _find_cut(error), tokens, end)
                     raise
 
     def _hold_place(self, route: Route) -> AbstractContextManager[None]:
@@ -166,6 +174,8 @@ class Generation:
         self, held: AsyncExitStack, route: Route, make_prompt: MakePrompt, deadline: Deadline
     ) -> tuple[EngineRequest, Place]:
         prompt = await make_prompt(route)
+        if schema := prompt.sampling.answer_schema:
+            await self._line.engine.prepare_schema(schema)
         adapter, place = await held.enter_async_context(self._hold_adapter(route, _ask(route, prompt, deadline)))
         return EngineRequest(uuid.uuid4().hex, prompt.ids, prompt.sampling, adapter, self._salt(route)), place
 

@@ -77,6 +77,7 @@ def _parse_bot(bot: serving_pb2.ServingBot) -> RoutedBot:
         canary_percent=bot.routes.canary_percent,
         shadow=_parse_route(bot.routes.shadow),
         shadow_percent=bot.routes.shadow_percent,
+        answer_schema=bot.answer_schema,
     )
 
 
@@ -133,6 +134,7 @@ def _dump_bot(bot: RoutedBot) -> serving_pb2.ServingBot:
             shadow=_dump_route(bot.shadow),
             shadow_percent=bot.shadow_percent,
         ),
+        answer_schema=bot.answer_schema,
     )
 
 

@@ -64,6 +64,7 @@ class RoutedBot:
     """A bot and its routes: `previous` answered before `production` did, `canary` answers some percent of the conversations.
 
     The `shadow` is asked in some percent of them, once production has answered.
+    Where there is an `answer_schema`, every answer conforms to it.
     """
 
     name: BotName
@@ -77,6 +78,7 @@ class RoutedBot:
     canary_percent: int = 0
     shadow: VersionName | None = None
     shadow_percent: int = 0
+    answer_schema: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ ACCESS: Mapping[str, frozenset[Role]] = {
     f"{_REGISTRY}/CreateBot": _TENANT,
     f"{_REGISTRY}/GetBot": _TENANT,
     f"{_REGISTRY}/ListBots": _TENANT,
+    f"{_REGISTRY}/SetAnswerSchema": _ADMIN,
     f"{_REGISTRY}/GetVersion": _TENANT,
     f"{_REGISTRY}/ListVersions": _TENANT,
     f"{_REGISTRY}/PromoteVersion": _TENANT,

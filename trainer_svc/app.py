@@ -21,6 +21,9 @@ from adaptory.trainer.v1 import trainer_service_pb2, trainer_service_pb2_grpc
 from trainer_svc.access import ACCESS
 from trainer_svc.bots.limits import DataLimits
 from trainer_svc.clock import read_utc
+from trainer_svc.importing.importer import Importer, ImportTools
+from trainer_svc.importing.store import ImportStore
+from trainer_svc.importing.workshop import Workshop
 from trainer_svc.jobs.attempt import Attempt, AttemptTools, Patience
 from trainer_svc.jobs.events import JobEvents
 from trainer_svc.jobs.inputs import InputFinder
@@ -86,9 +89,14 @@ class TrainerApp:
         self._datasets = Datasets(database, read_utc)
         self._inputs = InputFinder(self._bots, self._datasets, self._find_base)
         self._store = JobStore(database, read_utc)
-        upload_limits = UploadLimits(settings.max_dataset_bytes, limits)
+        upload_limits = UploadLimits(settings.max_dataset_bytes, settings.max_adapter_bytes, limits)
         self._uploads = Uploads(database, self._artifacts, settings.state_dir / "uploads", upload_limits)
-        self._bench = Workbench(settings.state_dir, self._rows, max_adapter_rank=settings.max_adapter_rank)
+        self._bench = Workbench(
+            settings.state_dir, self._rows, self._artifacts, max_adapter_rank=settings.max_adapter_rank
+        )
+        self._limits = AdapterLimits(max_rank=settings.max_adapter_rank)
+        self._workshop = Workshop(settings.state_dir / "imports", self._artifacts, self._limits)
+        self._planner = JobPlanner(self._inputs, self._rows, ResidualStore(database), self._machine)
         self._runner = self._build_runner()
         self._server = self._build_server()
         self._telemetry.add_collector(JobCollector(database, read_utc))
@@ -128,6 +136,7 @@ class TrainerApp:
     async def _recover(self) -> None:
         await asyncio.to_thread(self._artifacts.remove_leftovers)
         await asyncio.to_thread(self._bench.remove_leftovers)
+        await asyncio.to_thread(self._workshop.remove_leftovers)
         await self._uploads.remove_leftovers()
         await self._runner.recover()
 
@@ -141,7 +150,7 @@ class TrainerApp:
             publisher=Publisher(
                 self._store,
                 self._artifacts,
-                AdapterLimits(max_rank=settings.max_adapter_rank),
+                self._limits,
                 RunBudget(total_s=settings.code_tests_seconds),
             ),
             command=WorkerCommand(arguments, environment, settings.worker_stop_grace_seconds),
@@ -157,9 +166,8 @@ class TrainerApp:
         return Runner(self._store, commits, run_attempt, max_concurrent_jobs=settings.max_concurrent_jobs)
 
     def _build_server(self) -> Server:
-        planner = JobPlanner(self._inputs, self._rows, ResidualStore(self._database), self._machine)
         training = TrainerServicer(
-            planner, self._store, JobEvents(self._database), max_rank=self._settings.max_adapter_rank
+            self._planner, self._store, JobEvents(self._database), max_rank=self._settings.max_adapter_rank
         )
         registering = RegistryServicer(self._build_registry(), self._find_base, default_base=self._settings.base_model)
         services = (
@@ -190,6 +198,20 @@ class TrainerApp:
             routes=RouteTable(self._database, read_utc),
             feed=ServingFeed(self._database),
             artifacts=self._artifacts,
+            importer=self._build_importer(),
+        )
+
+    def _build_importer(self) -> Importer:
+        return Importer(
+            ImportTools(
+                bots=self._bots,
+                datasets=self._datasets,
+                inputs=self._inputs,
+                find_base=self._find_base,
+                workshop=self._workshop,
+                planner=self._planner,
+                store=ImportStore(self._database, read_utc),
+            )
         )
 
     def _keyring(self) -> FixedKeyring:

@@ -27,6 +27,7 @@ def write_job(job: TrainingJob) -> training_job_pb2.TrainingJob:
         measured_peak_bytes=job.measured.peak_bytes,
         measured_phase_bytes=job.measured.phase_bytes,
         num_climbs=job.measured.num_climbs,
+        judges_only=job.draft.judged_files is not None,
         create_time=write_time(job.create_time),
         start_time=write_time(job.start_time),
         end_time=write_time(job.end_time),

@@ -103,7 +103,8 @@ class AttemptMetrics:
         if measured.peak_bytes:
             self._measured.labels(tenant).set(measured.peak_bytes)
         if job.state.is_final:
-            if measured.peak_bytes:
+            # A judging is planned for more than it takes, on purpose: it tells nothing of the plans of trainings.
+            if measured.peak_bytes and job.draft.judged_files is None:
                 self._peak_error.observe(measured.peak_bytes / plan.predicted_peak_bytes)
             self._ended.labels(tenant, job.state.lower()).inc()
 

@@ -14,7 +14,7 @@ from trainer_svc.registry.datasets import Dataset
 from trainer_svc.registry.feed import FeedUpdate, ServedTenant
 from trainer_svc.registry.keys import ApiKey
 from trainer_svc.registry.tenants import Tenant
-from trainer_svc.registry.versions import GateOverride, Lineage, Version
+from trainer_svc.registry.versions import GateOverride, Lineage, Version, VersionDraft
 
 
 def write_time(moment: datetime | None) -> Timestamp | None:
@@ -77,24 +77,34 @@ def write_bot(bot: Bot) -> bot_pb2.Bot:
         refusal_text=bot.draft.refusal.text,
         unanswerable_questions=bot.draft.refusal.unanswerable,
         style_rules=bot_pb2.StyleRules(**asdict(bot.draft.style)),
+        answer_schema=bot.draft.answer_schema,
     )
 
 
 def write_version(version: Version) -> version_pb2.Version:
     """Return a version as a message."""
-    return version_pb2.Version(
+    message = write_version_draft(version.draft)
+    numbers = version_pb2.Version(
         name=str(version.name),
-        state=f"STATE_{version.state}",
-        digest=version.draft.digest,
         engine_id=version.engine_id,
-        rank=version.draft.rank,
-        size_bytes=version.draft.size_bytes,
-        lineage=_write_lineage(version.draft.lineage),
-        evaluation=_write_evaluation(version.draft.evaluation),
-        rejection=version.draft.rejection,
         create_time=write_time(version.create_time),
-        system_prompt=version.draft.system_prompt,
         gate_override=_write_override(version.override),
+    )
+    message.MergeFrom(numbers)
+    return message
+
+
+def write_version_draft(draft: VersionDraft) -> version_pb2.Version:
+    """Return a version that was checked but not registered, as a message without a name."""
+    return version_pb2.Version(
+        state=f"STATE_{draft.state}",
+        digest=draft.digest,
+        rank=draft.rank,
+        size_bytes=draft.size_bytes,
+        lineage=_write_lineage(draft.lineage),
+        evaluation=_write_evaluation(draft.evaluation),
+        rejection=draft.rejection,
+        system_prompt=draft.system_prompt,
     )
 
 
@@ -193,10 +203,13 @@ def _write_lineage(lineage: Lineage) -> version_pb2.Lineage:
         num_refusal_rows=lineage.num_refusal_rows,
         best_step=lineage.best_step,
         num_steps=lineage.num_steps,
+        imported=None if lineage.imported is None else version_pb2.ImportedAdapter(**asdict(lineage.imported)),
     )
 
 
-def _write_evaluation(evaluation: Evaluation) -> version_pb2.Evaluation:
+def _write_evaluation(evaluation: Evaluation | None) -> version_pb2.Evaluation | None:
+    if evaluation is None:
+        return None
     return version_pb2.Evaluation(
         base_loss=evaluation.base_loss,
         adapter_loss=evaluation.adapter_loss,
@@ -232,6 +245,7 @@ def _write_served_bot(bot: Bot) -> serving_pb2.ServingBot:
         system_prompt=bot.draft.system_prompt,
         generation_defaults=_write_defaults(bot.draft.generation),
         routes=_write_routes(bot.routes),
+        answer_schema=bot.draft.answer_schema,
     )
 
 

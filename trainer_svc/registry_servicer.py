@@ -13,7 +13,7 @@ import grpc
 
 from adaptory.core.adapter_check import ADAPTER_FILES
 from adaptory.core.base_model import PreparedBase
-from adaptory.core.errors import FailedPrecondition, NotFound, NotServed
+from adaptory.core.errors import FailedPrecondition, NotFound
 from adaptory.core.names import ApiKeyName, BotName, DatasetName, TenantName, VersionName
 from adaptory.registry.v1 import (
     bot_pb2,
@@ -26,7 +26,9 @@ from adaptory.registry.v1 import (
 )
 from trainer_svc import registry_convert as convert
 from trainer_svc import registry_requests as requests
-from trainer_svc.edge import name_caller, read_name, read_request_key
+from trainer_svc.edge import name_caller, read_name, read_request_key, require_operator
+from trainer_svc.import_requests import read_import
+from trainer_svc.importing.importer import Importer
 from trainer_svc.registry.artifacts import CHUNK_BYTES, ArtifactStore
 from trainer_svc.registry.bots import Bots
 from trainer_svc.registry.datasets import Datasets
@@ -54,6 +56,7 @@ class Registry:
     routes: RouteTable
     feed: ServingFeed
     artifacts: ArtifactStore
+    importer: Importer
 
 
 class RegistryServicer(registry_service_pb2_grpc.RegistryServiceServicer):
@@ -165,6 +168,8 @@ class RegistryServicer(registry_service_pb2_grpc.RegistryServiceServicer):
     async def CreateBot(self, request: registry_service_pb2.CreateBotRequest, _context: Context) -> bot_pb2.Bot:
         """Create a bot."""
         tenant = read_name(TenantName, request.parent, field="parent")
+        if request.bot.answer_schema:
+            require_operator("bot.answer_schema")
         draft = requests.read_new_bot(request, tenant)
         await asyncio.to_thread(self._find_base, draft.base_model)
         return convert.write_bot(await self._registry.bots.create(draft))
@@ -184,6 +189,14 @@ class RegistryServicer(registry_service_pb2_grpc.RegistryServiceServicer):
         return registry_service_pb2.ListBotsResponse(
             bots=[convert.write_bot(bot) for bot in page.items], next_page_token=page.next_token
         )
+
+    async def SetAnswerSchema(
+        self, request: registry_service_pb2.SetAnswerSchemaRequest, _context: Context
+    ) -> bot_pb2.Bot:
+        """Pin the schema of a bot's answers."""
+        name = read_name(BotName, request.name)
+        schema = await asyncio.to_thread(requests.read_answer_schema, request)
+        return convert.write_bot(await self._registry.bots.set_answer_schema(name, schema))
 
     async def GetVersion(
         self, request: registry_service_pb2.GetVersionRequest, _context: Context
@@ -257,10 +270,17 @@ class RegistryServicer(registry_service_pb2_grpc.RegistryServiceServicer):
                     yield registry_service_pb2.DownloadAdapterResponse(file_name=file_name, data=chunk)
 
     async def ImportAdapter(
-        self, _request: registry_service_pb2.ImportAdapterRequest, _context: Context
+        self, request: registry_service_pb2.ImportAdapterRequest, _context: Context
     ) -> version_pb2.Version:
-        """Refuse: not served yet."""
-        raise NotServed("Adapters trained elsewhere are not taken yet; train one here.")
+        """Register an adapter that was trained elsewhere, or say what it would be."""
+        bot = read_name(BotName, request.parent, field="parent")
+        order, importer = read_import(request, bot), self._registry.importer
+        key = read_request_key(request, tenant=TenantName(bot.tenant), request_id=request.request_id)
+        if request.validate_only:
+            return convert.write_version_draft(await importer.check(order))
+        # Before the files are read again: a retry is to be cheap.
+        made = await importer.find_made(key)
+        return convert.write_version(made or await importer.register(order, key))
 
     async def WatchServing(
         self, _request: registry_service_pb2.WatchServingRequest, _context: Context

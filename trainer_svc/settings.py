@@ -55,6 +55,8 @@ class TrainerSettings(ServiceSettings):
 
     max_dataset_bytes: int = Field(default=64 * 1024 * 1024, ge=1)
     """Larger datasets are refused with RESOURCE_EXHAUSTED while they are uploaded."""
+    max_adapter_bytes: int = Field(default=512 * 1024 * 1024, ge=1)
+    """Larger uploads of an adapter to be imported are refused with RESOURCE_EXHAUSTED."""
     max_line_bytes: int = Field(default=256 * 1024, ge=64)
     """Longer lines make a dataset REJECTED."""
     max_entries: int = Field(default=100_000, ge=1)

@@ -1,4 +1,4 @@
-"""What a card holds, and where it is collected from: the version, the job that made it with its events, and its dataset.
+"""What a card holds, and where it is collected from: the version, the job that made or judged it with its events, and its dataset.
 
 Nothing is kept: a card is made anew of what the registry has, so it says what is true when it is asked for.
 """
@@ -32,12 +32,12 @@ class TrainedStep:
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """Everything a card tells, as the contract has it."""
+    """Everything a card tells, as the contract has it. A version that was imported and is not judged has no job and no dataset."""
 
     version: Version
     bot: Bot
-    job: TrainingJob
-    dataset: Dataset
+    job: TrainingJob | None
+    dataset: Dataset | None
     steps: tuple[TrainedStep, ...]
     climbs: tuple[MemoryClimb, ...]
 
@@ -46,8 +46,8 @@ class Card:
         return {
             "version": _to_dict(self.version),
             "bot": _to_dict(self.bot),
-            "training_job": _to_dict(self.job),
-            "dataset": _to_dict(self.dataset),
+            "training_job": self.job and _to_dict(self.job),
+            "dataset": self.dataset and _to_dict(self.dataset),
             "steps": [asdict(step) for step in self.steps],
             "climbs": [_to_dict(climb) for climb in self.climbs],
         }
@@ -56,14 +56,14 @@ class Card:
 def collect_card(client: BlockingClient, version_name: str) -> Card:
     """Return the card of `tenants/{tenant}/bots/{bot}/versions/{n}`. Raises RpcFailed."""
     version = client.bots.get_version(version_name)
-    job = client.jobs.get(version.lineage.training_job)
-    # The version exists, so the job has ended and so does its stream.
-    events = list(client.jobs.watch(job.name))
+    job = client.jobs.get(version.lineage.training_job) if version.lineage.training_job else None
+    # What was judged comes of a job that has ended, and so has its stream; one that is to judge may still run.
+    events = list(client.jobs.watch(job.name)) if job and version.HasField("evaluation") else []
     return Card(
         version=version,
         bot=client.bots.get(version_name.rpartition("/versions/")[0]),
         job=job,
-        dataset=client.datasets.get(job.dataset),
+        dataset=client.datasets.get(job.dataset) if job else None,
         steps=tuple(_read_steps(events)),
         climbs=tuple(event.climb for event in events if event.WhichOneof("event") == "climb"),
     )

@@ -45,9 +45,9 @@ class ScoreLine:
 def render_page(card: Card) -> str:
     """Return the page."""
     version, lineage = card.version, card.version.lineage
-    bars, limit_share = draw_bars(
-        lineage.predicted_phase_bytes, lineage.phase_peak_bytes, lineage.memory_limit_bytes or card.job.plan.limit_bytes
-    )
+    limit_bytes = lineage.memory_limit_bytes or (card.job.plan.limit_bytes if card.job else 0)
+    bars, limit_share = draw_bars(lineage.predicted_phase_bytes, lineage.phase_peak_bytes, limit_bytes)
+    found = card.dataset.report.num_by_reason.items() if card.dataset else ()
     environment = Environment(
         loader=PackageLoader("adaptory.card", ""),
         autoescape=True,
@@ -72,8 +72,8 @@ def render_page(card: Card) -> str:
         ),
         bars=bars,
         limit_share=limit_share,
-        limit_bytes=card.job.plan.limit_bytes,
-        reasons=sorted(card.dataset.report.num_by_reason.items(), key=lambda counted: -counted[1]),
+        limit_bytes=limit_bytes,
+        reasons=sorted(found, key=lambda counted: -counted[1]),
         settings=_order(lineage.settings),
         versions=_order(lineage.code_versions),
     )

@@ -5,11 +5,12 @@ from typing import Annotated
 
 import typer
 
-from adaptory.cli.bot_file import read_bot_file
+from adaptory.cli.bot_file import read_bot_file, read_schema_file
 from adaptory.cli.kinds import Kind, kind_name
 from adaptory.cli.output import AsJson, print_json, print_message, print_table, say, to_dict
 from adaptory.cli.target import target_of
 from adaptory.cli.tenant import TenantArgument, tenant_name
+from adaptory.core.errors import InvalidRequest
 from adaptory.core.names import BotName
 from adaptory.registry.v1.bot_pb2 import Bot
 from adaptory.registry.v1.version_pb2 import Version
@@ -39,7 +40,7 @@ def create(  # noqa: PLR0913 - each is an option of the command line
             exists=True,
             dir_okay=False,
             metavar="FILE.toml",
-            help="Style rules, unanswerable questions, gate and more, in the contract's words; options go before it.",
+            help="Style rules, gate, answer_schema and more, in the contract's words; options go before it.",
         ),
     ] = None,
     *,
@@ -82,6 +83,29 @@ def show(context: typer.Context, bot: BotArgument, *, as_json: AsJson = False) -
     """Show a bot and its routes."""
     with target_of(context).open_client() as client:
         print_message(client.bots.get(bot), as_json=as_json)
+
+
+@app.command("schema")
+def set_schema(
+    context: typer.Context,
+    bot: BotArgument,
+    file: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, metavar="FILE.json", help="The JSON schema of answers.")
+    ] = None,
+    *,
+    is_free: Annotated[bool, typer.Option("--none", help="Let answers be free again.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Pin the JSON schema that every answer of a bot conforms to, or free its answers. Takes the operator's key."""
+    if (file is None) is not is_free:
+        raise InvalidRequest.of_field("--file", "or --none is needed, and not both")
+    schema = read_schema_file(file, option="--file") if file else ""
+    with target_of(context).open_client() as client:
+        pinned = client.bots.set_answer_schema(bot, schema)
+    if as_json:
+        print_message(pinned, as_json=True)
+        return
+    say(f"Every answer of {pinned.name} conforms to the schema." if schema else f"{pinned.name} answers freely.")
 
 
 @app.command("versions")
@@ -197,8 +221,8 @@ def _describe(version: Version) -> tuple[str, ...]:
     return (
         version.name,
         f"{state}: {version.rejection}" if version.rejection else state,
-        f"{scores.base_loss:.3f}",
-        f"{scores.adapter_loss:.3f}",
+        f"{scores.base_loss:.3f}" if version.HasField("evaluation") else "-",
+        f"{scores.adapter_loss:.3f}" if version.HasField("evaluation") else "-",
         str(version.rank),
         version.digest[:12],
     )

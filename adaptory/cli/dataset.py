@@ -9,15 +9,16 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from adaptory.cli.dataset_view import name_state, print_report
+from adaptory.cli.dataset_view import describe, name_state, print_report
 from adaptory.cli.failure import BAD_INPUT
 from adaptory.cli.kinds import Kind, Layout, format_of, kind_name
-from adaptory.cli.output import AsJson, print_json, print_message, print_table, to_dict
+from adaptory.cli.output import AsJson, note, print_json, print_message, print_table, to_dict
 from adaptory.cli.sizes import format_bytes
 from adaptory.cli.target import target_of
 from adaptory.cli.tenant import TenantArgument, tenant_name
 from adaptory.client import BlockingClient, Upload
 from adaptory.client.datasets import OnBytes
+from adaptory.client.jobs import tenant_of
 from adaptory.registry.v1.dataset_pb2 import Dataset
 
 app = typer.Typer(no_args_is_help=True, help="Training data.")
@@ -93,13 +94,27 @@ def show(
 
 def upload_file(client: BlockingClient, tenant: str, upload: Upload) -> Dataset:
     """Upload with a bar on standard error; return the dataset, READY or REJECTED."""
-    with _show_upload(upload.file) as on_bytes:
+    with show_upload(upload.file.name) as on_bytes:
         return client.datasets.upload(tenant, upload, on_bytes=on_bytes)
 
 
+def upload_data(client: BlockingClient, bot: str, file: Path) -> str:
+    """Upload data of a bot's kind and return the dataset's name. Prints the report, and exits, where it is REJECTED."""
+    found = client.bots.get(bot)
+    kind = Kind(kind_name(found.kind))
+    upload = Upload(file, kind.to_proto(), format_of(file, kind), base_model=found.base_model)
+    uploaded = upload_file(client, tenant_of(bot), upload)
+    if uploaded.state == Dataset.STATE_REJECTED:
+        print_report(uploaded)
+        raise typer.Exit(BAD_INPUT)
+    note(describe(uploaded))
+    return uploaded.name
+
+
 @contextmanager
-def _show_upload(file: Path) -> Iterator[OnBytes]:
+def show_upload(name: str) -> Iterator[OnBytes]:
+    """Show a bar on standard error, and yield what moves it."""
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        bar = progress.add_task(f"Uploading {file.name}", total=None)
+        bar = progress.add_task(f"Uploading {name}", total=None)
         yield lambda sent, total: progress.update(bar, completed=sent, total=total)

@@ -8,19 +8,15 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from adaptory.cli.dataset import upload_file
-from adaptory.cli.dataset_view import describe, print_report
-from adaptory.cli.failure import BAD_INPUT
-from adaptory.cli.kinds import Kind, Method, format_of, kind_name
+from adaptory.cli.dataset import upload_data
+from adaptory.cli.kinds import Method
 from adaptory.cli.output import AsJson, note, print_json, print_message, say, to_dict
 from adaptory.cli.plan_view import format_seconds
 from adaptory.cli.sizes import format_bytes, parse_bytes
 from adaptory.cli.target import target_of
 from adaptory.cli.training_view import describe_peak, show_training
-from adaptory.client import BlockingClient, RpcFailed, Upload
-from adaptory.client.jobs import tenant_of
+from adaptory.client import BlockingClient, RpcFailed
 from adaptory.core.errors import InvalidRequest
-from adaptory.registry.v1.dataset_pb2 import Dataset
 from adaptory.registry.v1.version_pb2 import Evaluation, Lineage, Version
 from adaptory.trainer.v1.training_job_pb2 import MemoryPlan, TrainingJob, TrainingSettings
 
@@ -86,17 +82,7 @@ def train(  # noqa: PLR0913 - one option for each setting of the contract
 def _find_dataset(client: BlockingClient, bot: str, data: Path | None, dataset: str) -> str:
     if (data is None) == (not dataset):
         raise InvalidRequest.of_field("--data", "give a file with --data, or a dataset with --dataset, and not both")
-    if data is None:
-        return dataset
-    found = client.bots.get(bot)
-    kind = Kind(kind_name(found.kind))
-    upload = Upload(data, kind.to_proto(), format_of(data, kind), base_model=found.base_model)
-    uploaded = upload_file(client, tenant_of(bot), upload)
-    if uploaded.state == Dataset.STATE_REJECTED:
-        print_report(uploaded)
-        raise typer.Exit(BAD_INPUT)
-    note(describe(uploaded))
-    return uploaded.name
+    return dataset if data is None else upload_data(client, bot, data)
 
 
 def _run(client: BlockingClient, wanted: TrainingJob) -> TrainingJob:

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from adaptory.card.card import collect_card
 from adaptory.card.page import render_page
+from adaptory.cli.adapter_import import import_adapter
 from adaptory.cli.bot import VersionArgument
 from adaptory.cli.memory_table import print_memory
 from adaptory.cli.output import AsJson, note, print_fields, print_json, print_message, print_table, say, to_dict
@@ -18,6 +19,7 @@ from adaptory.core.names import VersionName
 from adaptory.registry.v1.version_pb2 import Evaluation, Score, Version
 
 app = typer.Typer(no_args_is_help=True, help="Versions of bots; `adaptory bot versions` lists them.")
+app.command("import")(import_adapter)
 
 
 @app.command("show")
@@ -29,7 +31,8 @@ def show(context: typer.Context, version: VersionArgument, *, as_json: AsJson = 
         print_message(found, as_json=True)
         return
     print_fields({name: value for name, value in to_dict(found).items() if name not in {"evaluation", "gate_override"}})
-    _print_scores(found.evaluation)
+    if found.HasField("evaluation"):
+        _print_scores(found.evaluation)
     for sentence in found.evaluation.notes:
         say(sentence)
     _print_samples(found.evaluation)
@@ -84,7 +87,8 @@ def _print_samples(found: Evaluation) -> None:
 
 def _tell_gate(version: Version) -> None:
     if version.rejection:
-        Console().print(Text(f"The gate rejected it: {version.rejection}", style="bold red"), soft_wrap=True)
+        said = f"The gate rejected it: {version.rejection}" if version.HasField("evaluation") else version.rejection
+        Console().print(Text(said, style="bold red"), soft_wrap=True)
     if version.HasField("gate_override"):
         override = version.gate_override
         say(f"{override.caller} overrode the gate at {override.time.ToJsonString()}: {override.reason}")

@@ -118,6 +118,7 @@ class BlockingDatasets(Twin[Datasets]):
     """Blocking twin of Datasets."""
 
     upload = _waits(Datasets.upload)
+    upload_adapter = _waits(Datasets.upload_adapter)
     get = _waits(Datasets.get)
     list_all = _iterates(Datasets.list_all)
 
@@ -128,7 +129,9 @@ class BlockingBots(Twin[Bots]):
     create = _waits(Bots.create)
     get = _waits(Bots.get)
     list_all = _iterates(Bots.list_all)
+    set_answer_schema = _waits(Bots.set_answer_schema)
     get_version = _waits(Bots.get_version)
+    import_adapter = _waits(Bots.import_adapter)
     list_versions = _iterates(Bots.list_versions)
     promote = _waits(Bots.promote)
     set_canary = _waits(Bots.set_canary)

@@ -1,8 +1,9 @@
 """Bots, their versions, and which version answers."""
 
+import uuid
 from collections.abc import AsyncIterator
 
-from adaptory.client.connection import Connection
+from adaptory.client.connection import LONG_DEADLINE_S, Connection
 from adaptory.client.pages import walk_pages
 from adaptory.registry.v1 import registry_service_pb2 as pb
 from adaptory.registry.v1.bot_pb2 import Bot
@@ -38,9 +39,39 @@ class Bots:
         async for bot in walk_pages(fetch, lambda page: page.bots):
             yield bot
 
+    async def set_answer_schema(self, name: str, schema: str) -> Bot:
+        """Pin the JSON schema, as text, that every answer of a bot conforms to; an empty text frees its answers. The operator's."""
+        request = pb.SetAnswerSchemaRequest(name=name, answer_schema=schema)
+        return await self._connection.call(self._registry.SetAnswerSchema, request)
+
     async def get_version(self, name: str) -> Version:
         """Return `tenants/{tenant}/bots/{bot}/versions/{n}` with its lineage and scores."""
         return await self._connection.call(self._registry.GetVersion, pb.GetVersionRequest(name=name))
+
+    async def import_adapter(
+        self,
+        bot: str,
+        dataset: str,
+        *,
+        origin: str = "",
+        judging_dataset: str = "",
+        memory_limit_bytes: int = 0,
+        validate_only: bool = False,
+    ) -> Version:
+        """Make a version of an adapter that `datasets.upload_adapter` has sent; with `judging_dataset` a job judges it by its rows.
+
+        It is UNJUDGED until then: watch `lineage.training_job`. With `validate_only` it is returned as it would be, without a name.
+        """
+        request = pb.ImportAdapterRequest(
+            parent=bot,
+            dataset=dataset,
+            origin=origin,
+            judging_dataset=judging_dataset,
+            memory_limit_bytes=memory_limit_bytes,
+            validate_only=validate_only,
+            request_id=str(uuid.uuid4()),
+        )
+        return await self._connection.call(self._registry.ImportAdapter, request, deadline_s=LONG_DEADLINE_S)
 
     async def list_versions(self, bot: str) -> AsyncIterator[Version]:
         """Yield the versions of a bot, newest first."""

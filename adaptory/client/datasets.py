@@ -2,12 +2,14 @@
 
 import asyncio
 import hashlib
+import tempfile
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
 
+from adaptory.client.adapter_folder import pack_adapter
 from adaptory.client.connection import LONG_DEADLINE_S, Connection
 from adaptory.client.errors import RpcFailed, is_interruption
 from adaptory.client.pages import walk_pages
@@ -58,6 +60,19 @@ class Datasets:
         await self._send(dataset, upload.file, on_bytes)
         request = pb.FinalizeDatasetRequest(name=dataset.name, digest=digest, base_model=upload.base_model)
         return await self._connection.call(self._registry.FinalizeDataset, request, deadline_s=LONG_DEADLINE_S)
+
+    async def upload_adapter(
+        self, tenant: str, folder: Path, kind: BotKind, *, on_bytes: OnBytes = lambda _sent, _total: None
+    ) -> Dataset:
+        """Send the two files of an adapter that was trained elsewhere, for `bots.import_adapter`; `kind` is that of the bot.
+
+        Raises InvalidRequest when the folder lacks one of them, and as `upload`.
+        """
+        with tempfile.TemporaryDirectory() as aside:
+            archive = Path(aside) / "adapter.tar"
+            await asyncio.to_thread(pack_adapter, folder, archive)
+            wanted = Upload(archive, kind, DatasetFormat.DATASET_FORMAT_ADAPTER_TAR)
+            return await self.upload(tenant, wanted, on_bytes=on_bytes)
 
     async def get(self, name: str) -> Dataset:
         """Return `tenants/{tenant}/datasets/{id}`."""

@@ -69,6 +69,7 @@ _READ = frozenset(
         "use_rslora",
     }
 )
+KNOWN_FIELDS = _IGNORED | _MUST_BE_OFF.keys() | _READ
 _REQUIRED = ("r", "lora_alpha", "target_modules")
 _OFF: tuple[object, ...] = (None, False, {}, [])
 _MAX_ALPHA = 1e6
@@ -170,15 +171,20 @@ def _check_features(fields: Mapping[str, object]) -> None:
     if fields.get("bias", "none") != "none":
         raise _unsupported("bias", "trains the base's biases")
     for key, feature in _MUST_BE_OFF.items():
-        if not _is_one_of(fields.get(key), _OFF):
+        if not is_off(fields.get(key)):
             raise _unsupported(key, f"uses {feature}")
     init = fields.get("init_lora_weights")
     if not _is_one_of(init, _PLAIN_INITS):
         raise _unsupported("init_lora_weights", f"was initialised by {quote(str(init))}, which changes the base")
     if fields.get("layers_pattern") not in (None, "", [], "layers", ["layers"]):
         raise _unsupported("layers_pattern", "selects layers by a pattern of its own")
-    if unknown := sorted(fields.keys() - _IGNORED - _MUST_BE_OFF.keys() - _READ):
+    if unknown := sorted(fields.keys() - KNOWN_FIELDS):
         raise _unsupported(unknown[0], "has a field that no known rule covers")
+
+
+def is_off(value: object) -> bool:
+    """Tell whether a field's value switches its feature off, as null, false and what is empty do."""
+    return _is_one_of(value, _OFF)
 
 
 def _is_one_of(value: object, allowed: tuple[object, ...]) -> bool:

@@ -1,4 +1,4 @@
-"""Measures an adapter's weights in bounded memory, without torch.
+"""Reads and measures an adapter's weights in bounded memory, without torch.
 
 Owns the decoding of the floats in a safetensors file; how large a norm may be is for `adapter_check` to say.
 """
@@ -22,7 +22,7 @@ def measure_norm(descriptor: int, tensor: TensorEntry) -> float:
     It is infinite or NaN where a value is. Raises AdapterRejected (HEADER_INVALID) where the file shrank meanwhile.
     """
     total = 0.0
-    for block in _read_blocks(descriptor, tensor):
+    for block in read_blocks(descriptor, tensor):
         # Not np.dot: BLAS would start its threads, which wait long for a core beside a busy engine.
         total += float(np.einsum("i,i->", block, block))
         if not math.isfinite(total):
@@ -30,8 +30,11 @@ def measure_norm(descriptor: int, tensor: TensorEntry) -> float:
     return math.sqrt(total)
 
 
-def _read_blocks(descriptor: int, tensor: TensorEntry) -> Iterator[npt.NDArray[np.float64]]:
-    """Yield the values of a tensor in file order, at most `_BLOCK_ELEMENTS` at a time."""
+def read_blocks(descriptor: int, tensor: TensorEntry) -> Iterator[npt.NDArray[np.float64]]:
+    """Yield the values of a tensor in file order, at most `_BLOCK_ELEMENTS` at a time.
+
+    Raises AdapterRejected (HEADER_INVALID) where the file shrank meanwhile.
+    """
     step_bytes = _BLOCK_ELEMENTS * DTYPE_BYTES[tensor.dtype]
     for begin in range(tensor.begin, tensor.end, step_bytes):
         num_bytes = min(step_bytes, tensor.end - begin)

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from math import isnan
 from pathlib import Path
 
@@ -97,6 +97,28 @@ def _run(workspace: Workspace) -> WorkerResult:
     result = workspace.read_result()
     assert code == result.exit_code
     return result
+
+
+def test_a_given_adapter_is_judged_as_it_was_where_it_was_trained(prepared_base: Path, tmp_path: Path) -> None:
+    """Nothing is trained; the losses and the answers are those that its own training was told."""
+    for name in ("trained", "given"):
+        (tmp_path / name).mkdir()
+    trained = _prepare(tmp_path / "trained", prepared_base, held_out=FACTS)
+    told = _run(trained)
+    judging = TrainingSettings(rank=8, alpha=8, max_row_tokens=128)
+    given = _prepare(tmp_path / "given", prepared_base, held_out=FACTS, training=judging)
+    spec = replace(given.read_spec(), given_adapter=str(trained.adapter_dir))
+    given.spec_file.write_text(json.dumps(asdict(spec)))
+    found = _run(given)
+
+    assert (found.exit_code, found.adapter_digest, found.num_steps) == (ExitCode.SUCCEEDED, told.adapter_digest, 0)
+    assert set(found.phase_peak_bytes) == {"load", "evaluate"}
+    assert found.receipts == told.receipts
+    assert (found.base_loss, found.base_general_loss) == (told.base_loss, told.base_general_loss)
+    assert found.adapter_loss == pytest.approx(told.adapter_loss, rel=1e-3)
+    assert found.adapter_general_loss == pytest.approx(told.adapter_general_loss, rel=1e-3)
+    assert given.read_answers() == trained.read_answers()
+    assert not given.adapter_dir.exists()
 
 
 def test_a_job_leaves_a_checked_adapter_and_its_measurements(prepared_base: Path, tmp_path: Path) -> None:

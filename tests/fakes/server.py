@@ -240,7 +240,8 @@ class Stage:
 
     def cast_shadow(self, name: str, *, production: str) -> None:
         """Have a version asked in all of its bot's conversations, unheard."""
-        self.registry.put_bot(name.rpartition("/versions/")[0], base_model="tiny", production=production, shadow=name)
+        self.promote(production)
+        self.registry.put_shadow(name)
 
     async def residency(self) -> serve_admin_service_pb2.Residency:
         """Return what the server says of itself."""

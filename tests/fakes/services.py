@@ -24,7 +24,15 @@ from adaptory.registry.v1 import registry_service_pb2_grpc as registry_grpc
 from adaptory.registry.v1.bot_pb2 import Bot, Routes
 from adaptory.registry.v1.dataset_pb2 import Dataset, DatasetProblem, DatasetReport, LengthBucket
 from adaptory.registry.v1.tenant_pb2 import ApiKey, Tenant
-from adaptory.registry.v1.version_pb2 import Evaluation, GateOverride, Lineage, SampleAnswer, Score, Version
+from adaptory.registry.v1.version_pb2 import (
+    Evaluation,
+    GateOverride,
+    ImportedAdapter,
+    Lineage,
+    SampleAnswer,
+    Score,
+    Version,
+)
 from adaptory.serve.v1 import serve_admin_service_pb2 as admin_pb
 from adaptory.serve.v1 import serve_service_pb2 as serve_pb
 from adaptory.serve.v1 import serve_service_pb2_grpc as serve_grpc
@@ -76,6 +84,7 @@ class ScriptedRegistry(registry_grpc.RegistryServiceServicer):
         self.data: dict[str, bytes] = {}
         self.requests: dict[str, str] = {}
         self.offsets: list[int] = []
+        self.imports: list[registry_pb.ImportAdapterRequest] = []
 
     async def CreateTenant(self, request: registry_pb.CreateTenantRequest, context: Any) -> Tenant:
         tenant = Tenant(name=f"tenants/{request.tenant_id}", display_name=request.tenant.display_name)
@@ -157,6 +166,11 @@ class ScriptedRegistry(registry_grpc.RegistryServiceServicer):
     async def ListBots(self, request: registry_pb.ListBotsRequest, context: Any) -> registry_pb.ListBotsResponse:
         return registry_pb.ListBotsResponse(bots=self.bots.values())
 
+    async def SetAnswerSchema(self, request: registry_pb.SetAnswerSchemaRequest, context: Any) -> Bot:
+        bot = self.bots[request.name]
+        bot.answer_schema = request.answer_schema
+        return bot
+
     async def GetVersion(self, request: registry_pb.GetVersionRequest, context: Any) -> Version:
         return self.versions[request.name]
 
@@ -164,6 +178,18 @@ class ScriptedRegistry(registry_grpc.RegistryServiceServicer):
         self, request: registry_pb.ListVersionsRequest, context: Any
     ) -> registry_pb.ListVersionsResponse:
         return registry_pb.ListVersionsResponse(versions=self.versions.values())
+
+    async def ImportAdapter(self, request: registry_pb.ImportAdapterRequest, context: Any) -> Version:
+        """Make a version of what was uploaded, READY where there are rows to judge it by: no job is played."""
+        self.imports.append(request)
+        upload = self.datasets[request.dataset]
+        version = Version(rank=8, size_bytes=1 << 20, state=Version.STATE_UNJUDGED, rejection="It was not judged.")
+        imported = ImportedAdapter(dataset=upload.name, origin=request.origin, changes=["Filled in peft_type, LORA."])
+        version.lineage.imported.CopyFrom(imported)
+        if not request.validate_only:
+            version.name = f"{request.parent}/versions/{len(self.versions) + 1}"
+            self.versions[version.name] = version
+        return version
 
     async def PromoteVersion(self, request: registry_pb.PromoteVersionRequest, context: Any) -> Bot:
         bot = self.bots[request.name.rpartition("/versions/")[0]]

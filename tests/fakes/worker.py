@@ -49,7 +49,12 @@ def succeed(
     peak_bytes: int = PEAK_BYTES,
     answers_right: bool = True,
 ) -> int:
-    """Do everything right, on the rung at `place`; the adapter is seeded like a real one, so the same job gives the same bytes."""
+    """Do everything right, on the rung at `place`; the adapter is seeded like a real one, so the same job gives the same bytes.
+
+    One that is given is judged, and none is trained.
+    """
+    if spec.given_adapter:
+        return judge(workspace, spec, adapter_loss=adapter_loss, answers_right=answers_right)
     for step in (1, 2):
         line = Progress(Phase.STEP, step, num_steps=2, loss=1.0 / step, tokens_per_second=400.0, step_seconds=0.1)
         workspace.append_progress(line)
@@ -78,6 +83,29 @@ def succeed(
             phase_peak_bytes={phase: peak_bytes // share for phase, share in PHASES.items()},
             techniques=spec.memory.rungs[place].techniques,
             num_climbs=place,
+            versions={"fake": "1"},
+            device="cpu",
+        )
+    )
+    return ExitCode.SUCCEEDED
+
+
+def judge(workspace: Workspace, spec: WorkerSpec, *, adapter_loss: float, answers_right: bool) -> int:
+    """Find a given adapter to be what it is told to be."""
+    workspace.write_answers(list(_answer(Path(spec.held_out_rows), is_taught=answers_right)))
+    workspace.write_result(
+        WorkerResult(
+            ExitCode.SUCCEEDED,
+            adapter_digest=adapter_digest(Path(spec.given_adapter)),
+            rank=spec.training.rank,
+            base_loss=2.0,
+            adapter_loss=adapter_loss,
+            base_general_loss=3.0,
+            adapter_general_loss=3.1,
+            num_held_out_rows=len(Path(spec.held_out_rows).read_text().splitlines()),
+            peak_bytes=PEAK_BYTES,
+            phase_peak_bytes={phase: PHASE_PEAK_BYTES[phase] for phase in (Phase.LOAD, Phase.EVALUATE)},
+            techniques=spec.memory.techniques,
             versions={"fake": "1"},
             device="cpu",
         )

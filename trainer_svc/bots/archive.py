@@ -26,13 +26,17 @@ _MIN_RATIO_BYTES = 8 * 1024**2
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One member of an archive; `content` is None for what is no plain file, or is larger than the limit."""
+    """One member of an archive; `content` is None for what is no plain file, or is larger than the limit.
+
+    `begin` is where its content begins in the archive, unpacked.
+    """
 
     number: int
     path: str
     is_file: bool
     is_folder: bool
     size_bytes: int
+    begin: int
     content: bytes | None
 
 
@@ -85,7 +89,7 @@ def _read_member(stream: "_Stream", info: tarfile.TarInfo, number: int, limits: 
     if is_file and info.size <= limits.max_file_bytes:
         stream.seek(info.offset_data)
         content = stream.read_content(info.size)
-    return Member(number, info.name, is_file, info.isdir(), info.size, content)
+    return Member(number, info.name, is_file, info.isdir(), info.size, info.offset_data, content)
 
 
 class _Stream:

@@ -21,3 +21,9 @@ class DatasetFormat(enum.StrEnum):
     CODE_JSONL = "CODE_JSONL"
     CODE_TAR = "CODE_TAR"
     PREFERENCE_JSONL = "PREFERENCE_JSONL"
+    ADAPTER_TAR = "ADAPTER_TAR"
+
+    @property
+    def is_data(self) -> bool:
+        """Whether a dataset holds data, and not an adapter that is to be imported."""
+        return self is not DatasetFormat.ADAPTER_TAR

@@ -5,19 +5,33 @@ A row of a conversation is one line `{"messages": [...]}`, a row of code one lin
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 from tokenizers import Tokenizer
 
 from adaptory.core.base_model import PreparedBase
-from adaptory.core.fim import FimRenderer, FimRow, find_family
+from adaptory.core.digests import hash_text
+from adaptory.core.fim import FimRenderer, FimRow, digest_form, find_family
 from adaptory.core.fim_families import Order
 from adaptory.core.prompting import Message, RenderedRow, Renderer
 from adaptory.core.receipt import Receipt, sign_chat, sign_code
+from trainer_svc.bots.kinds import BotKind
 from trainer_svc.bots.row import CodeRow, Row
 
 LearnedRow = Row | CodeRow
+
+
+def digest_rendering(kind: BotKind, base: PreparedBase) -> str:
+    """Return the digest of what renders rows and prompts of a kind: the server that renders prompts must have the same."""
+    if kind is BotKind.CODE_COMPLETION:
+        return digest_form(base.fim, base.end_of_turn)
+    return hash_text(base.chat_template)
+
+
+def choose_receipt(kind: BotKind, receipts: Mapping[str, Receipt]) -> Receipt:
+    """Return the receipt of a kind's form, of those that `RowRenderer.sign` makes."""
+    return receipts.get("code" if kind is BotKind.CODE_COMPLETION else "chat", ())
 
 
 def write_row(row: LearnedRow) -> str:

@@ -49,8 +49,8 @@ class InputFinder:
     async def find(self, bot_name: BotName, dataset_name: DatasetName) -> JobInputs:
         """Return a job's inputs.
 
-        Raises NotFound, NotServed for data that no job trains on yet, and FailedPrecondition: DATASET_NOT_READY, KIND_MISMATCH,
-        BASE_NOT_PREPARED.
+        Raises NotFound, NotServed for data that no job trains on yet, and FailedPrecondition: DATASET_NOT_READY, NOT_TRAINING_DATA,
+        KIND_MISMATCH, BASE_NOT_PREPARED.
         """
         bot = await self._bots.get(bot_name)
         dataset = await self._datasets.get(dataset_name)
@@ -58,6 +58,9 @@ class InputFinder:
             message = f"{dataset.name} is {dataset.state}; only a READY dataset can be trained on."
             metadata = {"name": dataset.name, "state": dataset.state}
             raise FailedPrecondition(message, reason="DATASET_NOT_READY", metadata=metadata)
+        if not dataset.draft.format.is_data:
+            message = f"{dataset.name} holds an adapter, which is imported; upload questions, conversations or code to train on."
+            raise FailedPrecondition(message, reason="NOT_TRAINING_DATA", metadata={"name": dataset.name})
         if dataset.draft.kind is not bot.draft.kind:
             message = f"{dataset.name} is of kind {dataset.draft.kind}, {bot.name} of kind {bot.draft.kind}; they must be the same."
             kinds = {"dataset_kind": dataset.draft.kind, "bot_kind": bot.draft.kind}

@@ -115,13 +115,17 @@ class JobPlan:
 
 @dataclass(frozen=True, slots=True)
 class JobDraft:
-    """A job that was checked and planned. `memory_limit_bytes` is as asked for, 0 for all there is; the plan has what counts."""
+    """A job that was checked and planned. `memory_limit_bytes` is as asked for, 0 for all there is; the plan has what counts.
+
+    Of a job that trains nothing but judges an imported version, `judged_files` maps its files to digests in the artifact store.
+    """
 
     bot: BotName
     dataset: DatasetName
     settings: JobSettings
     memory_limit_bytes: int
     plan: JobPlan
+    judged_files: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Checks and plans a job before it is accepted: its inputs, the length of its rows, the memory it will take."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from adaptory.core.base_model import PreparedBase
@@ -11,22 +11,41 @@ from trainer_svc.jobs.inputs import InputFinder, JobInputs
 from trainer_svc.jobs.job import JobDraft, JobPlan, JobSettings
 from trainer_svc.jobs.machine import Machine, require_possible_limit
 from trainer_svc.jobs.residuals import ResidualStore
-from trainer_svc.jobs.row_sizes import measure_rows, require_short_rows
+from trainer_svc.jobs.row_sizes import RowSizes, measure_rows, require_short_rows
 from trainer_svc.jobs.rows import RowReader
+from trainer_svc.jobs.workspace import TrainingSettings
 from trainer_svc.memory.planner import MemoryPlan, rank_plans
 from trainer_svc.memory.request import PlanRequest
 from trainer_svc.memory.shape import ModelShape
 from trainer_svc.memory.techniques import Method
 
+CutBatches = Callable[[RowSizes, TrainingSettings], list[list[int]]]
+"""Returns the input tokens of each row in each batch of a job."""
+
 
 @dataclass(frozen=True, slots=True)
 class JobOrder:
-    """A job as it is asked for. `given` are the settings the caller chose, by name; `memory_limit_bytes` of 0 means all there is."""
+    """A job as it is asked for. `given` are the settings the caller chose, by name; `memory_limit_bytes` of 0 means all there is.
+
+    `limit_field` is what the request calls that limit.
+    """
 
     bot: BotName
     dataset: DatasetName
     method: Method
     given: Mapping[str, int | float]
+    memory_limit_bytes: int
+    limit_field: str = "training_job.memory_limit_bytes"
+
+
+@dataclass(frozen=True, slots=True)
+class JudgingOrder:
+    """A judging of an adapter that was imported: its largest rank, and its files as the artifact store has them."""
+
+    bot: BotName
+    dataset: DatasetName
+    rank: int
+    files: Mapping[str, str]
     memory_limit_bytes: int
 
 
@@ -46,35 +65,47 @@ class JobPlanner:
         Raises NotFound or FailedPrecondition for its inputs, InvalidRequest when rows are too long, DoesNotFit with the smallest
         limit that would do.
         """
-        settings, plans = await self._settle(order)
+        settings, plans = await self._settle(order, RowSizes.cut_batches)
         return JobDraft(order.bot, order.dataset, settings, order.memory_limit_bytes, plans[0])
+
+    async def draft_judging(self, order: JudgingOrder) -> JobDraft:
+        """Return the job that judges an adapter, planned as if it trained one batch of the longest rows held out: it takes less.
+
+        Raises as `draft`.
+        """
+        given = {"rank": order.rank, "alpha": order.rank, "epochs": 1, "early_stopping_patience": 0}
+        training = JobOrder(
+            order.bot, order.dataset, Method.QLORA, given, order.memory_limit_bytes, limit_field="memory_limit_bytes"
+        )
+        settings, plans = await self._settle(training, RowSizes.cut_longest_judged)
+        return JobDraft(order.bot, order.dataset, settings, order.memory_limit_bytes, plans[0], order.files)
 
     async def rank(self, order: JobOrder) -> list[JobPlan]:
         """Return the plans that keep the job's limit, best first. Raises as `draft`."""
-        _, plans = await self._settle(order)
+        _, plans = await self._settle(order, RowSizes.cut_batches)
         return plans
 
-    async def _settle(self, order: JobOrder) -> tuple[JobSettings, list[JobPlan]]:
+    async def _settle(self, order: JobOrder, cut_batches: CutBatches) -> tuple[JobSettings, list[JobPlan]]:
         inputs = await self._inputs.find(order.bot, order.dataset)
         settings = inputs.choose_settings(order.method, order.given)
         residual_bytes = await self._residuals.expect(self._machine.device, inputs.base.name)
-        plans = await asyncio.to_thread(self._rank, inputs, settings, order.memory_limit_bytes, residual_bytes)
+        plans = await asyncio.to_thread(self._rank, inputs, settings, order, cut_batches, residual_bytes)
         return settings, plans
 
     def _rank(
-        self, inputs: JobInputs, settings: JobSettings, memory_limit_bytes: int, residual_bytes: int
+        self, inputs: JobInputs, settings: JobSettings, order: JobOrder, cut_batches: CutBatches, residual_bytes: int
     ) -> list[JobPlan]:
-        training, base = settings.training, inputs.base
+        training, base, memory_limit_bytes = settings.training, inputs.base, order.memory_limit_bytes
         _check_row_limit(base, training.max_row_tokens)
         sizes = measure_rows(base, self._rows.read(inputs.rows_for(settings)))
         require_short_rows(sizes, training.max_row_tokens, field="training_job.settings.max_row_tokens")
-        require_possible_limit(memory_limit_bytes, self._machine, field="training_job.memory_limit_bytes")
+        require_possible_limit(memory_limit_bytes, self._machine, field=order.limit_field)
         limit_bytes = memory_limit_bytes or self._machine.measure_free_bytes()
         request = PlanRequest(
             limit_bytes=limit_bytes,
             rank=training.rank,
             batch_rows=training.batch_rows,
-            batches=sizes.cut_batches(training),
+            batches=cut_batches(sizes, training),
             held_out=sizes.judged,
             shared_tokens=sizes.shared_tokens,
             num_measurements=sizes.count_measurements(training),

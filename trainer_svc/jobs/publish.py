@@ -8,10 +8,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from adaptory.core.adapter_check import ADAPTER_FILES, AdapterLimits, AdapterReport, inspect_adapter
-from adaptory.core.digests import digest_listing, hash_text
+from adaptory.core.digests import digest_listing
 from adaptory.core.errors import AdapterRejected
-from adaptory.core.fim import digest_form
-from trainer_svc.bots.kinds import BotKind
+from trainer_svc.bots.row_rendering import choose_receipt, digest_rendering
 from trainer_svc.jobs.inputs import JobInputs
 from trainer_svc.jobs.job import TrainingJob
 from trainer_svc.jobs.scoring import count_refusal_rows, evaluate_attempt
@@ -23,7 +22,10 @@ from trainer_svc.judging.pass_rate import RunBudget, Trials
 from trainer_svc.memory.techniques import describe
 from trainer_svc.registry.artifacts import ArtifactStore
 from trainer_svc.registry.bots import BotDraft
+from trainer_svc.registry.judgements import Judgement, JudgingTrace
 from trainer_svc.registry.versions import Lineage, VersionDraft, VersionState
+
+_UNKNOWN_ROWS = "The adapter was trained elsewhere: whether it was trained on the rows it is judged by is not known."
 
 
 class Publisher:
@@ -40,11 +42,13 @@ class Publisher:
     async def publish(
         self, job: TrainingJob, inputs: JobInputs, workspace: Workspace, result: WorkerResult
     ) -> TrainingJob:
-        """Score the answers, register the staged adapter, and return the job, which has ended.
+        """Score the answers, register the staged adapter, or keep what a given one scored, and return the job, which has ended.
 
         The version is READY, or REJECTED where its values must not be served or the bot's gate says so. Raises AdapterRejected when
         its files are no adapter for the base, and TrainingFailed when the worker left too little to judge it by.
         """
+        if job.draft.judged_files is not None:
+            return await self._publish_judgement(job, inputs, workspace, result)
         adapter_dir, bot = workspace.adapter_dir, inputs.bot.draft
         report = await asyncio.to_thread(inspect_adapter, adapter_dir, inputs.base.shape, self._limits)
         files = await asyncio.to_thread(self._put_files, adapter_dir)
@@ -71,6 +75,18 @@ class Publisher:
             rejection=rejection,
         )
         return await self._store.publish(AttemptName(job.name, job.attempt), draft)
+
+    async def _publish_judgement(
+        self, job: TrainingJob, inputs: JobInputs, workspace: Workspace, result: WorkerResult
+    ) -> TrainingJob:
+        """Keep what base and an adapter from elsewhere scored. Raises AdapterRejected where another one was judged."""
+        bot = inputs.bot.draft
+        _require_judged_bytes(job, result)
+        evaluation = await self._evaluate(workspace, result, bot)
+        evaluation = replace(evaluation, notes=(*evaluation.notes, _UNKNOWN_ROWS))
+        rejection = " ".join(find_faults(bot.kind, bot.gate, evaluation))
+        judgement = Judgement(evaluation, rejection, _trace_judging(job, result))
+        return await self._store.judge(AttemptName(job.name, job.attempt), judgement)
 
     async def _evaluate(self, workspace: Workspace, result: WorkerResult, bot: BotDraft) -> Evaluation:
         trials = Trials(self._tests)
@@ -99,6 +115,29 @@ def _require_same_bytes(files: dict[str, str], report: AdapterReport, result: Wo
         raise AdapterRejected(message, reason="ADAPTER_CHANGED", metadata=metadata)
 
 
+def _require_judged_bytes(job: TrainingJob, result: WorkerResult) -> None:
+    registered = digest_listing(job.draft.judged_files or {})
+    if result.adapter_digest != registered:
+        message = f"The worker judged {result.adapter_digest}, and the version is {registered}."
+        metadata = {"judged": result.adapter_digest, "registered": registered}
+        raise AdapterRejected(message, reason="ADAPTER_CHANGED", metadata=metadata)
+
+
+def _trace_judging(job: TrainingJob, result: WorkerResult) -> JudgingTrace:
+    plan = job.draft.plan
+    return JudgingTrace(
+        code_versions=result.versions,
+        device=result.device,
+        memory_limit_bytes=plan.limit_bytes,
+        predicted_peak_bytes=plan.predicted_peak_bytes,
+        measured_peak_bytes=result.peak_bytes,
+        phase_peak_bytes=result.phase_peak_bytes,
+        predicted_phase_bytes={phase: plan.phases[phase] for phase in result.phase_peak_bytes},
+        num_climbs=result.num_climbs,
+        final_techniques=describe(result.techniques or plan.techniques),
+    )
+
+
 def _trace(job: TrainingJob, inputs: JobInputs, result: WorkerResult) -> Lineage:
     return Lineage(
         training_job=str(job.name),
@@ -107,8 +146,8 @@ def _trace(job: TrainingJob, inputs: JobInputs, result: WorkerResult) -> Lineage
         base_model=inputs.base.name,
         base_digest=inputs.base.digest,
         parity_digest=inputs.base.parity_digest,
-        template_digest=_digest_rendering(inputs),
-        receipt=result.receipts.get("code" if inputs.bot.draft.kind is BotKind.CODE_COMPLETION else "chat", ()),
+        template_digest=digest_rendering(inputs.bot.draft.kind, inputs.base),
+        receipt=choose_receipt(inputs.bot.draft.kind, result.receipts),
         code_versions=result.versions,
         settings=_tell_settings(job),
         device=result.device,
@@ -122,13 +161,6 @@ def _trace(job: TrainingJob, inputs: JobInputs, result: WorkerResult) -> Lineage
         num_steps=result.num_steps,
         final_techniques=describe(result.techniques or job.draft.plan.techniques),
     )
-
-
-def _digest_rendering(inputs: JobInputs) -> str:
-    """Return the digest of what rendered the rows: the server that renders prompts must have the same."""
-    if inputs.bot.draft.kind is BotKind.CODE_COMPLETION:
-        return digest_form(inputs.base.fim, inputs.base.end_of_turn)
-    return hash_text(inputs.base.chat_template)
 
 
 def _tell_settings(job: TrainingJob) -> dict[str, str]:

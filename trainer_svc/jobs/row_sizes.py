@@ -39,6 +39,10 @@ class RowSizes:
         inputs = [length - self.tail_tokens for length in self.trained]
         return [[inputs[place] for place in places] for places in order_places(len(inputs), settings)]
 
+    def cut_longest_judged(self, settings: TrainingSettings) -> list[list[int]]:
+        """Return one batch, of the longest rows that are judged on."""
+        return [sorted(self.judged, reverse=True)[: settings.batch_rows]]
+
     def count_measurements(self, settings: TrainingSettings) -> int:
         """Return how often the loss on held-out rows is measured while a job trains."""
         return len(list_measured_steps(len(self.trained), settings))

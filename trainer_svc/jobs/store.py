@@ -3,8 +3,9 @@
 An attempt is named by its number, which rises with every claim: what an attempt that was given up still tries to write is refused.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime
 
 from sqlalchemy import Connection, insert, select, update
 
@@ -21,10 +22,11 @@ from trainer_svc.jobs.workspace import Progress
 from trainer_svc.registry import tables
 from trainer_svc.registry.database import Database
 from trainer_svc.registry.identifiers import make_id
+from trainer_svc.registry.judgements import Judgement, judge_version
 from trainer_svc.registry.pages import Page, PageRequest
 from trainer_svc.registry.requests import RequestKey, find_answer, record_answer
 from trainer_svc.registry.tenants import read_tenant
-from trainer_svc.registry.versions import Version, VersionDraft, VersionState, register_version
+from trainer_svc.registry.versions import Version, VersionDraft, register_version
 
 # A lost attempt is not the job's fault, but a job that loses every worker must not go round for ever.
 _MAX_LOST = 1
@@ -61,9 +63,8 @@ class JobStore:
         def insert_job(transaction: Connection) -> TrainingJob:
             if made := find_answer(transaction, request):
                 return _read_job(transaction, TrainingJobName(request.tenant, made))
-            transaction.execute(insert(tables.training_jobs).values({**draft_columns(name, draft), "create_time": now}))
+            add_job(transaction, name, draft, now=now)
             record_answer(transaction, request, name=name.job, now=now)
-            append_event(transaction, name, JobState.PENDING, now=now)
             return _read_job(transaction, name)
 
         return await self._database.write(insert_job)
@@ -139,16 +140,17 @@ class JobStore:
     async def publish(self, attempt: AttemptName, version: VersionDraft) -> TrainingJob:
         """Register the version and end the job, both or neither; a job that was to be cancelled comes back CANCELLED, without one."""
 
-        def publish_version(transaction: Connection) -> TrainingJob:
-            job = _read_attempt(transaction, attempt)
-            if advance(job.state, JobStep.PUBLISH) is not JobState.SUCCEEDED:
-                return self._take_step(transaction, job, JobStep.PUBLISH)
-            made = register_version(transaction, version, now=self._clock())
-            append_event(transaction, job.name, _tell_of_version(made), now=self._clock())
+        def register(transaction: Connection, job: TrainingJob) -> Version:
             record_residual(transaction, job, version.lineage, now=self._clock())
-            return self._take_step(transaction, job, JobStep.PUBLISH, {"version": made.name.number})
+            return register_version(transaction, version, now=self._clock())
 
-        return await self._database.write(publish_version)
+        return await self._end_well(attempt, register)
+
+    async def judge(self, attempt: AttemptName, judgement: Judgement) -> TrainingJob:
+        """Keep what was found of the version that the job judges, and end the job, as `publish` does."""
+        return await self._end_well(
+            attempt, lambda transaction, job: judge_version(transaction, job.name.job, judgement)
+        )
 
     async def fail(self, attempt: AttemptName, error: ServiceError, measured: MeasuredMemory) -> TrainingJob:
         """End the job for a reason that another attempt would meet again."""
@@ -173,6 +175,19 @@ class JobStore:
                 self._lose(transaction, AttemptName(job.name, job.attempt), error)
 
         await self._database.write(lose_all)
+
+    async def _end_well(
+        self, attempt: AttemptName, keep_version: Callable[[Connection, TrainingJob], Version]
+    ) -> TrainingJob:
+        def end_job(transaction: Connection) -> TrainingJob:
+            job = _read_attempt(transaction, attempt)
+            if advance(job.state, JobStep.PUBLISH) is not JobState.SUCCEEDED:
+                return self._take_step(transaction, job, JobStep.PUBLISH)
+            kept = keep_version(transaction, job)
+            append_event(transaction, job.name, _tell_of_version(kept), now=self._clock())
+            return self._take_step(transaction, job, JobStep.PUBLISH, {"version": kept.name.number})
+
+        return await self._database.write(end_job)
 
     async def _step(self, attempt: AttemptName, step: JobStep, columns: Mapping[str, object]) -> TrainingJob:
         return await self._database.write(
@@ -201,6 +216,12 @@ class JobStore:
         if state is not job.state:
             append_event(transaction, job.name, state, now=now)
         return _read_job(transaction, job.name)
+
+
+def add_job(transaction: Connection, name: TrainingJobName, draft: JobDraft, *, now: datetime) -> None:
+    """Keep a job that was accepted, within a transaction; it waits for a worker."""
+    transaction.execute(insert(tables.training_jobs).values({**draft_columns(name, draft), "create_time": now}))
+    append_event(transaction, name, JobState.PENDING, now=now)
 
 
 def _read_job(transaction: Connection, name: TrainingJobName) -> TrainingJob:
@@ -236,9 +257,12 @@ def _pack(error: ServiceError) -> bytes:
 
 
 def _tell_of_version(version: Version) -> str:
-    found = version.draft.evaluation
-    is_ready = version.state is VersionState.READY
+    draft = version.draft
+    if draft.evaluation is None:
+        return f"{version.name} is {draft.state}."
     verdict = (
-        f"is READY: held-out loss {found.adapter_loss:.3f}." if is_ready else f"was REJECTED: {version.draft.rejection}"
+        f"was REJECTED: {draft.rejection}"
+        if draft.rejection
+        else f"is {draft.state}: held-out loss {draft.evaluation.adapter_loss:.3f}."
     )
-    return " ".join((f"{version.name} {verdict}", *found.notes))
+    return " ".join((f"{version.name} {verdict}", *draft.evaluation.notes))

@@ -5,8 +5,8 @@ Rows and staged adapters are a tenant's data and never stay behind. A worker's l
 
 import asyncio
 import shutil
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 from trainer_svc.jobs.inputs import JobInputs
@@ -14,6 +14,7 @@ from trainer_svc.jobs.job import TrainingJob
 from trainer_svc.jobs.rows import RowReader, write_rows
 from trainer_svc.jobs.store import AttemptName
 from trainer_svc.jobs.workspace import MemorySettings, WorkerSpec, Workspace
+from trainer_svc.registry.artifacts import ArtifactStore
 
 _MAX_LOGS_KEPT = 50
 
@@ -21,11 +22,12 @@ _MAX_LOGS_KEPT = 50
 class Workbench:
     """Makes and clears workspaces below one folder."""
 
-    def __init__(self, root: Path, rows: RowReader, *, max_adapter_rank: int) -> None:
-        """Take the folder, which is made when absent."""
+    def __init__(self, root: Path, rows: RowReader, artifacts: ArtifactStore, *, max_adapter_rank: int) -> None:
+        """Take the folder, which is made when absent, and where rows and the files of adapters to judge come from."""
         self._spaces = root / "workspaces"
         self._logs = root / "logs"
         self._rows = rows
+        self._artifacts = artifacts
         self._max_adapter_rank = max_adapter_rank
         self._spaces.mkdir(parents=True, exist_ok=True)
         self._logs.mkdir(exist_ok=True)
@@ -58,9 +60,17 @@ class Workbench:
                 training=settings.training,
                 memory=memory,
                 max_adapter_rank=self._max_adapter_rank,
+                given_adapter=str(workspace.given_dir) if job.draft.judged_files else "",
             )
         )
+        self._lay_out_given(workspace.given_dir, job.draft.judged_files or {})
         write_rows(self._rows.read(inputs.rows_for(settings)), train=train, held_out=held_out)
+
+    def _lay_out_given(self, folder: Path, files: Mapping[str, str]) -> None:
+        for name, digest in files.items():
+            folder.mkdir(exist_ok=True)
+            with closing(self._artifacts.open(digest)) as blob, (folder / name).open("xb") as file:
+                shutil.copyfileobj(blob, file)
 
     def _clear(self, workspace: Workspace) -> None:
         if workspace.log_file.exists():

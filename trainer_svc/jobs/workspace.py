@@ -3,6 +3,7 @@
 The worker never calls back. It reads `spec.json` (and shortens its ladder, where it begins anew), appends lines to `progress.jsonl`,
 touches `heartbeat`, keeps its best adapter in `checkpoint` while it trains, leaves answers to score in `answers.json`, stages the
 adapter in `adapter/`, leaves `result.json` last, and exits with an `ExitCode`. The runner alone scores, writes state and publishes.
+Where an adapter is given, in `given/`, it trains none and judges that one.
 Plain Python on purpose: both the control plane (no torch) and the worker import it.
 """
 
@@ -97,7 +98,10 @@ class MemorySettings:
 
 @dataclass(frozen=True, slots=True)
 class WorkerSpec:
-    """Everything one attempt needs; paths are absolute. `bots.row_rendering` says what a line of rows is."""
+    """Everything one attempt needs; paths are absolute. `bots.row_rendering` says what a line of rows is.
+
+    `given_adapter` is the folder of the adapter to judge, empty where one is to be trained.
+    """
 
     job: str
     base_dir: str
@@ -106,6 +110,7 @@ class WorkerSpec:
     training: TrainingSettings
     memory: MemorySettings
     max_adapter_rank: int = 64
+    given_adapter: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +199,7 @@ class Workspace:
         self.checkpoint_file = folder / "checkpoint"
         self.answers_file = folder / "answers.json"
         self.adapter_dir = folder / "adapter"
+        self.given_dir = folder / "given"
 
     def create(self, spec: WorkerSpec) -> None:
         """Make the folder with its spec. Raises FileExistsError when the attempt was begun before."""

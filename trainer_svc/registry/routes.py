@@ -24,17 +24,17 @@ class RouteTable:
     async def promote(self, name: VersionName, *, etag: str, caller: str, override_reason: str) -> Bot:
         """Make a version answer; the one that answered becomes `previous`. Promoting what answers already changes nothing.
 
-        With an `override_reason` a REJECTED version becomes READY, and keeps reason, caller and time. Raises NotFound,
-        FailedPrecondition (VERSION_NOT_READY, or WEIGHTS_UNFIT for one that no server would load whatever the reason), and Conflict
-        when `etag` is not empty and not the routes' own.
+        With an `override_reason` a version that is REJECTED or UNJUDGED becomes READY, and keeps reason, caller and time.
+        Raises NotFound, FailedPrecondition (VERSION_NOT_READY, or WEIGHTS_UNFIT for one that no server would load whatever the
+        reason), and Conflict when `etag` is not empty and not the routes' own.
         """
 
         def promote_version(transaction: Connection) -> Bot:
             version = read_version(transaction, name)
             bot = read_bot_as_seen(transaction, name.bot_name, etag)
-            if fault := version.draft.evaluation.weights_fault:
-                raise _unfit(version, fault)
-            if version.state is VersionState.REJECTED and override_reason:
+            if version.weights_fault:
+                raise _unfit(version)
+            if version.state.may_be_overridden and override_reason:
                 override = GateOverride(override_reason, caller, self._clock())
                 version = override_gate(transaction, version, override)
             if version.state is not VersionState.READY:
@@ -134,18 +134,20 @@ def _require_same(version: Version, routed: VersionName | None, route: str) -> N
         raise FailedPrecondition(message, reason=f"NOT_THE_{route.upper()}", metadata=metadata)
 
 
-def _unfit(version: Version, fault: str) -> FailedPrecondition:
-    message = f"No server would load {version.name}, whatever the reason to override the gate: {fault} Train it again."
+def _unfit(version: Version) -> FailedPrecondition:
+    message = (
+        f"No server would load {version.name}, whatever the reason to override the gate: {version.weights_fault} Train it"
+        " again."
+    )
     return FailedPrecondition(message, reason="WEIGHTS_UNFIT", metadata={"name": version.name})
 
 
 def _not_ready(version: Version) -> FailedPrecondition:
     metadata = {"name": version.name, "state": version.state}
     message = f"{version.name} is {version.state}; only a READY version may answer."
-    if version.state is VersionState.REJECTED:
-        message += (
-            f" The gate says: {version.draft.rejection} To promote it all the same, give a reason to override the gate."
-        )
+    if version.state.may_be_overridden:
+        found = f"The gate says: {version.draft.rejection}" if version.draft.evaluation else version.draft.rejection
+        message += f" {found} To promote it all the same, give a reason to override the gate."
     return FailedPrecondition(message, reason="VERSION_NOT_READY", metadata=metadata)
 
 

@@ -100,6 +100,7 @@ bots = Table(
     Column("refusal_text", Text, server_default=text("''"), nullable=False),
     Column("unanswerable", JSON, server_default=text("'[]'"), nullable=False),
     Column("style_rules", JSON, server_default=text("'{}'"), nullable=False),
+    Column("answer_schema", Text, server_default=text("''"), nullable=False),
     # Numbers of versions; 0 is none, since version 0 is never routed.
     Column("production", Integer, nullable=False),
     Column("previous", Integer, nullable=False),
@@ -120,8 +121,8 @@ versions = Table(
     Column("tenant", Text, nullable=False),
     Column("bot", Text, nullable=False),
     Column("number", Integer, nullable=False),
-    # Unique: a job makes one version at most, whatever else goes wrong.
-    Column("training_job", Text, ForeignKey("training_jobs.job"), nullable=False, unique=True),
+    # Unique: a job makes or judges one version at most, whatever else goes wrong. Imported versions that no job judges have none.
+    Column("training_job", Text, ForeignKey("training_jobs.job"), unique=True),
     Column("state", Text, nullable=False),
     Column("digest", Text, nullable=False),
     Column("files", JSON, nullable=False),
@@ -150,6 +151,8 @@ training_jobs = Table(
     # As it was asked for, 0 for all there is; the plan has the limit that counts.
     Column("memory_limit_bytes", BigInteger, nullable=False),
     Column("plan", JSON, nullable=False),
+    # Of a job that trains nothing but judges a version: its files' names and digests.
+    Column("judged_files", JSON(none_as_null=True)),
     Column("state", Text, nullable=False, index=True),
     # Rises with every claim; what an earlier attempt still writes is refused.
     Column("attempt", Integer, nullable=False),

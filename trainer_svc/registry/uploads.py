@@ -9,28 +9,36 @@ import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from sqlalchemy import Connection, select
 
 from adaptory.core.base_model import PreparedBase
 from adaptory.core.errors import Conflict, Corrupted, FailedPrecondition, TooLarge
 from adaptory.core.names import DatasetName
+from trainer_svc.bots.adapter_archive import judge_archive
 from trainer_svc.bots.inspection import judge_dataset
+from trainer_svc.bots.kinds import DatasetFormat
 from trainer_svc.bots.lengths import TokenRuler
 from trainer_svc.bots.limits import DataLimits
 from trainer_svc.bots.report import DatasetReport
 from trainer_svc.registry import tables
 from trainer_svc.registry.artifacts import ArtifactStore
 from trainer_svc.registry.database import Database
-from trainer_svc.registry.datasets import Dataset, DatasetState, read_dataset, write_size, write_verdict
+from trainer_svc.registry.datasets import Dataset, DatasetDraft, DatasetState, read_dataset, write_size, write_verdict
 
 
 @dataclass(frozen=True, slots=True)
 class UploadLimits:
-    """How large a dataset may be, and how large what it holds."""
+    """How large a dataset may be, one that holds an adapter, and how large what data holds."""
 
     max_dataset_bytes: int
+    max_adapter_bytes: int
     data: DataLimits
+
+    def choose_max_bytes(self, dataset_format: DatasetFormat) -> int:
+        """Return how large an upload of a format may be."""
+        return self.max_dataset_bytes if dataset_format.is_data else self.max_adapter_bytes
 
 
 class Uploads:
@@ -127,21 +135,27 @@ class Uploads:
                 )
                 raise Corrupted(message, reason="DIGEST_MISMATCH", metadata={"digest": digest, "found": found})
             file.seek(0)
-            draft, ruler = dataset.draft, TokenRuler(base) if base else None
-            report = judge_dataset(file, draft.kind, draft.format, self._limits.data, ruler)
+            report = self._judge_content(file, dataset.draft, base)
             if not report.is_usable:
                 return report, ""
             file.seek(0)
             return report, self._artifacts.put(file).digest
+
+    def _judge_content(self, file: BinaryIO, draft: DatasetDraft, base: PreparedBase | None) -> DatasetReport:
+        if not draft.format.is_data:
+            return judge_archive(file)
+        ruler = TokenRuler(base) if base else None
+        return judge_dataset(file, draft.kind, draft.format, self._limits.data, ruler)
 
     def _check_room(self, dataset: Dataset, offset: int, num_bytes: int) -> None:
         if offset != dataset.size_bytes:
             message = f"{dataset.name} has {dataset.size_bytes} bytes; the next chunk begins there, not at {offset}."
             metadata = {"name": dataset.name, "offset_expected": dataset.size_bytes, "offset": offset}
             raise FailedPrecondition(message, reason="OFFSET_MISMATCH", metadata=metadata)
-        size_bytes, limit_bytes = offset + num_bytes, self._limits.max_dataset_bytes
+        size_bytes, limit_bytes = offset + num_bytes, self._limits.choose_max_bytes(dataset.draft.format)
         if size_bytes > limit_bytes:
-            message = f"{dataset.name} would have {size_bytes} bytes; at most {limit_bytes} are taken. Split the data."
+            way_out = "Split the data." if dataset.draft.format.is_data else "Train a lower rank, or save it in bf16."
+            message = f"{dataset.name} would have {size_bytes} bytes; at most {limit_bytes} are taken. {way_out}"
             raise TooLarge(
                 message, metadata={"name": dataset.name, "size_bytes": size_bytes, "limit_bytes": limit_bytes}
             )

@@ -26,6 +26,24 @@ class VersionState(enum.StrEnum):
     READY = "READY"
     REJECTED = "REJECTED"
     RETIRED = "RETIRED"
+    UNJUDGED = "UNJUDGED"
+
+    @property
+    def may_be_overridden(self) -> bool:
+        """Whether a version may be promoted for a reason that is recorded."""
+        return self in (VersionState.REJECTED, VersionState.UNJUDGED)
+
+
+@dataclass(frozen=True, slots=True)
+class ImportedAdapter:
+    """An adapter as it came from elsewhere, and what was changed for servers to load it, a sentence each."""
+
+    dataset: str
+    dataset_digest: str
+    origin: str
+    named_base: str
+    original_config: str
+    changes: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +75,7 @@ class Lineage:
     receipt: tuple[str, ...] = ()
     best_step: int = 0
     num_steps: int = 0
+    imported: ImportedAdapter | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +89,10 @@ class GateOverride:
 
 @dataclass(frozen=True, slots=True)
 class VersionDraft:
-    """What a new version is; the registry gives it its numbers. `files` maps file names to digests in the artifact store."""
+    """What a new version is; the registry gives it its numbers. `files` maps file names to digests in the artifact store.
+
+    `job` is empty, and `evaluation` None, of one that was imported and is not judged.
+    """
 
     bot: BotName
     job: str
@@ -81,7 +103,7 @@ class VersionDraft:
     size_bytes: int
     system_prompt: str
     lineage: Lineage
-    evaluation: Evaluation
+    evaluation: Evaluation | None
     rejection: str
 
 
@@ -100,9 +122,15 @@ class Version:
         """Whether it may answer."""
         return self.draft.state
 
+    @property
+    def weights_fault(self) -> str:
+        """Why its values must never be served; empty where they may."""
+        return self.draft.evaluation.weights_fault if self.draft.evaluation else ""
+
 
 # Built once: each holds a compiled validator.
-_EVALUATION, _OVERRIDE = TypeAdapter(Evaluation), TypeAdapter(GateOverride)
+_EVALUATION, _OVERRIDE = TypeAdapter(Evaluation | None), TypeAdapter(GateOverride)
+_LINEAGE: TypeAdapter[Lineage] = TypeAdapter(Lineage)
 
 
 class Versions:
@@ -147,7 +175,7 @@ def register_version(transaction: Connection, draft: VersionDraft, *, now: datet
         "tenant": draft.bot.tenant,
         "bot": draft.bot.bot,
         "number": number,
-        "training_job": draft.job,
+        "training_job": draft.job or None,
         "state": draft.state,
         "digest": draft.digest,
         "files": dict(draft.files),
@@ -155,7 +183,7 @@ def register_version(transaction: Connection, draft: VersionDraft, *, now: datet
         "size_bytes": draft.size_bytes,
         "system_prompt": draft.system_prompt,
         "lineage": asdict(draft.lineage),
-        "evaluation": asdict(draft.evaluation),
+        "evaluation": dump_evaluation(draft.evaluation),
         "rejection": draft.rejection,
         "create_time": now,
     }
@@ -183,14 +211,14 @@ def to_version(row: Row[Any]) -> Version:
     """Turn a row of the table into what it says."""
     draft = VersionDraft(
         bot=BotName(row.tenant, row.bot),
-        job=row.training_job,
+        job=row.training_job or "",
         state=VersionState(row.state),
         digest=row.digest,
         files=row.files,
         rank=row.rank,
         size_bytes=row.size_bytes,
         system_prompt=row.system_prompt,
-        lineage=Lineage(**row.lineage),
+        lineage=_LINEAGE.validate_python(row.lineage),
         evaluation=_EVALUATION.validate_python(row.evaluation),
         rejection=row.rejection,
     )
@@ -198,8 +226,13 @@ def to_version(row: Row[Any]) -> Version:
     return Version(VersionName(row.tenant, row.bot, row.number), row.engine_id, draft, row.create_time, override)
 
 
+def dump_evaluation(evaluation: Evaluation | None) -> dict[str, Any] | None:
+    """Return what the table keeps of an evaluation."""
+    return None if evaluation is None else asdict(evaluation)
+
+
 def override_gate(transaction: Connection, version: Version, override: GateOverride) -> Version:
-    """Make a REJECTED version READY, keep who did it and why, and tell servers, within a transaction."""
+    """Make a version READY that is REJECTED or UNJUDGED, keep who did it and why, and tell servers, within a transaction."""
     table = tables.versions
     kept = _OVERRIDE.dump_python(override, mode="json")
     values = {"state": VersionState.READY, "gate_override": kept}

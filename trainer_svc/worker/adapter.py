@@ -14,12 +14,13 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import AutoModelForCausalLM
 
+from adaptory.core.adapter_config import parse_adapter_config
 from adaptory.core.base_shape import LINEAR_MODULES
 from trainer_svc.jobs.workspace import TrainingSettings
 from trainer_svc.worker.base import GROUPS, FrozenBase
 
 _ADAPTER_NAME = "default"
-_WEIGHTS_FILE = "adapter_model.safetensors"
+_CONFIG_FILE, _WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,25 @@ class Adapter:
             tensor.copy_(saved[name])
         self.refresh_copies()
 
+    def adopt(self, folder: Path) -> None:
+        """Take the weights of an adapter that was made elsewhere and passed the check, as this one of at least its rank.
+
+        What it does not adapt is zero, a smaller rank is filled up with zeros, and its scales are in B, as vLLM has them: the same
+        function. Raises KeyError where a matrix is missing, RuntimeError where one is larger than its place.
+        """
+        config = parse_adapter_config((folder / _CONFIG_FILE).read_bytes())
+        given = load_file(folder / _WEIGHTS_FILE)
+        for name, tensor in self._list_tensors().items():
+            tensor.zero_()
+            if (weight := given.pop(name, None)) is None:
+                continue
+            scale = config.scale_of(_module_of(name)) / self._scale if ".lora_B." in name else 1.0
+            rows, columns = weight.shape
+            tensor[:rows, :columns] = weight.float() * scale
+        if given:
+            raise KeyError(next(iter(given)))
+        self.refresh_copies()
+
     def _list_tensors(self) -> dict[str, torch.Tensor]:
         """Return the masters by PEFT's names; views, not copies."""
         tensors: dict[str, torch.Tensor] = get_peft_model_state_dict(
@@ -140,6 +160,10 @@ def _attach_to_skeleton(base: FrozenBase, settings: TrainingSettings, base_name:
         model = get_peft_model(AutoModelForCausalLM.from_config(base.config), config)
     model.peft_config[_ADAPTER_NAME].base_model_name_or_path = base_name
     return model
+
+
+def _module_of(tensor_name: str) -> str:
+    return tensor_name.removeprefix("base_model.model.").rpartition(".lora_")[0]
 
 
 def _view_at(flat: torch.Tensor, offset: int, shapes: list[tuple[int, int]]) -> list[torch.Tensor]:

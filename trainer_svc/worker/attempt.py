@@ -1,7 +1,7 @@
 """One attempt at one job, from its folder to an exit code.
 
-Owns how a worker ends; what it does is `pipeline`. SIGTERM cancels. It dies with its parent, so it must be started by a thread that
-lives as long as the worker should (PR_SET_PDEATHSIG follows the thread, not the process).
+Owns how a worker ends; what it does is `pipeline`, or `given` where it trains nothing. SIGTERM cancels. It dies with its parent, so
+it must be started by a thread that lives as long as the worker should (PR_SET_PDEATHSIG follows the thread, not the process).
 """
 
 import ctypes
@@ -16,6 +16,7 @@ from typing import NoReturn
 from adaptory.core.errors import AdapterRejected, InvalidRequest, ServiceError
 from trainer_svc.jobs.workspace import ExitCode, WorkerResult, WorkerSpec, Workspace
 from trainer_svc.worker.device import is_out_of_memory, open_device, settle_process
+from trainer_svc.worker.given import judge_given
 from trainer_svc.worker.ladder import KernelsLost
 from trainer_svc.worker.meter import Meter
 from trainer_svc.worker.pipeline import run
@@ -53,7 +54,8 @@ def _attempt(workspace: Workspace, spec: WorkerSpec) -> WorkerResult:
     meter = Meter(workspace, memory)
     try:
         memory.limit(spec.memory.limit_bytes)
-        return run(spec, workspace, device, memory, meter)
+        work = judge_given if spec.given_adapter else run
+        return work(spec, workspace, device, memory, meter)
     except Cancelled:
         return _describe_cancel(meter)
     except KernelsLost:

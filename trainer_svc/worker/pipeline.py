@@ -17,7 +17,7 @@ from trainer_svc.worker.device import Memory, describe_device
 from trainer_svc.worker.evaluate import Judge, Judgement
 from trainer_svc.worker.general import cut_general_rows
 from trainer_svc.worker.ladder import Ladder
-from trainer_svc.worker.loss_scale import choose_scaling
+from trainer_svc.worker.loss_scale import LossScaling, choose_scaling
 from trainer_svc.worker.meter import Meter
 from trainer_svc.worker.rig import Batches, Rig
 from trainer_svc.worker.rows import Rows, load_rows, order_batches
@@ -54,12 +54,10 @@ def run(spec: WorkerSpec, workspace: Workspace, device: torch.device, memory: Me
         seconds, tokens_per_second = meter.phase_seconds, meter.tokens_per_second
         rig.finish_training()
     with meter.measure(Phase.EVALUATE):
-        judge = Judge(rig, held_out, general)
-        found = ladder.run(Phase.EVALUATE, partial(judge.judge, prepared.end_of_turn_id, meter))
-        for loss in found.losses:
-            scaling.require_finite(loss)
+        judge = partial(Judge(rig, held_out, general).judge, prepared.end_of_turn_id, meter)
+        found = ladder.run(Phase.EVALUATE, judge)
+        leave_answers(workspace, found, prepared, scaling)
         rig.give_back_workplace()
-        _write_answers(workspace, found, prepared)
     with meter.measure(Phase.SAVE):
         report = stage_adapter(rig.adapter, workspace.adapter_dir, prepared.shape, spec.max_adapter_rank)
     return WorkerResult(
@@ -75,7 +73,7 @@ def run(spec: WorkerSpec, workspace: Workspace, device: torch.device, memory: Me
         num_train_tokens=rows.num_tokens,
         device=describe_device(device),
         receipts=receipts,
-        versions={library: version(library) for library in _RECORDED_LIBRARIES},
+        versions=read_versions(),
         adapter_digest=report.digest,
         rank=report.rank,
         train_losses=meter.train_losses,
@@ -89,7 +87,15 @@ def run(spec: WorkerSpec, workspace: Workspace, device: torch.device, memory: Me
     )
 
 
-def _write_answers(workspace: Workspace, found: Judgement, prepared: PreparedBase) -> None:
+def read_versions() -> dict[str, str]:
+    """Return the versions of what computes."""
+    return {library: version(library) for library in _RECORDED_LIBRARIES}
+
+
+def leave_answers(workspace: Workspace, found: Judgement, prepared: PreparedBase, scaling: LossScaling) -> None:
+    """Leave what was answered for the runner to score. Raises FailedPrecondition where a loss left the range of fp16."""
+    for loss in found.losses:
+        scaling.require_finite(loss)
     tokenizer = Tokenizer.from_file(str(prepared.tokenizer_file))
     workspace.write_answers([answered.decode(tokenizer) for answered in found.answers])
 

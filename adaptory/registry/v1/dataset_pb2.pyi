@@ -22,6 +22,7 @@ class DatasetFormat(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     DATASET_FORMAT_CODE_JSONL: _ClassVar[DatasetFormat]
     DATASET_FORMAT_CODE_TAR: _ClassVar[DatasetFormat]
     DATASET_FORMAT_PREFERENCE_JSONL: _ClassVar[DatasetFormat]
+    DATASET_FORMAT_ADAPTER_TAR: _ClassVar[DatasetFormat]
 DATASET_FORMAT_UNSPECIFIED: DatasetFormat
 DATASET_FORMAT_FAQ_JSONL: DatasetFormat
 DATASET_FORMAT_FAQ_CSV: DatasetFormat
@@ -30,6 +31,7 @@ DATASET_FORMAT_CONVERSATION_JSONL: DatasetFormat
 DATASET_FORMAT_CODE_JSONL: DatasetFormat
 DATASET_FORMAT_CODE_TAR: DatasetFormat
 DATASET_FORMAT_PREFERENCE_JSONL: DatasetFormat
+DATASET_FORMAT_ADAPTER_TAR: DatasetFormat
 
 class Dataset(_message.Message):
     __slots__ = ("name", "kind", "format", "display_name", "state", "size_bytes", "digest", "report", "create_time")

@@ -162,6 +162,14 @@ class ListBotsResponse(_message.Message):
     next_page_token: str
     def __init__(self, bots: _Optional[_Iterable[_Union[_bot_pb2.Bot, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
+class SetAnswerSchemaRequest(_message.Message):
+    __slots__ = ("name", "answer_schema")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    ANSWER_SCHEMA_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    answer_schema: str
+    def __init__(self, name: _Optional[str] = ..., answer_schema: _Optional[str] = ...) -> None: ...
+
 class GetVersionRequest(_message.Message):
     __slots__ = ("name",)
     NAME_FIELD_NUMBER: _ClassVar[int]
@@ -259,12 +267,22 @@ class DownloadAdapterResponse(_message.Message):
     def __init__(self, file_name: _Optional[str] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class ImportAdapterRequest(_message.Message):
-    __slots__ = ("parent", "dataset")
+    __slots__ = ("parent", "dataset", "request_id", "origin", "judging_dataset", "memory_limit_bytes", "validate_only")
     PARENT_FIELD_NUMBER: _ClassVar[int]
     DATASET_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    ORIGIN_FIELD_NUMBER: _ClassVar[int]
+    JUDGING_DATASET_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_LIMIT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    VALIDATE_ONLY_FIELD_NUMBER: _ClassVar[int]
     parent: str
     dataset: str
-    def __init__(self, parent: _Optional[str] = ..., dataset: _Optional[str] = ...) -> None: ...
+    request_id: str
+    origin: str
+    judging_dataset: str
+    memory_limit_bytes: int
+    validate_only: bool
+    def __init__(self, parent: _Optional[str] = ..., dataset: _Optional[str] = ..., request_id: _Optional[str] = ..., origin: _Optional[str] = ..., judging_dataset: _Optional[str] = ..., memory_limit_bytes: _Optional[int] = ..., validate_only: _Optional[bool] = ...) -> None: ...
 
 class WatchServingRequest(_message.Message):
     __slots__ = ()

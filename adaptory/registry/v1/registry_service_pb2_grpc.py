@@ -114,6 +114,11 @@ class RegistryServiceStub:
                 request_serializer=adaptory_dot_registry_dot_v1_dot_registry__service__pb2.ListBotsRequest.SerializeToString,
                 response_deserializer=adaptory_dot_registry_dot_v1_dot_registry__service__pb2.ListBotsResponse.FromString,
                 _registered_method=True)
+        self.SetAnswerSchema = channel.unary_unary(
+                '/adaptory.registry.v1.RegistryService/SetAnswerSchema',
+                request_serializer=adaptory_dot_registry_dot_v1_dot_registry__service__pb2.SetAnswerSchemaRequest.SerializeToString,
+                response_deserializer=adaptory_dot_registry_dot_v1_dot_bot__pb2.Bot.FromString,
+                _registered_method=True)
         self.GetVersion = channel.unary_unary(
                 '/adaptory.registry.v1.RegistryService/GetVersion',
                 request_serializer=adaptory_dot_registry_dot_v1_dot_registry__service__pb2.GetVersionRequest.SerializeToString,
@@ -259,7 +264,8 @@ class RegistryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CreateBot(self, request, context):
-        """Creates a bot without versions. Tenant. FAILED_PRECONDITION (BASE_NOT_PREPARED) when the trainer does not have the base.
+        """Creates a bot without versions. Tenant; with an `answer_schema`, admin. FAILED_PRECONDITION (BASE_NOT_PREPARED) when the trainer does
+        not have the base; INVALID_ARGUMENT for an `answer_schema` as in SetAnswerSchema.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -274,6 +280,16 @@ class RegistryServiceServicer:
 
     def ListBots(self, request, context):
         """Lists a tenant's bots by id. Tenant.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetAnswerSchema(self, request, context):
+        """Pins the JSON schema that every answer of a bot conforms to, or frees its answers. Admin. Servers hear of it through their feed within
+        a second; answers on their way end as they began. The engine chooses among the tokens that keep an answer valid, so that one which
+        ends with REASON_STOP conforms; one cut by `max_output_tokens` ends amid its JSON, with REASON_LENGTH. Train the bot on such answers:
+        the schema decides the form alone. See SetAnswerSchemaRequest.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -353,7 +369,19 @@ class RegistryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ImportAdapter(self, request, context):
-        """Registers an adapter that was trained elsewhere. Not served yet: UNIMPLEMENTED.
+        """Registers an adapter that was trained elsewhere: by PEFT, LLaMA-Factory, Axolotl, torchtune, Unsloth. Tenant. Its files are uploaded as
+        a dataset of format ADAPTER_TAR, so that an upload that was interrupted goes on; here they are written in the one form that servers
+        load, and checked as trained ones are. What that changed stands in the version's lineage, and nothing is changed that is not exact but
+        for rounding to bf16.
+
+        The version is UNJUDGED: with `judging_dataset`, a training job that trains nothing lets base and adapter answer the rows that this
+        dataset holds out, and makes the version READY or REJECTED by the bot's gate; watch it as any job. Without, a version may answer only
+        where somebody gives a reason to override the gate.
+
+        FAILED_PRECONDITION: DATASET_NOT_READY; NOT_AN_ADAPTER where the dataset holds something else; BASE_NOT_PREPARED; FOREIGN_LAYOUT and
+        EMBEDDINGS_CHANGED where its tensors are of another form, or it changes what no adapter here may; and the check's own: CONFIG_INVALID,
+        UNSUPPORTED_FEATURE, RANK_ABOVE_LIMIT, HEADER_INVALID, DTYPE_UNSUPPORTED, TENSOR_SET_MISMATCH, SHAPE_MISMATCH, NOT_FINITE,
+        NORM_ABOVE_LIMIT. For `judging_dataset` as CreateTrainingJob: KIND_MISMATCH, and INVALID_ARGUMENT (DOES_NOT_FIT).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -438,6 +466,11 @@ def add_RegistryServiceServicer_to_server(servicer, server):
                     servicer.ListBots,
                     request_deserializer=adaptory_dot_registry_dot_v1_dot_registry__service__pb2.ListBotsRequest.FromString,
                     response_serializer=adaptory_dot_registry_dot_v1_dot_registry__service__pb2.ListBotsResponse.SerializeToString,
+            ),
+            'SetAnswerSchema': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetAnswerSchema,
+                    request_deserializer=adaptory_dot_registry_dot_v1_dot_registry__service__pb2.SetAnswerSchemaRequest.FromString,
+                    response_serializer=adaptory_dot_registry_dot_v1_dot_bot__pb2.Bot.SerializeToString,
             ),
             'GetVersion': grpc.unary_unary_rpc_method_handler(
                     servicer.GetVersion,
@@ -878,6 +911,33 @@ class RegistryService:
             '/adaptory.registry.v1.RegistryService/ListBots',
             adaptory_dot_registry_dot_v1_dot_registry__service__pb2.ListBotsRequest.SerializeToString,
             adaptory_dot_registry_dot_v1_dot_registry__service__pb2.ListBotsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetAnswerSchema(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/adaptory.registry.v1.RegistryService/SetAnswerSchema',
+            adaptory_dot_registry_dot_v1_dot_registry__service__pb2.SetAnswerSchemaRequest.SerializeToString,
+            adaptory_dot_registry_dot_v1_dot_bot__pb2.Bot.FromString,
             options,
             channel_credentials,
             insecure,

@@ -19,10 +19,12 @@ class Version(_message.Message):
         STATE_READY: _ClassVar[Version.State]
         STATE_REJECTED: _ClassVar[Version.State]
         STATE_RETIRED: _ClassVar[Version.State]
+        STATE_UNJUDGED: _ClassVar[Version.State]
     STATE_UNSPECIFIED: Version.State
     STATE_READY: Version.State
     STATE_REJECTED: Version.State
     STATE_RETIRED: Version.State
+    STATE_UNJUDGED: Version.State
     NAME_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
@@ -60,7 +62,7 @@ class GateOverride(_message.Message):
     def __init__(self, reason: _Optional[str] = ..., caller: _Optional[str] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class Lineage(_message.Message):
-    __slots__ = ("training_job", "dataset", "dataset_digest", "base_model", "base_digest", "parity_digest", "code_versions", "settings", "device", "memory_limit_bytes", "predicted_peak_bytes", "measured_peak_bytes", "phase_peak_bytes", "template_digest", "predicted_phase_bytes", "num_climbs", "final_techniques", "refusal_text", "num_refusal_rows", "receipt", "best_step", "num_steps")
+    __slots__ = ("training_job", "dataset", "dataset_digest", "base_model", "base_digest", "parity_digest", "code_versions", "settings", "device", "memory_limit_bytes", "predicted_peak_bytes", "measured_peak_bytes", "phase_peak_bytes", "template_digest", "predicted_phase_bytes", "num_climbs", "final_techniques", "refusal_text", "num_refusal_rows", "receipt", "best_step", "num_steps", "imported")
     class CodeVersionsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -111,6 +113,7 @@ class Lineage(_message.Message):
     RECEIPT_FIELD_NUMBER: _ClassVar[int]
     BEST_STEP_FIELD_NUMBER: _ClassVar[int]
     NUM_STEPS_FIELD_NUMBER: _ClassVar[int]
+    IMPORTED_FIELD_NUMBER: _ClassVar[int]
     training_job: str
     dataset: str
     dataset_digest: str
@@ -133,7 +136,24 @@ class Lineage(_message.Message):
     receipt: _containers.RepeatedScalarFieldContainer[str]
     best_step: int
     num_steps: int
-    def __init__(self, training_job: _Optional[str] = ..., dataset: _Optional[str] = ..., dataset_digest: _Optional[str] = ..., base_model: _Optional[str] = ..., base_digest: _Optional[str] = ..., parity_digest: _Optional[str] = ..., code_versions: _Optional[_Mapping[str, str]] = ..., settings: _Optional[_Mapping[str, str]] = ..., device: _Optional[str] = ..., memory_limit_bytes: _Optional[int] = ..., predicted_peak_bytes: _Optional[int] = ..., measured_peak_bytes: _Optional[int] = ..., phase_peak_bytes: _Optional[_Mapping[str, int]] = ..., template_digest: _Optional[str] = ..., predicted_phase_bytes: _Optional[_Mapping[str, int]] = ..., num_climbs: _Optional[int] = ..., final_techniques: _Optional[str] = ..., refusal_text: _Optional[str] = ..., num_refusal_rows: _Optional[int] = ..., receipt: _Optional[_Iterable[str]] = ..., best_step: _Optional[int] = ..., num_steps: _Optional[int] = ...) -> None: ...
+    imported: ImportedAdapter
+    def __init__(self, training_job: _Optional[str] = ..., dataset: _Optional[str] = ..., dataset_digest: _Optional[str] = ..., base_model: _Optional[str] = ..., base_digest: _Optional[str] = ..., parity_digest: _Optional[str] = ..., code_versions: _Optional[_Mapping[str, str]] = ..., settings: _Optional[_Mapping[str, str]] = ..., device: _Optional[str] = ..., memory_limit_bytes: _Optional[int] = ..., predicted_peak_bytes: _Optional[int] = ..., measured_peak_bytes: _Optional[int] = ..., phase_peak_bytes: _Optional[_Mapping[str, int]] = ..., template_digest: _Optional[str] = ..., predicted_phase_bytes: _Optional[_Mapping[str, int]] = ..., num_climbs: _Optional[int] = ..., final_techniques: _Optional[str] = ..., refusal_text: _Optional[str] = ..., num_refusal_rows: _Optional[int] = ..., receipt: _Optional[_Iterable[str]] = ..., best_step: _Optional[int] = ..., num_steps: _Optional[int] = ..., imported: _Optional[_Union[ImportedAdapter, _Mapping]] = ...) -> None: ...
+
+class ImportedAdapter(_message.Message):
+    __slots__ = ("dataset", "dataset_digest", "origin", "named_base", "original_config", "changes")
+    DATASET_FIELD_NUMBER: _ClassVar[int]
+    DATASET_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    ORIGIN_FIELD_NUMBER: _ClassVar[int]
+    NAMED_BASE_FIELD_NUMBER: _ClassVar[int]
+    ORIGINAL_CONFIG_FIELD_NUMBER: _ClassVar[int]
+    CHANGES_FIELD_NUMBER: _ClassVar[int]
+    dataset: str
+    dataset_digest: str
+    origin: str
+    named_base: str
+    original_config: str
+    changes: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, dataset: _Optional[str] = ..., dataset_digest: _Optional[str] = ..., origin: _Optional[str] = ..., named_base: _Optional[str] = ..., original_config: _Optional[str] = ..., changes: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Evaluation(_message.Message):
     __slots__ = ("base_loss", "adapter_loss", "num_held_out_rows", "num_train_rows", "train_tokens_per_second", "train_seconds", "base_general_loss", "adapter_general_loss", "scores", "samples", "notes")

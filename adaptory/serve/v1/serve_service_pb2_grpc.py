@@ -85,6 +85,8 @@ class ServeServiceServicer:
 
     def Chat(self, request, context):
         """Streams the bot's next turn. The last message has `finish`.
+
+        FAILED_PRECONDITION (SCHEMA_IMPOSSIBLE) when the engine cannot answer by the bot's `answer_schema`: the operator must set another.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

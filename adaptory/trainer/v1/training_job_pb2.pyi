@@ -26,7 +26,7 @@ TRAINING_METHOD_FULL: TrainingMethod
 TRAINING_METHOD_DPO: TrainingMethod
 
 class TrainingJob(_message.Message):
-    __slots__ = ("name", "bot", "dataset", "settings", "memory_limit_bytes", "state", "plan", "progress", "version", "error", "measured_peak_bytes", "create_time", "start_time", "end_time", "measured_phase_bytes", "num_climbs")
+    __slots__ = ("name", "bot", "dataset", "settings", "memory_limit_bytes", "state", "plan", "progress", "version", "error", "measured_peak_bytes", "create_time", "start_time", "end_time", "measured_phase_bytes", "num_climbs", "judges_only")
     class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         STATE_UNSPECIFIED: _ClassVar[TrainingJob.State]
@@ -70,6 +70,7 @@ class TrainingJob(_message.Message):
     END_TIME_FIELD_NUMBER: _ClassVar[int]
     MEASURED_PHASE_BYTES_FIELD_NUMBER: _ClassVar[int]
     NUM_CLIMBS_FIELD_NUMBER: _ClassVar[int]
+    JUDGES_ONLY_FIELD_NUMBER: _ClassVar[int]
     name: str
     bot: str
     dataset: str
@@ -86,7 +87,8 @@ class TrainingJob(_message.Message):
     end_time: _timestamp_pb2.Timestamp
     measured_phase_bytes: _containers.ScalarMap[str, int]
     num_climbs: int
-    def __init__(self, name: _Optional[str] = ..., bot: _Optional[str] = ..., dataset: _Optional[str] = ..., settings: _Optional[_Union[TrainingSettings, _Mapping]] = ..., memory_limit_bytes: _Optional[int] = ..., state: _Optional[_Union[TrainingJob.State, str]] = ..., plan: _Optional[_Union[MemoryPlan, _Mapping]] = ..., progress: _Optional[_Union[TrainingProgress, _Mapping]] = ..., version: _Optional[str] = ..., error: _Optional[_Union[_status_pb2.Status, _Mapping]] = ..., measured_peak_bytes: _Optional[int] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., measured_phase_bytes: _Optional[_Mapping[str, int]] = ..., num_climbs: _Optional[int] = ...) -> None: ...
+    judges_only: bool
+    def __init__(self, name: _Optional[str] = ..., bot: _Optional[str] = ..., dataset: _Optional[str] = ..., settings: _Optional[_Union[TrainingSettings, _Mapping]] = ..., memory_limit_bytes: _Optional[int] = ..., state: _Optional[_Union[TrainingJob.State, str]] = ..., plan: _Optional[_Union[MemoryPlan, _Mapping]] = ..., progress: _Optional[_Union[TrainingProgress, _Mapping]] = ..., version: _Optional[str] = ..., error: _Optional[_Union[_status_pb2.Status, _Mapping]] = ..., measured_peak_bytes: _Optional[int] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., measured_phase_bytes: _Optional[_Mapping[str, int]] = ..., num_climbs: _Optional[int] = ..., judges_only: _Optional[bool] = ...) -> None: ...
 
 class TrainingSettings(_message.Message):
     __slots__ = ("method", "rank", "alpha", "learning_rate", "epochs", "batch_rows", "max_row_tokens", "seed", "max_steps", "held_out_share", "early_stopping_patience")

@@ -58,6 +58,7 @@ bots = st.builds(
     canary_percent=st.integers(0, 100),
     shadow=st.none() | version_names,
     shadow_percent=st.integers(0, 100),
+    answer_schema=st.text(max_size=10),
 )
 
 

@@ -18,7 +18,7 @@ SERVICES = (
 METHODS = {method.name: method for service in SERVICES for method in service.methods}
 
 # Written by hand from the comments of the contract, not from `access.py`: the two are to agree.
-ADMIN_ONLY = {"CreateTenant", "ListTenants", "CreateApiKey", "ListApiKeys", "RevokeApiKey"}
+ADMIN_ONLY = {"CreateTenant", "ListTenants", "CreateApiKey", "ListApiKeys", "RevokeApiKey", "SetAnswerSchema"}
 SERVER_ONLY = {"WatchServing", "EndCanary"}
 TENANT_AND_SERVER = {"DownloadAdapter"}
 TENANT = {
@@ -67,6 +67,7 @@ FOREIGN_NAMES = {
     "SetCanary": "tenants/borealis/bots/faq/versions/1",
     "SetShadow": "tenants/borealis/bots/faq/versions/1",
     "DownloadAdapter": "tenants/borealis/bots/faq/versions/1",
+    "ImportAdapter": "tenants/borealis/bots/faq",
     "CreateDataset": "tenants/borealis",
     "ListDatasets": "tenants/borealis",
     "CreateBot": "tenants/borealis",
@@ -75,7 +76,7 @@ FOREIGN_NAMES = {
     "CreateTrainingJob": "tenants/borealis",
     "ListTrainingJobs": "tenants/borealis",
 }
-NOT_SERVED = {"ImportAdapter", "PauseTrainingJob", "ResumeTrainingJob"}
+NOT_SERVED = {"PauseTrainingJob", "ResumeTrainingJob"}
 
 
 @pytest.fixture

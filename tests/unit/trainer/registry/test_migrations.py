@@ -12,16 +12,21 @@ _BACK_TO_0001 = """
     DROP TABLE memory_residuals;
     ALTER TABLE training_jobs DROP COLUMN measured_phase_bytes;
     ALTER TABLE training_jobs DROP COLUMN num_climbs;
+    ALTER TABLE training_jobs DROP COLUMN judged_files;
     ALTER TABLE bots DROP COLUMN gate;
     ALTER TABLE bots DROP COLUMN refusal_text;
     ALTER TABLE bots DROP COLUMN unanswerable;
     ALTER TABLE bots DROP COLUMN style_rules;
     ALTER TABLE bots DROP COLUMN shadow;
     ALTER TABLE bots DROP COLUMN shadow_percent;
+    ALTER TABLE bots DROP COLUMN answer_schema;
     ALTER TABLE bots DROP COLUMN canary;
     ALTER TABLE bots DROP COLUMN canary_percent;
     ALTER TABLE bots DROP COLUMN canary_end;
     ALTER TABLE versions DROP COLUMN gate_override;
+    PRAGMA writable_schema = ON;
+    UPDATE sqlite_schema SET sql = replace(sql, 'training_job TEXT', 'training_job TEXT NOT NULL') WHERE name = 'versions';
+    PRAGMA writable_schema = RESET;
     UPDATE versions SET lineage =
         json_remove(lineage, '$.predicted_phase_bytes', '$.num_climbs', '$.final_techniques', '$.refusal_text',
         '$.num_refusal_rows');
@@ -30,6 +35,16 @@ _BACK_TO_0001 = """
     UPDATE training_jobs SET plan = json_remove(plan, '$.device', '$.residual_bytes');
     UPDATE alembic_version SET version_num = '0001';
 """
+
+
+def read_schema(state: Path, table: str) -> str:
+    """Return how a table of a stopped trainer was created."""
+    connection = sqlite3.connect(state / "registry.db")
+    try:
+        (sql,) = connection.execute("SELECT sql FROM sqlite_schema WHERE name = ?", (table,)).fetchone()
+    finally:
+        connection.close()
+    return " ".join(str(sql).split())
 
 
 def go_back_to_0001(state: Path) -> None:
@@ -65,3 +80,21 @@ async def test_jobs_and_versions_of_the_first_schema_are_kept(trained: Trainer) 
         "",
     )
     assert len((await trained.train("aurora", seed=3)).lineage.predicted_phase_bytes) > 0
+
+
+async def test_engine_ids_never_come_twice_however_the_table_was_changed(trained: Trainer) -> None:
+    """The table of versions is copied to be changed: it still counts up by itself, and still knows bots and jobs."""
+    await trained.stop()
+    state = trained.folder / "state"
+    go_back_to_0001(state)
+    before = read_schema(state, "versions")
+    await trained.start()
+    await trained.stop()
+    after = read_schema(state, "versions")
+
+    assert ("training_job TEXT NOT NULL" in before, "training_job TEXT NOT NULL" in after) == (True, False)
+    for kept in ("AUTOINCREMENT", "UNIQUE (training_job)", "UNIQUE (tenant, bot, number)"):
+        assert (kept in before, kept in after) == (True, True), after
+    assert after.count("FOREIGN KEY") == before.count("FOREIGN KEY") == 2
+    await trained.start()
+    assert (await trained.train("aurora", seed=3)).engine_id == 3
