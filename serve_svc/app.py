@@ -24,7 +24,7 @@ from serve_svc.access import ACCESS
 from serve_svc.adapter_files import AdapterFiles
 from serve_svc.adapters import AdapterCache, ServedBase
 from serve_svc.admin_servicer import Operated, ServeAdminServicer
-from serve_svc.admission import Admission
+from serve_svc.admission import Admission, AdmissionSeams
 from serve_svc.canary_watch import CanaryWatch
 from serve_svc.chat import Chat
 from serve_svc.completion import Completion
@@ -40,6 +40,7 @@ from serve_svc.openai.app import Door, make_app
 from serve_svc.openai.operations import Answering
 from serve_svc.openai.server import HttpServer
 from serve_svc.prompts import Prompts
+from serve_svc.queue_metrics import QueueMetrics
 from serve_svc.registry_client import RegistryAddress, RegistryClient, open_channel, read_server_key
 from serve_svc.registry_feed import RegistryFeed
 from serve_svc.routing import Router, RoutingTable
@@ -96,7 +97,8 @@ class ServeApp:
         self._closing = Closing()
         self._request_metrics = RequestMetrics(self._telemetry.registry, settings.max_tenant_labels)
         self._shadows = Shadows(self._request_metrics, self._closing)
-        self._admission = Admission(settings.admission_limits(), time.monotonic)
+        queue = AdmissionSeams(time.monotonic, _weigh_equally, QueueMetrics(self._telemetry.registry))
+        self._admission = Admission(settings.admission_limits(), queue)
         seams = SupervisorSeams(clock=time.monotonic, sleep=asyncio.sleep)
         self._supervisor = Supervisor(build_engine, policy, seams, self._engine_entered)
 
@@ -230,12 +232,6 @@ class ServeApp:
             "Requests under way, waiting ones included.",
             lambda: self._intake.num_running,
         )
-        add_gauge(
-            registry,
-            "requests_waiting",
-            "Requests that wait for a place in the engine.",
-            lambda: self._admission.num_waiting,
-        )
         add_gauge(registry, "registry_following", "1 while the registry is followed.", lambda: self._feed.following)
         add_gauge(
             registry, "registry_generation", "Generation of the state served.", lambda: self._router.table.generation
@@ -283,3 +279,7 @@ class ServeApp:
             self._health_changed.clear()
             is_up = self._supervisor.state is EngineState.SERVING
             await self._server.set_serving(serving=is_up and self._router.table.is_known and self._intake.is_open)
+
+
+def _weigh_equally(tenant: str) -> float:  # noqa: ARG001 - the registry has no weights yet
+    return 1.0

@@ -24,11 +24,13 @@ from adaptory.core.errors import Corrupted, DeadlineExceeded, FailedPrecondition
 from adaptory.core.names import VersionName
 from serve_svc.adapters import AdapterCache
 from serve_svc.admission import Admission
+from serve_svc.ask import Ask, Urgency
 from serve_svc.canary_watch import CanaryWatch
 from serve_svc.deadline import Deadline, ShutDown
 from serve_svc.engine.engine import Engine, EngineAdapter, EngineDead, EngineRequest, GeneratedToken, Sampling
 from serve_svc.metrics import RequestMetrics, RequestRecord
-from serve_svc.routing import Lane, Route
+from serve_svc.places import Place
+from serve_svc.routing import BotKind, Lane, Route
 from serve_svc.tenancy import Intake
 
 # The ways in which an adapter does not come: its bytes, its place, its source. Not the caller's doing, and not the queue's.
@@ -120,7 +122,7 @@ class Generation:
 
         Raises:
             FailedPrecondition, NotFound: As AdapterCache.lease when no former version can stand in.
-            Busy: The tenant's limit or the queue is full.
+            Busy: The tenant's limit is reached, or as Admission.admit; a shadow also when somebody waits for its place.
             SchemaImpossible: The engine cannot keep the answer to the bot's schema.
             Unavailable: ENGINE_RESTARTING with the tokens delivered so far, or as AdapterCache.lease.
             DeadlineExceeded: It passed, in the queue or amid the answer.
@@ -132,7 +134,7 @@ class Generation:
             async with AsyncExitStack() as held:
                 held.enter_context(self._canaries.observe(route, record))
                 asked = route
-                route, request = await deadline.bound(self._open(held, route, make_prompt))
+                route, request, place = await deadline.bound(self._open(held, route, make_prompt, deadline))
                 record.former_answers = route is not asked
                 end = _finisher(route, record)
                 chunks = await held.enter_async_context(aclosing(self._line.engine.generate(request)))
@@ -141,6 +143,7 @@ class Generation:
                     async with aclosing(deadline.bound_each(chunks)) as timely_chunks:
                         async for chunk in timely_chunks:
                             record.heard(chunk, time.monotonic() - arrived_s)
+                            self._line.admission.heard(place, chunk.num_output_tokens)
                             tokens += chunk.tokens
                             if chunk.text or chunk.finish_reason:
                                 yield Step(chunk.text, chunk.finish_reason, tokens, end)
@@ -155,39 +158,57 @@ class Generation:
             return nullcontext()  # no tenant asked for it, and no stop waits for it
         return self._line.intake.hold_place(route.tenant.name.tenant, route.tenant.max_requests_in_flight)
 
-    async def _open(self, held: AsyncExitStack, route: Route, make_prompt: MakePrompt) -> tuple[Route, EngineRequest]:
+    async def _open(
+        self, held: AsyncExitStack, route: Route, make_prompt: MakePrompt, deadline: Deadline
+    ) -> tuple[Route, EngineRequest, Place]:
         """Return who answers what, with its place and its adapter in `held`; the former version stands in for one that fails."""
         try:
-            return route, await self._open_route(held, route, make_prompt)
+            return route, *await self._open_route(held, route, make_prompt, deadline)
         except _LOAD_FAILURES as error:
             if route.former is None or isinstance(error, EngineDead):
                 raise
             self._metrics.former_version_answers()
-            return route.former, await self._open_route(held, route.former, make_prompt)
+            return route.former, *await self._open_route(held, route.former, make_prompt, deadline)
 
-    async def _open_route(self, held: AsyncExitStack, route: Route, make_prompt: MakePrompt) -> EngineRequest:
+    async def _open_route(
+        self, held: AsyncExitStack, route: Route, make_prompt: MakePrompt, deadline: Deadline
+    ) -> tuple[EngineRequest, Place]:
         prompt = await make_prompt(route)
         if schema := prompt.sampling.answer_schema:
             await self._line.engine.prepare_schema(schema)
-        adapter = await held.enter_async_context(self._hold_adapter(route))
-        return EngineRequest(uuid.uuid4().hex, prompt.ids, prompt.sampling, adapter, self._salt(route))
+        adapter, place = await held.enter_async_context(self._hold_adapter(route, _ask(route, prompt, deadline)))
+        return EngineRequest(uuid.uuid4().hex, prompt.ids, prompt.sampling, adapter, self._salt(route)), place
 
     @asynccontextmanager
-    async def _hold_adapter(self, route: Route) -> AsyncIterator[EngineAdapter | None]:
+    async def _hold_adapter(self, route: Route, ask: Ask) -> AsyncIterator[tuple[EngineAdapter | None, Place]]:
         """Hold a place in the engine, then the adapter: whoever waits for a place must not keep an adapter from leaving."""
-        queued_s = time.monotonic()
-        version = route.adapter
-        async with self._line.admission.admit(route.bot.name.tenant, version.engine_id if version else None):
-            self._metrics.queued(time.monotonic() - queued_s)
-            if version is None:
-                yield None
+        async with self._line.admission.admit(ask) as place:
+            if route.adapter is None:
+                yield None, place
                 return
-            async with self._line.cache.lease(version) as adapter:
-                yield adapter
+            async with self._line.cache.lease(route.adapter) as adapter:
+                yield adapter, place
 
     def _salt(self, route: Route) -> str:
         owner = " ".join((route.bot.name.tenant, *sorted(route.tenant.key_digests)))
         return hmac.new(self._salt_secret, owner.encode(), hashlib.sha256).hexdigest()
+
+
+def _ask(route: Route, prompt: Prompt, deadline: Deadline) -> Ask:
+    return Ask(
+        tenant=route.bot.name.tenant,
+        engine_id=route.adapter.engine_id if route.adapter else None,
+        urgency=_urgency_of(route),
+        num_prompt_tokens=len(prompt.ids),
+        max_output_tokens=prompt.sampling.max_tokens,
+        left_s=deadline.left_s,
+    )
+
+
+def _urgency_of(route: Route) -> Urgency:
+    if route.lane is Lane.SHADOW:
+        return Urgency.SHADOW
+    return Urgency.INTERACTIVE if route.bot.kind is BotKind.CODE_COMPLETION else Urgency.CHAT
 
 
 def _finisher(route: Route, record: RequestRecord) -> Callable[[FinishReason], Finish]:

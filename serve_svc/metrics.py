@@ -21,7 +21,7 @@ log = structlog.get_logger()
 
 _REQUEST_LABELS = ("tenant", "bot", "bot_kind", "lane")
 # From a cached prompt on a GPU to a queue in front of a busy CPU.
-_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _SHARES = tuple(tenth / 10 for tenth in range(11))
 _TOKEN_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 
@@ -51,7 +51,7 @@ class RequestMetrics:
             "adaptory_serve_time_to_first_token_seconds",
             "From a request's arrival to its first token, queue and adapter load included.",
             _REQUEST_LABELS,
-            buckets=_SECONDS,
+            buckets=SECONDS,
             registry=registry,
         )
         self._inter_token = Histogram(
@@ -59,9 +59,6 @@ class RequestMetrics:
             "Between one piece of an answer and the next, per token.",
             buckets=_TOKEN_SECONDS,
             registry=registry,
-        )
-        self._queue = Histogram(
-            "adaptory_serve_queue_seconds", "Wait for a place in the engine.", buckets=_SECONDS, registry=registry
         )
         self._former = Counter(
             "adaptory_serve_former_version_answers",
@@ -123,10 +120,6 @@ class RequestMetrics:
         """Report that a shadow was not asked, since the server had better things to do."""
         self._shadows.labels(*self._name(shadow), "dropped").inc()
 
-    def queued(self, seconds: float) -> None:
-        """Report how long a request waited for its place."""
-        self._queue.observe(seconds)
-
     def _name(self, route: Route) -> tuple[str, str]:
         return self._tenants.name(route.bot.name.tenant), self._bots.name(str(route.bot.name))
 
@@ -178,7 +171,7 @@ class AdapterMetrics:
         self._load_seconds = Histogram(
             "adaptory_serve_adapter_load_seconds",
             "From the first demand for an adapter until it is in the engine.",
-            buckets=_SECONDS,
+            buckets=SECONDS,
             registry=registry,
         )
         self._resident = Gauge("adaptory_serve_resident_adapters", "Adapters in the engine.", registry=registry)

@@ -11,6 +11,8 @@ from adaptory.core.settings import ServiceSettings, is_loopback, split_address
 from serve_svc.admission import AdmissionLimits
 from serve_svc.canary_watch import CanaryLimits
 from serve_svc.engine.engine import EngineSettings
+from serve_svc.places import PlaceLimits
+from serve_svc.slots import Turn
 
 _STATE_ROOT = platformdirs.user_state_path("adaptory")
 
@@ -60,12 +62,18 @@ class ServeSettings(ServiceSettings):
 
     max_in_flight: int = Field(default=16, ge=1)
     """Requests in the engine at once; the others wait in a fair queue."""
+    max_tokens_in_flight: int | None = Field(default=None, ge=16)
+    """Prompts and longest answers of the requests in the engine together: what its memory for keys and values holds. Beyond that
+    vLLM begins requests again from the start. Left out, `max_in_flight` times `max_model_tokens`."""
     max_waiting: int = Field(default=256, ge=0)
-    """Requests that may wait, of all tenants together."""
+    """Requests that may wait, of all tenants together; beyond it those with most waiting lose their newest."""
     max_waiting_per_tenant: int = Field(default=64, ge=0)
-    """Requests of one tenant that may wait."""
-    max_adapter_wait_s: float = Field(default=5.0, gt=0)
-    """After this wait an adapter without a slot goes before new requests of running adapters."""
+    """Requests of one tenant that may wait, completions and conversations each."""
+    adapter_turn_tokens: int = Field(default=2048, ge=1)
+    """By how much an adapter may be served more than one that waits for a slot, before new requests of it wait in turn. Prompt tokens
+    count once, answer tokens twice, both over the tenant's weight."""
+    adapter_turn_s: float = Field(default=5.0, gt=0)
+    """How long an adapter that is served more at all keeps its slot while another waits for one."""
 
     canary_min_requests: int = Field(default=20, ge=1)
     """Requests that a canary must have had before it may end for being worse than production."""
@@ -87,6 +95,16 @@ class ServeSettings(ServiceSettings):
             message = (
                 f"registry_address {self.registry_address} is another machine, and the server's key would cross the network "
                 "in clear: give registry_ca"
+            )
+            raise ValueError(message)
+        return self
+
+    @model_validator(mode="after")
+    def _refuse_small_budget(self) -> Self:
+        if self.max_tokens_in_flight is not None and self.max_tokens_in_flight < self.max_model_tokens:
+            message = (
+                f"max_tokens_in_flight {self.max_tokens_in_flight} must not be below max_model_tokens {self.max_model_tokens}: one "
+                "request may need as much"
             )
             raise ValueError(message)
         return self
@@ -116,10 +134,10 @@ class ServeSettings(ServiceSettings):
 
     def admission_limits(self) -> AdmissionLimits:
         """Return the size of the queue in front of the engine."""
-        return AdmissionLimits(
+        places = PlaceLimits(
             max_in_flight=self.max_in_flight,
             max_adapters=self.max_loras,
-            max_waiting=self.max_waiting,
-            max_waiting_per_tenant=self.max_waiting_per_tenant,
-            max_wait_s=self.max_adapter_wait_s,
+            max_tokens=self.max_tokens_in_flight or self.max_in_flight * self.max_model_tokens,
+            turn=Turn(self.adapter_turn_tokens, self.adapter_turn_s),
         )
+        return AdmissionLimits(places, self.max_waiting, self.max_waiting_per_tenant)
