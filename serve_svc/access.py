@@ -16,5 +16,6 @@ ACCESS: Mapping[str, frozenset[Role]] = {
     "/adaptory.serve.v1.ServeService/CountTokens": _TENANT,
     "/adaptory.serve.v1.ServeAdminService/GetResidency": _ADMIN,
     "/adaptory.serve.v1.ServeAdminService/WarmVersion": _ADMIN,
+    "/adaptory.serve.v1.ServeAdminService/ReleaseVersion": _ADMIN,
     "/adaptory.serve.v1.ServeAdminService/Drain": _ADMIN,
 }

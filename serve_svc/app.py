@@ -24,7 +24,8 @@ from adaptory.serve.v1 import (
 )
 from serve_svc.access import ACCESS
 from serve_svc.adapter_files import AdapterFiles
-from serve_svc.adapters import AdapterCache, ServedBase
+from serve_svc.adapter_loading import ServedBase
+from serve_svc.adapters import AdapterCache, LifePolicy
 from serve_svc.admin_servicer import Operated, ServeAdminServicer
 from serve_svc.admission import Admission
 from serve_svc.canary_watch import CanaryWatch
@@ -36,7 +37,7 @@ from serve_svc.engine.engine import Engine
 from serve_svc.engine.metrics import VllmCollector
 from serve_svc.engine.supervisor import EngineState, Supervisor, SupervisorPolicy, SupervisorSeams
 from serve_svc.generation import Generation, Line, Watchers
-from serve_svc.metrics import AdapterMetrics, EngineMetrics, RequestMetrics, add_gauge
+from serve_svc.metrics import AdapterMetrics, EngineMetrics, RequestMetrics, add_gauge, add_state_gauge
 from serve_svc.model import ServedModel
 from serve_svc.prompts import Prompts
 from serve_svc.registry_client import RegistryAddress, RegistryClient, open_channel
@@ -98,10 +99,11 @@ class ServeApp:
 
         self._channel = _open_registry(settings)
         self._registry = registry = RegistryClient(self._channel, partial(_read_server_key, settings))
-        self._files = AdapterFiles(settings.state_dir / "adapters", registry)
+        self._files = AdapterFiles(settings.state_dir / "adapters", registry, settings.adapter_disk_bytes)
         limits = AdapterLimits(max_rank=settings.max_lora_rank)
         base = ServedBase(model.base.digest, partial(check_adapter, base=model.shape, limits=limits))
-        self._cache = AdapterCache(self._supervisor, self._files, base, self._adapter_metrics)
+        life = LifePolicy(quarantine=settings.quarantine_policy())
+        self._cache = AdapterCache(self._supervisor, self._files, base, self._adapter_metrics, life)
         self._deployment = Deployment(self._cache, self._router, settings.max_cpu_loras)
         self._snapshot = SnapshotFile(settings.state_dir / "routing.snapshot")
         self._snapshot_writer = SnapshotWriter(self._snapshot)
@@ -195,6 +197,7 @@ class ServeApp:
             closing=self._closing,
             base_digest=self._model.base.digest,
             max_resident=self._settings.max_cpu_loras,
+            max_disk_bytes=self._settings.adapter_disk_bytes,
         )
 
     def _add_gauges(self) -> None:
@@ -215,6 +218,7 @@ class ServeApp:
         add_gauge(
             registry, "registry_generation", "Generation of the state served.", lambda: self._router.table.generation
         )
+        add_state_gauge(registry, self._cache.count)
         self._telemetry.add_collector(VllmCollector())
 
     def _open_metrics(self) -> str:
@@ -236,6 +240,7 @@ class ServeApp:
         if state is EngineState.SERVING:
             self._deployment.refill()
         else:
+            self._cache.engine_lost()
             self._adapter_metrics.engine_emptied()
 
     async def _drain(self) -> int:

@@ -132,6 +132,8 @@ class Generation:
             return route.former, await self._open_route(held, route.former, make_prompt)
 
     async def _open_route(self, held: AsyncExitStack, route: Route, make_prompt: MakePrompt) -> EngineRequest:
+        if route.adapter:
+            self._line.cache.check(route.adapter)  # what is refused anyway does not wait for a place first
         prompt = await make_prompt(route)
         adapter = await held.enter_async_context(self._hold_adapter(route))
         return EngineRequest(uuid.uuid4().hex, prompt.ids, prompt.sampling, adapter, self._salt(route))

@@ -11,7 +11,9 @@ from adaptory.core.settings import ServiceSettings, is_loopback
 from serve_svc.admission import AdmissionLimits
 from serve_svc.canary_watch import CanaryLimits
 from serve_svc.engine.engine import EngineSettings
+from serve_svc.quarantine import QuarantinePolicy
 
+_MAX_QUARANTINE_PAUSE_S = 1800.0
 _STATE_ROOT = platformdirs.user_state_path("adaptory")
 
 
@@ -65,6 +67,15 @@ class ServeSettings(ServiceSettings):
     max_adapter_wait_s: float = Field(default=5.0, gt=0)
     """After this wait an adapter without a slot goes before new requests of running adapters."""
 
+    adapter_disk_bytes: int = Field(default=10 * 2**30, ge=1)
+    """Adapters kept in `state_dir`; those used longest ago go first, and what the engine holds always stays."""
+    quarantine_failures: int = Field(default=3, ge=1)
+    """So many failed loads of a version, within `quarantine_window_s`, and it is refused without a try for a time."""
+    quarantine_window_s: float = Field(default=60.0, gt=0)
+    """See `quarantine_failures`."""
+    quarantine_pause_s: float = Field(default=30.0, gt=0)
+    """How long that time is at first; it doubles with every try that fails, up to half an hour."""
+
     canary_min_requests: int = Field(default=20, ge=1)
     """Requests that a canary must have had before it may end for being worse than production."""
     canary_max_more_failures: float = Field(default=0.05, ge=0, le=1)
@@ -104,6 +115,15 @@ class ServeSettings(ServiceSettings):
     def canary_limits(self) -> CanaryLimits:
         """Return how much worse a canary may be."""
         return CanaryLimits(self.canary_min_requests, self.canary_max_more_failures, self.canary_max_first_token_ratio)
+
+    def quarantine_policy(self) -> QuarantinePolicy:
+        """Return when a version that fails is refused, and for how long."""
+        return QuarantinePolicy(
+            max_failures=self.quarantine_failures,
+            window_s=self.quarantine_window_s,
+            first_pause_s=self.quarantine_pause_s,
+            max_pause_s=max(self.quarantine_pause_s, _MAX_QUARANTINE_PAUSE_S),
+        )
 
     def admission_limits(self) -> AdmissionLimits:
         """Return the size of the queue in front of the engine."""

@@ -18,7 +18,8 @@ from adaptory.core.adapter_check import AdapterLimits, adapter_digest, check_ada
 from adaptory.core.base_shape import LINEAR_MODULES
 from adaptory.core.errors import AdapterRejected, FailedPrecondition, InvalidRequest, Unavailable
 from serve_svc.adapter_files import AdapterFiles
-from serve_svc.adapters import AdapterCache, ServedBase
+from serve_svc.adapter_loading import ServedBase
+from serve_svc.adapters import AdapterCache
 from serve_svc.engine.backend import OutputCorrupted
 from serve_svc.engine.engine import AdapterLoadFailed, EngineAdapter, EngineDead
 from serve_svc.engine.metrics import VllmCollector
@@ -326,23 +327,27 @@ async def test_metrics_leave_without_tenants_names(stand: EngineStand) -> None:
     assert not [sample for sample in samples if any(adapter.name in value for value in sample.labels.values())]
 
 
-async def test_poison_ends_the_engine_and_is_quarantined(stand: EngineStand) -> None:
-    """Rule 8: NaN is never served; the engine is replaced, answers as before, and refuses the adapter that did it."""
+async def test_poison_ends_the_engine_and_is_quarantined(stand: EngineStand, tmp_path: Path) -> None:
+    """Rule 8: NaN is never served; the engine is replaced and answers as before, and the version that did it is refused."""
     before = await ask(stand.supervisor, stand.request(None))
     poison = stand.make_adapter(fill_with_nan(stand))
-    await stand.supervisor.load_adapter(poison)
+    cache, version = make_cache(stand, poison, tmp_path, judge=lambda _: None)
 
     with pytest.raises(OutputCorrupted):
-        await ask(stand.supervisor, stand.request(poison))
+        async with cache.lease(version) as leased:
+            await ask(stand.supervisor, stand.request(leased))
     await stand.reach(EngineState.RECOVERING)
     await stand.reach(EngineState.SERVING)
 
     assert await ask(stand.supervisor, stand.request(None)) == before
-    with pytest.raises(AdapterLoadFailed, match="quarantined"):
-        await stand.supervisor.load_adapter(poison)
+    with pytest.raises(FailedPrecondition, match="in quarantine"):
+        async with cache.lease(version):
+            pytest.fail("a version in quarantine was leased")
 
 
-async def test_engine_killed_while_idle_is_replaced_and_adapters_come_back(stand: EngineStand, tmp_path: Path) -> None:
+async def test_engine_killed_while_idle_is_replaced_and_adapters_can_be_leased_again(
+    stand: EngineStand, tmp_path: Path
+) -> None:
     """Rule 9: nobody needs to ask for the death to be noticed, and a version answers from the new engine as from the old."""
     adapter = stand.make_adapter()
     cache, version = make_cache(stand, adapter, tmp_path)
@@ -352,9 +357,7 @@ async def test_engine_killed_while_idle_is_replaced_and_adapters_come_back(stand
     stand.kill()
     await stand.reach(EngineState.RECOVERING)
     await stand.reach(EngineState.SERVING)
-    await cache.restore()
-
-    assert await cache.resident_versions() == (version,)
+    assert await cache.residents() == ()
     async with cache.lease(version) as leased:
         assert await ask(stand.supervisor, stand.request(leased)) == before
 
@@ -379,7 +382,9 @@ async def drain(stream: AsyncIterator[object]) -> None:
         pass
 
 
-def make_cache(stand: EngineStand, adapter: EngineAdapter, root: Path) -> tuple[AdapterCache, AdapterVersion]:
+def make_cache(
+    stand: EngineStand, adapter: EngineAdapter, root: Path, judge: Callable[[Path], object] | None = None
+) -> tuple[AdapterCache, AdapterVersion]:
     """Return a cache over the supervised engine, and the adapter as a version that its source can deliver."""
     digest = adapter_digest(adapter.path)
     version = AdapterVersion(
@@ -393,6 +398,6 @@ def make_cache(stand: EngineStand, adapter: EngineAdapter, root: Path) -> tuple[
         base_digest="base",
         size_bytes=sum(file.stat().st_size for file in adapter.path.iterdir()),
     )
-    judge = partial(check_adapter, base=stand.kind.shape, limits=AdapterLimits())
+    judge = judge or partial(check_adapter, base=stand.kind.shape, limits=AdapterLimits())
     files = AdapterFiles(root, FolderSource({digest: adapter.path}))
     return AdapterCache(stand.supervisor, files, ServedBase("base", judge), RecordingObserver()), version
