@@ -13,11 +13,12 @@ from adaptory.core.errors import Unavailable
 from adaptory.core.names import VersionName
 from adaptory.serve.v1 import serve_admin_service_pb2, serve_admin_service_pb2_grpc
 from serve_svc.adapters import AdapterCache
+from serve_svc.capacity import Capacity
 from serve_svc.deadline import Closing, Deadline
 from serve_svc.deployment import Deployment
 from serve_svc.metrics import EngineMetrics
 from serve_svc.registry_feed import RegistryFeed
-from serve_svc.residency import dump_known, dump_quarantine, dump_resident
+from serve_svc.residency import dump_capacity, dump_known, dump_quarantine, dump_resident
 from serve_svc.routing import Router
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -36,6 +37,7 @@ class Operated:
     base_digest: str
     max_resident: int
     max_disk_bytes: int
+    capacity: Capacity
 
 
 class ServeAdminServicer(serve_admin_service_pb2_grpc.ServeAdminServiceServicer):
@@ -65,6 +67,7 @@ class ServeAdminServicer(serve_admin_service_pb2_grpc.ServeAdminServiceServicer)
             versions=[dump_known(adapter, cache.now()) for adapter in cache.known()],
             disk_bytes=cache.disk_bytes,
             max_disk_bytes=operated.max_disk_bytes,
+            memory=dump_capacity(operated.capacity),
         )
 
     async def WarmVersion(

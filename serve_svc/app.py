@@ -8,6 +8,7 @@ from functools import partial
 from importlib.metadata import version
 
 import grpc
+import structlog
 
 from adaptory.core.adapter_check import AdapterLimits, check_adapter
 from adaptory.core.auth import FixedKeyring, Role, digest_key, load_or_make_key
@@ -29,11 +30,13 @@ from serve_svc.adapters import AdapterCache, LifePolicy
 from serve_svc.admin_servicer import Operated, ServeAdminServicer
 from serve_svc.admission import Admission
 from serve_svc.canary_watch import CanaryWatch
+from serve_svc.capacity import describe_ranks, plan_capacity
 from serve_svc.chat import Chat
 from serve_svc.completion import Completion
 from serve_svc.deadline import Closing
 from serve_svc.deployment import Deployment
 from serve_svc.engine.engine import Engine
+from serve_svc.engine.factory import computes_on_cpu
 from serve_svc.engine.metrics import VllmCollector
 from serve_svc.engine.supervisor import EngineState, Supervisor, SupervisorPolicy, SupervisorSeams
 from serve_svc.generation import Generation, Line, Watchers
@@ -47,6 +50,8 @@ from serve_svc.servicer import ServeServicer
 from serve_svc.settings import ServeSettings
 from serve_svc.snapshot import SnapshotFile, SnapshotWriter
 from serve_svc.tenancy import Intake, TableKeyring
+
+log = structlog.get_logger()
 
 # What an answer that has just ended may take to reach its caller.
 _LAST_WORDS_S = 0.5
@@ -84,6 +89,7 @@ class ServeApp:
         """Put the parts together inside a running event loop; nothing listens yet. Raises InvalidRequest for an unreadable file."""
         self._settings = settings
         self._model = model
+        self._capacity = plan_capacity(settings, model.shape, model.weights_bytes, on_cpu=computes_on_cpu())
         self._telemetry = Telemetry(service="serve", version=version("adaptory"))
         self._adapter_metrics = AdapterMetrics(self._telemetry.registry)
         self._engine_metrics = EngineMetrics(self._telemetry.registry)
@@ -104,7 +110,7 @@ class ServeApp:
         base = ServedBase(model.base.digest, partial(check_adapter, base=model.shape, limits=limits))
         life = LifePolicy(quarantine=settings.quarantine_policy())
         self._cache = AdapterCache(self._supervisor, self._files, base, self._adapter_metrics, life)
-        self._deployment = Deployment(self._cache, self._router, settings.max_cpu_loras)
+        self._deployment = Deployment(self._cache, self._router, self._capacity.max_resident)
         self._snapshot = SnapshotFile(settings.state_dir / "routing.snapshot")
         self._snapshot_writer = SnapshotWriter(self._snapshot)
         self._feed = RegistryFeed(registry, self._router, self._table_changed)
@@ -118,6 +124,7 @@ class ServeApp:
         await asyncio.to_thread(self._files.clean)
         self._router.table = await asyncio.to_thread(self._snapshot.load)
         self._canaries.follow(self._router.table)
+        log.info("memory_planned", plan=self._capacity.describe(), ranks_seen=describe_ranks(self._router.table))
         with self._telemetry:
             async with self._channel:
                 grpc_address = await self._server.open()
@@ -196,8 +203,9 @@ class ServeApp:
             engine_metrics=self._engine_metrics,
             closing=self._closing,
             base_digest=self._model.base.digest,
-            max_resident=self._settings.max_cpu_loras,
+            max_resident=self._capacity.max_resident,
             max_disk_bytes=self._settings.adapter_disk_bytes,
+            capacity=self._capacity,
         )
 
     def _add_gauges(self) -> None:

@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 from adaptory.serve.v1 import serve_admin_service_pb2 as pb
 from serve_svc.adapter_book import KnownAdapter
+from serve_svc.capacity import Capacity
 from serve_svc.quarantine import Moment, Quarantine
 
 
@@ -34,6 +35,19 @@ def dump_quarantine(quarantine: Quarantine, now: Moment) -> pb.Quarantine:
     if quarantine.retry_at_s is not None:
         dumped.retry_time.FromDatetime(_utc_of(quarantine.retry_at_s, now))
     return dumped
+
+
+def dump_capacity(capacity: Capacity) -> pb.MemoryPlan:
+    """Return what the server takes in main memory."""
+    return pb.MemoryPlan(
+        limit_bytes=capacity.limit_bytes,
+        processes_bytes=capacity.processes_bytes,
+        base_bytes=capacity.base_bytes,
+        kv_cache_bytes=capacity.kv_cache_bytes,
+        slots_bytes=capacity.slots_bytes,
+        adapter_bytes=capacity.adapter_bytes,
+        total_bytes=capacity.total_bytes,
+    )
 
 
 def _utc_of(monotonic_s: float, now: Moment) -> datetime:

@@ -46,7 +46,9 @@ class ServeSettings(ServiceSettings):
     max_loras: int = Field(default=4, ge=1, le=256)
     """Distinct adapters in one batch of the engine."""
     max_cpu_loras: int = Field(default=32, ge=1, le=4096)
-    """Adapters that stay loaded; the least recently used one makes room."""
+    """Adapters that stay loaded, the last used ones. Left out, as many as fit `memory_limit_bytes`, where that is given."""
+    memory_limit_bytes: int | None = Field(default=None, ge=1)
+    """Main memory that the server may take, its engine included; it does not start with settings that take more."""
     max_lora_rank: int = Field(default=16, ge=1, le=512)
     """Highest rank served. vLLM pads every adapter to it, so it costs time and memory on each request."""
     max_model_tokens: int = Field(default=2048, ge=16)

@@ -59,8 +59,11 @@ def _tell_quarantine(known: KnownVersion) -> str:
 
 def _tell_tiers(residency: Residency) -> str:
     following = "follows the registry" if residency.following else "has lost the registry"
+    memory = residency.memory
+    limit = f" of {format_bytes(memory.limit_bytes)}" if memory.HasField("limit_bytes") else ""
+    disk = f"{format_bytes(residency.disk_bytes)} of {format_bytes(residency.max_disk_bytes)} on disk"
     return (
-        f"{len(residency.adapters)} of at most {residency.max_resident} adapters in the engine, "
-        f"{format_bytes(residency.disk_bytes)} of {format_bytes(residency.max_disk_bytes)} on disk. The server {following}, "
-        f"generation {residency.generation}; engines built: {residency.num_engine_starts}."
+        f"{len(residency.adapters)} of at most {residency.max_resident} adapters in the engine, {disk}, and "
+        f"{format_bytes(memory.total_bytes)}{limit} of memory when full. The server {following}, generation {residency.generation}; "
+        f"engines built: {residency.num_engine_starts}."
     )

@@ -16,7 +16,7 @@ class GetResidencyRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class Residency(_message.Message):
-    __slots__ = ("base_digest", "max_resident", "adapters", "generation", "following", "num_engine_starts", "versions", "disk_bytes", "max_disk_bytes")
+    __slots__ = ("base_digest", "max_resident", "adapters", "generation", "following", "num_engine_starts", "versions", "disk_bytes", "max_disk_bytes", "memory")
     BASE_DIGEST_FIELD_NUMBER: _ClassVar[int]
     MAX_RESIDENT_FIELD_NUMBER: _ClassVar[int]
     ADAPTERS_FIELD_NUMBER: _ClassVar[int]
@@ -26,6 +26,7 @@ class Residency(_message.Message):
     VERSIONS_FIELD_NUMBER: _ClassVar[int]
     DISK_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_DISK_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_FIELD_NUMBER: _ClassVar[int]
     base_digest: str
     max_resident: int
     adapters: _containers.RepeatedCompositeFieldContainer[ResidentAdapter]
@@ -35,7 +36,26 @@ class Residency(_message.Message):
     versions: _containers.RepeatedCompositeFieldContainer[KnownVersion]
     disk_bytes: int
     max_disk_bytes: int
-    def __init__(self, base_digest: _Optional[str] = ..., max_resident: _Optional[int] = ..., adapters: _Optional[_Iterable[_Union[ResidentAdapter, _Mapping]]] = ..., generation: _Optional[int] = ..., following: _Optional[bool] = ..., num_engine_starts: _Optional[int] = ..., versions: _Optional[_Iterable[_Union[KnownVersion, _Mapping]]] = ..., disk_bytes: _Optional[int] = ..., max_disk_bytes: _Optional[int] = ...) -> None: ...
+    memory: MemoryPlan
+    def __init__(self, base_digest: _Optional[str] = ..., max_resident: _Optional[int] = ..., adapters: _Optional[_Iterable[_Union[ResidentAdapter, _Mapping]]] = ..., generation: _Optional[int] = ..., following: _Optional[bool] = ..., num_engine_starts: _Optional[int] = ..., versions: _Optional[_Iterable[_Union[KnownVersion, _Mapping]]] = ..., disk_bytes: _Optional[int] = ..., max_disk_bytes: _Optional[int] = ..., memory: _Optional[_Union[MemoryPlan, _Mapping]] = ...) -> None: ...
+
+class MemoryPlan(_message.Message):
+    __slots__ = ("limit_bytes", "processes_bytes", "base_bytes", "kv_cache_bytes", "slots_bytes", "adapter_bytes", "total_bytes")
+    LIMIT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    PROCESSES_BYTES_FIELD_NUMBER: _ClassVar[int]
+    BASE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    KV_CACHE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    SLOTS_BYTES_FIELD_NUMBER: _ClassVar[int]
+    ADAPTER_BYTES_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_BYTES_FIELD_NUMBER: _ClassVar[int]
+    limit_bytes: int
+    processes_bytes: int
+    base_bytes: int
+    kv_cache_bytes: int
+    slots_bytes: int
+    adapter_bytes: int
+    total_bytes: int
+    def __init__(self, limit_bytes: _Optional[int] = ..., processes_bytes: _Optional[int] = ..., base_bytes: _Optional[int] = ..., kv_cache_bytes: _Optional[int] = ..., slots_bytes: _Optional[int] = ..., adapter_bytes: _Optional[int] = ..., total_bytes: _Optional[int] = ...) -> None: ...
 
 class KnownVersion(_message.Message):
     __slots__ = ("version", "state", "num_leases", "quarantine")
