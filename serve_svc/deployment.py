@@ -11,6 +11,7 @@ from collections.abc import Iterable
 import structlog
 
 from adaptory.core.errors import ServiceError
+from serve_svc.adapter_life import AdapterState
 from serve_svc.adapters import AdapterCache
 from serve_svc.engine.engine import EngineDead
 from serve_svc.routing import Router, RoutingTable
@@ -36,8 +37,8 @@ class Deployment:
         if not before.is_known:
             self.refill()
             return
-        for name in before.versions.keys() - after.versions.keys():
-            self._gone.put_nowait(before.versions[name].adapter)
+        for version in self._find_gone(before, after):
+            self._gone.put_nowait(version)
         promoted = _answering(after, self._router) - _answering(before, self._router)
         for _, version in zip(range(self._max_resident), sorted(promoted, key=_name), strict=False):
             self._promoted.put_nowait(version)
@@ -98,6 +99,12 @@ class Deployment:
                 return  # the next one is refilled from the start
             except ServiceError as error:
                 log.warning("version_not_prefetched", version=version.name, why=error.message)
+
+    def _find_gone(self, before: RoutingTable, after: RoutingTable) -> set[AdapterVersion]:
+        """Return what the change removes, and what a request that was routed before an earlier one has brought back since."""
+        removed = {before.versions[name].adapter for name in before.versions.keys() - after.versions.keys()}
+        known = (adapter for adapter in self._cache.known() if adapter.state is not AdapterState.DRAINING)
+        return removed | {adapter.version for adapter in known if adapter.version.name not in after.versions}
 
     def _choose(self, table: RoutingTable) -> list[AdapterVersion]:
         """Return what a new engine should hold: what answers, then what was asked for by name, each by its last use."""
