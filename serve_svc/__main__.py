@@ -54,7 +54,7 @@ async def serve(settings: ServeSettings) -> None:
     settings = settings.model_copy(update={"max_cpu_loras": capacity.max_resident})
     build_engine = partial(build_vllm_engine, model.weights_dir, model.base.name, settings.engine_settings())
     async with run_server(settings, model, build_engine) as endpoint:
-        print(json.dumps({"event": "serve_ready", "grpc": endpoint.grpc, "metrics": endpoint.metrics}), flush=True)
+        print(json.dumps({"event": "serve_ready", **endpoint.addresses()}), flush=True)
         await stopping.wait()
 
 

@@ -1,4 +1,4 @@
-"""Which role may call which method of serve_svc. A method without a row is refused to everybody."""
+"""Which role may call which method of serve_svc, or route of its HTTP. What has no row is refused to everybody."""
 
 from collections.abc import Mapping
 
@@ -18,4 +18,8 @@ ACCESS: Mapping[str, frozenset[Role]] = {
     "/adaptory.serve.v1.ServeAdminService/WarmVersion": _ADMIN,
     "/adaptory.serve.v1.ServeAdminService/ReleaseVersion": _ADMIN,
     "/adaptory.serve.v1.ServeAdminService/Drain": _ADMIN,
+    "GET /v1/models": _TENANT,
+    "GET /v1/models/{model:path}": _TENANT,
+    "POST /v1/chat/completions": _TENANT,
+    "POST /v1/completions": _TENANT,
 }

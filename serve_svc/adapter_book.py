@@ -107,6 +107,11 @@ class AdapterBook:
         entry = self._entries.get(version.engine_id)
         return entry if entry and entry.version == version else None
 
+    def find_adapter(self, adapter: EngineAdapter) -> Entry | None:
+        """Return the entry of what the engine calls so, if there is one."""
+        entry = self._entries.get(adapter.engine_id)
+        return entry if entry and entry.adapter == adapter else None
+
     def check(self, version: AdapterVersion) -> None:
         """Return when the version may be leased now. Raises as `admit`, and changes nothing."""
         if version.base_digest != self._base_digest:

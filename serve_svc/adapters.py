@@ -81,12 +81,16 @@ class AdapterCache:
                 await self._make_resident(entry)
                 yield entry.adapter
         except OutputCorrupted as error:
-            if error.adapter == entry.adapter:
-                self._book.failed(entry, error)
+            self.suspect(error)
             raise
         finally:
             self._files.touch(version.digest)
             self._give_back(entry)
+
+    def suspect(self, error: ServiceError) -> None:
+        """Put the adapter that an OutputCorrupted names in quarantine; of other errors nobody is suspected here."""
+        if isinstance(error, OutputCorrupted) and error.adapter and (entry := self._book.find_adapter(error.adapter)):
+            self._book.failed(entry, error)
 
     async def prefetch(self, version: AdapterVersion) -> None:
         """Load the version before it is asked for, which counts as no use. Raises as `lease`."""

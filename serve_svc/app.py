@@ -7,16 +7,15 @@ from contextlib import asynccontextmanager, suppress
 from functools import partial
 from importlib.metadata import version
 
-import grpc
 import structlog
 
 from adaptory.core.adapter_check import AdapterLimits, check_adapter
 from adaptory.core.auth import FixedKeyring, Role, digest_key, load_or_make_key
-from adaptory.core.errors import InvalidRequest, Unavailable
+from adaptory.core.errors import InvalidRequest
 from adaptory.core.rpc import Interceptor
 from adaptory.core.server import Server, Service
 from adaptory.core.state_dir import Endpoint, own_state_dir, published_endpoint
-from adaptory.core.telemetry import GrpcMetrics, Telemetry
+from adaptory.core.telemetry import GrpcMetrics, HttpMetrics, Telemetry
 from adaptory.serve.v1 import (
     serve_admin_service_pb2,
     serve_admin_service_pb2_grpc,
@@ -42,12 +41,16 @@ from serve_svc.engine.supervisor import EngineState, Supervisor, SupervisorPolic
 from serve_svc.generation import Generation, Line, Watchers
 from serve_svc.metrics import AdapterMetrics, EngineMetrics, RequestMetrics, add_gauge, add_state_gauge
 from serve_svc.model import ServedModel
+from serve_svc.openai.app import Door, make_app
+from serve_svc.openai.operations import Answering
+from serve_svc.openai.server import HttpServer
 from serve_svc.prompts import Prompts
-from serve_svc.registry_client import RegistryAddress, RegistryClient, open_channel
+from serve_svc.registry_client import RegistryAddress, RegistryClient, open_channel, read_server_key
 from serve_svc.registry_feed import RegistryFeed
 from serve_svc.routing import Router, RoutingTable
 from serve_svc.servicer import ServeServicer
 from serve_svc.settings import ServeSettings
+from serve_svc.shadow import Shadows
 from serve_svc.snapshot import SnapshotFile, SnapshotWriter
 from serve_svc.tenancy import Intake, TableKeyring
 
@@ -99,12 +102,14 @@ class ServeApp:
         self._router = Router(model.base, self._canaries.ended)
         self._intake = Intake()
         self._closing = Closing()
+        self._request_metrics = RequestMetrics(self._telemetry.registry, settings.max_tenant_labels)
+        self._shadows = Shadows(self._request_metrics, self._closing)
         self._admission = Admission(settings.admission_limits(), time.monotonic)
         seams = SupervisorSeams(clock=time.monotonic, sleep=asyncio.sleep)
         self._supervisor = Supervisor(build_engine, policy, seams, self._engine_entered)
 
-        self._channel = _open_registry(settings)
-        self._registry = registry = RegistryClient(self._channel, partial(_read_server_key, settings))
+        self._channel = open_channel(RegistryAddress(settings.registry_address, settings.registry_ca))
+        self._registry = registry = RegistryClient(self._channel, partial(read_server_key, settings.server_key_file))
         self._files = AdapterFiles(settings.state_dir / "adapters", registry, settings.adapter_disk_bytes)
         limits = AdapterLimits(max_rank=settings.max_lora_rank)
         base = ServedBase(model.base.digest, partial(check_adapter, base=model.shape, limits=limits))
@@ -114,7 +119,9 @@ class ServeApp:
         self._snapshot = SnapshotFile(settings.state_dir / "routing.snapshot")
         self._snapshot_writer = SnapshotWriter(self._snapshot)
         self._feed = RegistryFeed(registry, self._router, self._table_changed)
-        self._server = self._build_server()
+        answering, keyring = self._build_answering(), self._keyring()
+        self._server = self._build_server(answering, keyring)
+        self._http = self._build_http(answering, keyring)
         self._add_gauges()
 
     @asynccontextmanager
@@ -129,7 +136,8 @@ class ServeApp:
             async with self._channel:
                 grpc_address = await self._server.open()
                 try:
-                    endpoint = Endpoint(grpc_address, self._open_metrics())
+                    openai_address = await self._http.open() if settings.openai_address else ""
+                    endpoint = Endpoint(grpc_address, self._open_metrics(), openai_address)
                     await self._supervisor.start()
                     async with self._background():
                         with published_endpoint(settings.state_dir, endpoint):
@@ -148,6 +156,7 @@ class ServeApp:
                 self._snapshot_writer.run(),
                 self._deployment.run(),
                 self._canaries.run(self._registry.end_canary),
+                self._shadows.run(),
                 self._publish_health(),
             )
             running = [tasks.create_task(work) for work in works]
@@ -157,27 +166,38 @@ class ServeApp:
                 for task in running:
                     task.cancel()
 
-    def _build_server(self) -> Server:
+    def _build_answering(self) -> Answering:
         settings, model = self._settings, self._model
         generation = Generation(
             Line(self._intake, self._admission, self._cache, self._supervisor),
-            Watchers(RequestMetrics(self._telemetry.registry, settings.max_tenant_labels), self._canaries),
+            Watchers(self._request_metrics, self._canaries),
             load_or_make_key(settings.state_dir / "cache_salt.key").encode(),
         )
-        chat = Chat(self._router, Prompts(model.renderer, settings.max_model_tokens), generation)
+        chat = Chat(self._router, Prompts(model.renderer, settings.max_model_tokens), generation, self._shadows)
         completion = Completion(
             self._router,
             model.fim_renderer,
             generation,
+            self._shadows,
             max_prompt_tokens=settings.max_completion_prompt_tokens,
             max_tokens=settings.max_model_tokens,
         )
-        answering = ServeServicer(chat, completion, self._router, self._cache, self._closing, settings.max_model_tokens)
+        return Answering(chat, completion, self._router, self._closing)
+
+    def _build_server(self, answering: Answering, keyring: FixedKeyring) -> Server:
+        serving = ServeServicer(
+            answering.chat,
+            answering.completion,
+            self._router,
+            self._cache,
+            self._closing,
+            self._settings.max_model_tokens,
+        )
         operating = ServeAdminServicer(self._operated(), self._drain)
         services = (
             Service(
                 serve_service_pb2.DESCRIPTOR.services_by_name["ServeService"],
-                partial(serve_service_pb2_grpc.add_ServeServiceServicer_to_server, answering),
+                partial(serve_service_pb2_grpc.add_ServeServiceServicer_to_server, serving),
             ),
             Service(
                 serve_admin_service_pb2.DESCRIPTOR.services_by_name["ServeAdminService"],
@@ -186,8 +206,14 @@ class ServeApp:
         )
         methods = [method for service in services for method in service.methods]
         grpc_metrics = GrpcMetrics(self._telemetry.registry, methods)
-        interceptor = Interceptor(keyring=self._keyring(), access=ACCESS, metrics=grpc_metrics)
+        interceptor = Interceptor(
+            keyring=keyring, access=ACCESS, metrics=grpc_metrics, max_write_s=self._settings.max_write_seconds
+        )
         return Server(self._settings, services, interceptor)
+
+    def _build_http(self, answering: Answering, keyring: FixedKeyring) -> HttpServer:
+        door = Door(keyring, ACCESS, HttpMetrics(self._telemetry.registry))
+        return HttpServer(make_app(answering, door, lambda: self._server.is_serving), self._settings)
 
     def _keyring(self) -> FixedKeyring:
         key_file = self._settings.admin_key_file or self._settings.state_dir / "admin.key"
@@ -263,7 +289,7 @@ class ServeApp:
             async with asyncio.timeout(self._settings.drain_seconds):
                 await self._drain()
         self._closing.end()
-        await self._server.drain(_LAST_WORDS_S)
+        await asyncio.gather(self._server.drain(_LAST_WORDS_S), self._http.stop())
 
     async def _publish_health(self) -> None:
         while True:
@@ -271,21 +297,3 @@ class ServeApp:
             self._health_changed.clear()
             is_up = self._supervisor.state is EngineState.SERVING
             await self._server.set_serving(serving=is_up and self._router.table.is_known and self._intake.is_open)
-
-
-def _open_registry(settings: ServeSettings) -> grpc.aio.Channel:
-    try:
-        return open_channel(RegistryAddress(settings.registry_address, settings.registry_ca))
-    except OSError as error:
-        raise InvalidRequest.of_field("registry_ca", f"cannot be read: {error}") from error
-
-
-def _read_server_key(settings: ServeSettings) -> str:
-    """Read the key at every call: the trainer makes the file at its own first start, which may come after ours."""
-    try:
-        return settings.server_key_file.read_text().strip()
-    except OSError as error:
-        raise Unavailable(
-            f"server_key_file {settings.server_key_file} cannot be read: {error.strerror}. Start the trainer, or copy its key there.",
-            reason="SERVER_KEY_MISSING",
-        ) from error

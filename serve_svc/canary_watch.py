@@ -16,15 +16,15 @@ from adaptory.core.errors import Busy, InvalidRequest, ServiceError, TooLarge, U
 from adaptory.core.names import VersionName
 from serve_svc.deadline import ShutDown
 from serve_svc.engine.backend import OutputCorrupted
-from serve_svc.engine.engine import EngineDead
+from serve_svc.engine.engine import EngineDead, SchemaImpossible
 from serve_svc.metrics import RequestRecord
 from serve_svc.routing import Lane, Route, RoutingTable
 
 log = structlog.get_logger()
 
-# The caller's doing, the server's, or of an engine that dies for all: nothing that tells two versions apart, as a deadline that
-# passes does.
-_NOT_THE_VERSIONS = (InvalidRequest, Busy, TooLarge, ShutDown, EngineDead)
+# The caller's doing, the server's, the bot's, or of an engine that dies for all: nothing that tells two versions apart, as a deadline
+# that passes does.
+_NOT_THE_VERSIONS = (InvalidRequest, Busy, TooLarge, ShutDown, EngineDead, SchemaImpossible)
 # Of each lane the last requests count: a canary may turn bad after many good answers.
 _NUM_LAST = 200
 _FIRST_TOKEN_SLACK_S = 0.05
@@ -118,7 +118,7 @@ class CanaryWatch:
 
     def _count(self, route: Route, record: RequestRecord, *, has_failed: bool) -> None:
         trial = self._trials.get(route.bot.canary) if route.bot.canary else None
-        if trial is None or route.lane is Lane.NAMED:
+        if trial is None or route.lane not in (Lane.PRODUCTION, Lane.CANARY):
             return
         tally = trial.tally_of(route.lane)
         tally.failures.append(has_failed)

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from functools import partial
 
 from adaptory.core.auth import Caller
 from adaptory.core.code_stop import CodeStop, StopAt, make_stop
@@ -11,10 +12,12 @@ from adaptory.core.errors import FailedPrecondition, InvalidRequest
 from adaptory.core.fim import FimContext, FimRenderer
 from adaptory.core.names import BotName, VersionName
 from serve_svc.deadline import Deadline
-from serve_svc.engine.engine import Sampling
+from serve_svc.engine.engine import GeneratedToken, Sampling
 from serve_svc.generation import Finish, Generation, Prompt, Step
 from serve_svc.prompts import ChatOptions
 from serve_svc.routing import BotKind, GenerationDefaults, Route, Router
+from serve_svc.shadow import Shadows
+from serve_svc.token_tape import TokenTape
 
 # The longest completion unless the caller says otherwise: someone waits for it at every keystroke.
 _MAX_OUTPUT_TOKENS = {StopAt.LINE: 64, StopAt.BLOCK: 256, StopAt.END: 512}
@@ -36,23 +39,35 @@ class CompletionCall:
 
 @dataclass(frozen=True, slots=True)
 class CompletionPiece:
-    """The code that came next; the last piece alone has a `finish`, and says in `context` what was read."""
+    """The code that came next, with the tokens that begin in it where they are asked for.
+
+    The last piece alone has a `finish`, and says in `context` what was read.
+    """
 
     text: str
     finish: Finish | None
     context: FimContext | None
+    tokens: tuple[GeneratedToken, ...] = ()
 
 
 class Completion:
     """Fills in code."""
 
     def __init__(
-        self, router: Router, renderer: FimRenderer, generation: Generation, *, max_prompt_tokens: int, max_tokens: int
+        self,
+        router: Router,
+        renderer: FimRenderer,
+        generation: Generation,
+        shadows: Shadows,
+        *,
+        max_prompt_tokens: int,
+        max_tokens: int,
     ) -> None:
         """Take the renderer that training used too; `max_tokens` is the engine's context, prompt and completion together."""
         self._router = router
         self._renderer = renderer
         self._generation = generation
+        self._shadows = shadows
         self._max_prompt_tokens = max_prompt_tokens
         self._max_tokens = max_tokens
 
@@ -68,6 +83,13 @@ class Completion:
         """
         route = self._router.route(call.name, caller, call.key)
         _require_code_bot(route)
+        async with aclosing(self._shadows.follow(route, partial(self._complete_by, call), deadline)) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    async def _complete_by(
+        self, call: CompletionCall, route: Route, deadline: Deadline
+    ) -> AsyncGenerator[CompletionPiece, None]:
         context, carried = FimContext("", ""), ""
 
         async def make_prompt(route: Route) -> Prompt:
@@ -77,16 +99,19 @@ class Completion:
             carried = self._renderer.carry(context.prefix)
             return Prompt(ids, sampling)
 
-        stop = make_stop(call.stop_at, call.prefix, call.suffix)
+        stop, tape = make_stop(call.stop_at, call.prefix, call.suffix), TokenTape()
         async with aclosing(self._generation.run(route, make_prompt, deadline)) as steps:
             async for step in steps:
                 # What the caller has typed already comes again at the beginning, in one piece.
                 text = step.text.removeprefix(carried)
                 carried = "" if step.text else carried
+                tape.add(step.tokens)
+                tape.skip(len(step.text) - len(text))
                 piece = _cut(replace(step, text=text), stop, context)
+                piece = replace(piece, tokens=tape.take(len(piece.text)))
                 if piece.text or piece.finish:
                     yield piece
-                if piece.finish:
+                if stop.is_over:
                     return
 
     def _choose_sampling(self, call: CompletionCall, defaults: GenerationDefaults) -> Sampling:
@@ -104,6 +129,7 @@ class Completion:
             seed=options.seed,
             stop=options.stop,
             stop_ids=self._renderer.stop_ids,
+            num_logprobs=options.num_logprobs,
         )
 
     def _render(self, call: CompletionCall, max_output_tokens: int) -> tuple[FimContext, tuple[int, ...]]:

@@ -13,6 +13,7 @@ from adaptory.core.violations import Violations
 from adaptory.serve.v1 import generation_pb2, serve_service_pb2
 from serve_svc.chat import ChatCall
 from serve_svc.completion import CompletionCall
+from serve_svc.engine.engine import GeneratedToken
 from serve_svc.generation import Finish
 from serve_svc.prompts import ChatOptions
 from serve_svc.registry_convert import dump_kind
@@ -25,6 +26,7 @@ _MAX_KEY_CHARS = 256
 _MAX_STOPS = 4
 _MAX_STOP_CHARS = 64
 _MAX_TEMPERATURE = 2.0
+_MAX_LOGPROBS = 5
 _DEFAULT_PAGE_SIZE = 100
 _MAX_PAGE_SIZE = 1_000
 
@@ -116,6 +118,7 @@ def _parse_options(options: generation_pb2.GenerationOptions, violations: Violat
         top_p=options.top_p if options.HasField("top_p") else None,
         seed=options.seed if options.HasField("seed") else None,
         stop=tuple(options.stop),
+        num_logprobs=options.num_logprobs if options.HasField("num_logprobs") else None,
     )
     # Written so that NaN, which compares false with everything, is refused.
     violations.check(
@@ -134,6 +137,11 @@ def _parse_options(options: generation_pb2.GenerationOptions, violations: Violat
         sentence=f"is {parsed.top_p}; above 0 and up to 1 are taken",
     )
     violations.check(
+        field="options.num_logprobs",
+        is_good=parsed.num_logprobs is None or 0 <= parsed.num_logprobs <= _MAX_LOGPROBS,
+        sentence=f"is {parsed.num_logprobs}; 0 to {_MAX_LOGPROBS} are taken",
+    )
+    violations.check(
         field="options.stop",
         is_good=len(parsed.stop) <= _MAX_STOPS,
         sentence=f"has {len(parsed.stop)} texts; at most {_MAX_STOPS} are taken",
@@ -149,15 +157,24 @@ def _parse_options(options: generation_pb2.GenerationOptions, violations: Violat
 
 def dump_finish(finish: Finish) -> generation_pb2.Finish:
     """Return how an answer ended, as the contract says it."""
-    reasons = {"stop": generation_pb2.Finish.REASON_STOP, "length": generation_pb2.Finish.REASON_LENGTH}
     return generation_pb2.Finish(
-        reason=reasons[finish.reason],
+        reason=f"REASON_{finish.reason.upper()}",
         version=str(finish.version),
         digest=finish.digest,
         num_prompt_tokens=finish.num_prompt_tokens,
         num_output_tokens=finish.num_output_tokens,
         time_to_first_token_seconds=finish.time_to_first_token_s,
     )
+
+
+def dump_tokens(tokens: Sequence[GeneratedToken]) -> list[generation_pb2.GeneratedToken]:
+    """Return the tokens of a piece, as the contract says them."""
+    return [
+        generation_pb2.GeneratedToken(
+            text=token.text, logprob=token.logprob, alternatives=dump_tokens(token.alternatives)
+        )
+        for token in tokens
+    ]
 
 
 def dump_context(context: FimContext) -> serve_service_pb2.CompletionContext:

@@ -9,6 +9,10 @@ from adaptory.core.errors import DeadlineExceeded, Unavailable
 
 _Result = TypeVar("_Result")
 
+# What the last words of an answer may take to a caller whose deadline passes: then they would come too late to be read.
+_LAST_WORDS_SHARE = 0.05
+_MAX_LAST_WORDS_S = 0.1
+
 
 class ShutDown(Unavailable):
     """The server stops, and its time for running requests is over."""
@@ -54,8 +58,12 @@ class Deadline:
     """The moment a request must have ended by. It bounds waits only: a timeout around a `yield` would hit whoever is served."""
 
     def __init__(self, left_s: float | None, closing: Closing) -> None:
-        """Begin now, with that many seconds; None is no deadline. It may end earlier, with the server."""
-        self._at_s = None if left_s is None else asyncio.get_running_loop().time() + left_s
+        """Begin now, with that many seconds; None is no deadline.
+
+        It ends a little earlier, to leave time for saying so, or with the server.
+        """
+        words_s = min(_LAST_WORDS_SHARE * (left_s or 0.0), _MAX_LAST_WORDS_S)
+        self._at_s = None if left_s is None else asyncio.get_running_loop().time() + left_s - words_s
         self._closing = closing
 
     async def bound(self, work: Awaitable[_Result]) -> _Result:

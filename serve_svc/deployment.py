@@ -131,11 +131,11 @@ def _servable(table: RoutingTable, router: Router) -> set[AdapterVersion]:
 
 
 def _answering(table: RoutingTable, router: Router) -> set[AdapterVersion]:
-    """Return the adapters that answer for bots in this table, canaries too, as far as this server's base may serve them."""
+    """Return the adapters that are asked for bots in this table, canaries and shadows too, as far as this base may serve them."""
     routed = (
         (bot.kind, table.versions.get(str(name)))
         for bot in table.bots.values()
-        for name in (bot.production, bot.canary)
+        for name in (bot.production, bot.canary, bot.shadow)
         if name
     )
     return {version.adapter for kind, version in routed if version and router.is_servable(version, kind)}

@@ -9,31 +9,47 @@ import hmac
 import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AbstractContextManager, AsyncExitStack, aclosing, asynccontextmanager, contextmanager
+from contextlib import (
+    AbstractContextManager,
+    AsyncExitStack,
+    aclosing,
+    asynccontextmanager,
+    contextmanager,
+    nullcontext,
+)
 from dataclasses import dataclass
 from typing import Literal
 
-from adaptory.core.errors import Corrupted, FailedPrecondition, NotFound, Unavailable
+from adaptory.core.errors import Corrupted, DeadlineExceeded, FailedPrecondition, NotFound, ServiceError, Unavailable
 from adaptory.core.names import VersionName
 from serve_svc.adapters import AdapterCache
 from serve_svc.admission import Admission
 from serve_svc.canary_watch import CanaryWatch
 from serve_svc.deadline import Deadline, ShutDown
-from serve_svc.engine.engine import Engine, EngineAdapter, EngineDead, EngineRequest, Sampling
+from serve_svc.engine.engine import Engine, EngineAdapter, EngineDead, EngineRequest, GeneratedToken, Sampling
 from serve_svc.metrics import RequestMetrics, RequestRecord
-from serve_svc.routing import Route
+from serve_svc.routing import Lane, Route
 from serve_svc.tenancy import Intake
 
 # The ways in which an adapter does not come: its bytes, its place, its source. Not the caller's doing, and not the queue's.
 _LOAD_FAILURES = (FailedPrecondition, Corrupted, NotFound, Unavailable)
 _RETRY_AFTER_S = 10.0
 
+FinishReason = Literal["stop", "length", "deadline", "shutdown", "engine_restarted"]
+"""How an answer ended: by itself, or at its longest; or cut, after which the stream fails with the reason's own error."""
+
+_CUTS: dict[type[ServiceError], FinishReason] = {
+    DeadlineExceeded: "deadline",
+    ShutDown: "shutdown",
+    EngineDead: "engine_restarted",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Finish:
     """How an answer ended; `digest` is empty for the bare base."""
 
-    reason: Literal["stop", "length"]
+    reason: FinishReason
     version: VersionName
     digest: str
     num_prompt_tokens: int
@@ -55,11 +71,15 @@ MakePrompt = Callable[[Route], Awaitable[Prompt]]
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What the engine said next. The last step alone has a `reason`; whoever stops before it asks `end` for the Finish."""
+    """What the engine said next. The last step alone has a `reason`; whoever stops before it asks `end` for the Finish.
+
+    The text of `tokens`, where they are told, may come with a later step.
+    """
 
     text: str
-    reason: Literal["stop", "length"] | None
-    end: Callable[[Literal["stop", "length"]], Finish]
+    reason: FinishReason | None
+    tokens: tuple[GeneratedToken, ...]
+    end: Callable[[FinishReason], Finish]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +116,12 @@ class Generation:
     async def run(self, route: Route, make_prompt: MakePrompt, deadline: Deadline) -> AsyncGenerator[Step, None]:
         """Stream what the version of `route` says to its end; closing the stream stops the engine's work.
 
+        An answer that is cut once it has begun has a last step that says so, and then raises.
+
         Raises:
             FailedPrecondition, NotFound: As AdapterCache.lease when no former version can stand in.
             Busy: The tenant's limit or the queue is full.
+            SchemaImpossible: The engine cannot keep the answer to the bot's schema.
             Unavailable: ENGINE_RESTARTING with the tokens delivered so far, or as AdapterCache.lease.
             DeadlineExceeded: It passed, in the queue or amid the answer.
             ShutDown: The server's time for running requests passed, with the tokens delivered so far.
@@ -111,14 +134,26 @@ class Generation:
                 asked = route
                 route, request = await deadline.bound(self._open(held, route, make_prompt))
                 record.former_answers = route is not asked
+                end = _finisher(route, record)
                 chunks = await held.enter_async_context(aclosing(self._line.engine.generate(request)))
-                async with aclosing(deadline.bound_each(chunks)) as timely_chunks:
-                    async for chunk in timely_chunks:
-                        record.heard(chunk, time.monotonic() - arrived_s)
-                        if chunk.text or chunk.finish_reason:
-                            yield Step(chunk.text, chunk.finish_reason, _finisher(route, record))
+                tokens: tuple[GeneratedToken, ...] = ()
+                try:
+                    async with aclosing(deadline.bound_each(chunks)) as timely_chunks:
+                        async for chunk in timely_chunks:
+                            record.heard(chunk, time.monotonic() - arrived_s)
+                            tokens += chunk.tokens
+                            if chunk.text or chunk.finish_reason:
+                                yield Step(chunk.text, chunk.finish_reason, tokens, end)
+                                tokens = ()
+                except tuple(_CUTS) as error:
+                    self._line.cache.suspect(error)  # whoever hears the last step may leave before the error is raised
+                    if record.num_output_tokens:
+                        yield Step("", _find_cut(error), tokens, end)
+                    raise
 
     def _hold_place(self, route: Route) -> AbstractContextManager[None]:
+        if route.lane is Lane.SHADOW:
+            return nullcontext()  # no tenant asked for it, and no stop waits for it
         return self._line.intake.hold_place(route.tenant.name.tenant, route.tenant.max_requests_in_flight)
 
     async def _open(self, held: AsyncExitStack, route: Route, make_prompt: MakePrompt) -> tuple[Route, EngineRequest]:
@@ -135,6 +170,8 @@ class Generation:
         if route.adapter:
             self._line.cache.check(route.adapter)  # what is refused anyway does not wait for a place first
         prompt = await make_prompt(route)
+        if schema := prompt.sampling.answer_schema:
+            await self._line.engine.prepare_schema(schema)
         adapter = await held.enter_async_context(self._hold_adapter(route))
         return EngineRequest(uuid.uuid4().hex, prompt.ids, prompt.sampling, adapter, self._salt(route))
 
@@ -156,9 +193,10 @@ class Generation:
         return hmac.new(self._salt_secret, owner.encode(), hashlib.sha256).hexdigest()
 
 
-def _finisher(route: Route, record: RequestRecord) -> Callable[[Literal["stop", "length"]], Finish]:
-    def end(reason: Literal["stop", "length"]) -> Finish:
-        record.ended()
+def _finisher(route: Route, record: RequestRecord) -> Callable[[FinishReason], Finish]:
+    def end(reason: FinishReason) -> Finish:
+        if reason in ("stop", "length"):
+            record.ended()
         return Finish(
             reason=reason,
             version=route.name,
@@ -169,6 +207,10 @@ def _finisher(route: Route, record: RequestRecord) -> Callable[[Literal["stop", 
         )
 
     return end
+
+
+def _find_cut(error: ServiceError) -> FinishReason:
+    return next(reason for kind, reason in _CUTS.items() if isinstance(error, kind))
 
 
 @contextmanager
@@ -182,6 +224,11 @@ def _cut_told(record: RequestRecord) -> Iterator[None]:
             reason=error.reason,
             metadata={"num_output_tokens": record.num_output_tokens},
             retry_after_s=_RETRY_AFTER_S,
+        ) from error
+    except DeadlineExceeded as error:
+        raise DeadlineExceeded(
+            f"{error.message} The answer ended after {record.num_output_tokens} tokens.",
+            metadata={"num_output_tokens": record.num_output_tokens},
         ) from error
     except EngineDead as error:
         retry_after_s = error.retry_after_s or _RETRY_AFTER_S

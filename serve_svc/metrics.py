@@ -25,6 +25,7 @@ log = structlog.get_logger()
 _REQUEST_LABELS = ("tenant", "bot", "bot_kind", "lane")
 # From a cached prompt on a GPU to a queue in front of a busy CPU.
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+_SHARES = tuple(tenth / 10 for tenth in range(11))
 _TOKEN_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 
 
@@ -79,13 +80,25 @@ class RequestMetrics:
             "Requests answered by the former version since the promoted one could not be loaded.",
             registry=registry,
         )
+        self._shadows = Counter(
+            "adaptory_serve_shadow_answers",
+            "Answers of production that a shadow was to be compared with: same, different, failed, dropped.",
+            ("tenant", "bot", "result"),
+            registry=registry,
+        )
+        self._similarity = Histogram(
+            "adaptory_serve_shadow_similarity",
+            "How alike a shadow's answer and production's are: 1 less the share of characters to change (Levenshtein).",
+            ("tenant", "bot"),
+            buckets=_SHARES,
+            registry=registry,
+        )
 
     @contextmanager
     def observe(self, route: Route) -> Iterator["RequestRecord"]:
         """Count one request on its route when the block ends, under the code it ends with."""
-        bot = route.bot
-        tenant, name = self._tenants.name(bot.name.tenant), self._bots.name(str(bot.name))
-        labels = (tenant, name, bot.kind.value, route.lane.value)
+        tenant, name = self._name(route)
+        labels = (tenant, name, route.bot.kind.value, route.lane.value)
         code = grpc.StatusCode.CANCELLED  # left by cancellation: the client went away
         record = RequestRecord(self._first_token.labels(*labels), self._inter_token)
         try:
@@ -108,9 +121,26 @@ class RequestMetrics:
         """Count a request whose version could not be loaded, and that the version before it answers."""
         self._former.inc()
 
+    def shadow_compared(self, shadow: Route, similarity: float) -> None:
+        """Report how alike, 0 to 1, a shadow's answer and production's are."""
+        tenant, name = self._name(shadow)
+        self._shadows.labels(tenant, name, "same" if similarity == 1 else "different").inc()
+        self._similarity.labels(tenant, name).observe(similarity)
+
+    def shadow_failed(self, shadow: Route) -> None:
+        """Report that a shadow could not answer what production did."""
+        self._shadows.labels(*self._name(shadow), "failed").inc()
+
+    def shadow_dropped(self, shadow: Route) -> None:
+        """Report that a shadow was not asked, since the server had better things to do."""
+        self._shadows.labels(*self._name(shadow), "dropped").inc()
+
     def queued(self, seconds: float) -> None:
         """Report how long a request waited for its place."""
         self._queue.observe(seconds)
+
+    def _name(self, route: Route) -> tuple[str, str]:
+        return self._tenants.name(route.bot.name.tenant), self._bots.name(str(route.bot.name))
 
 
 class RequestRecord:

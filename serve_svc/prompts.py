@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from adaptory.core.errors import InvalidRequest
 from adaptory.core.prompting import Message, Renderer
 from serve_svc.engine.engine import Sampling
-from serve_svc.routing import GenerationDefaults
+from serve_svc.routing import RoutedBot
 
 # About a millisecond of tokenising: what is longer would hold up every other stream.
 _MAX_INLINE_CHARS = 4_000
@@ -22,6 +22,7 @@ class ChatOptions:
     top_p: float | None = None
     seed: int | None = None
     stop: tuple[str, ...] = ()
+    num_logprobs: int | None = None
 
 
 class Prompts:
@@ -39,9 +40,18 @@ class Prompts:
             return self._renderer.render_prompt(turns)
         return await asyncio.to_thread(self._renderer.render_prompt, turns)
 
-    def fit(self, options: ChatOptions, defaults: GenerationDefaults, num_prompt_tokens: int) -> Sampling:
-        """Return how to sample. Raises InvalidRequest when the context cannot hold the prompt and what was asked for behind it."""
-        left = self.max_tokens - num_prompt_tokens
+    def fit(self, options: ChatOptions, bot: RoutedBot, num_prompt_tokens: int) -> Sampling:
+        """Return how to sample for this bot.
+
+        Raises InvalidRequest when the context cannot hold the prompt and what was asked for behind it, and for stop texts that would
+        cut an answer which has to conform to a schema.
+        """
+        if bot.answer_schema and options.stop:
+            sentence = (
+                f"is not taken by {bot.name}, whose answers conform to its answer_schema: a stop text would cut them"
+            )
+            raise InvalidRequest.of_field("options.stop", sentence, bot=bot.name)
+        defaults, left = bot.defaults, self.max_tokens - num_prompt_tokens
         wanted = options.max_output_tokens or 1
         if left < wanted:
             raise InvalidRequest.of_field(
@@ -58,4 +68,6 @@ class Prompts:
             top_p=defaults.top_p if options.top_p is None else options.top_p,
             seed=options.seed,
             stop=options.stop,
+            answer_schema=bot.answer_schema,
+            num_logprobs=options.num_logprobs,
         )

@@ -10,7 +10,7 @@ import grpc
 import structlog
 
 from adaptory.core.auth import not_found
-from adaptory.core.errors import Corrupted, ServiceError, Unavailable
+from adaptory.core.errors import Corrupted, InvalidRequest, ServiceError, Unavailable
 from adaptory.core.names import VersionName
 from adaptory.registry.v1 import registry_service_pb2, registry_service_pb2_grpc
 from serve_svc.adapter_files import FileChunk
@@ -45,11 +45,28 @@ class RegistryAddress:
 
 
 def open_channel(address: RegistryAddress) -> grpc.aio.Channel:
-    """Return a channel that connects when it is used. Raises OSError when the CA file cannot be read."""
+    """Return a channel that connects when it is used. Raises InvalidRequest when the CA file cannot be read."""
     if address.ca_file is None:
         return grpc.aio.insecure_channel(address.target, options=_OPTIONS)
-    credentials = grpc.ssl_channel_credentials(address.ca_file.read_bytes())
+    try:
+        credentials = grpc.ssl_channel_credentials(address.ca_file.read_bytes())
+    except OSError as error:
+        raise InvalidRequest.of_field("registry_ca", f"cannot be read: {error}") from error
     return grpc.aio.secure_channel(address.target, credentials, options=_OPTIONS)
+
+
+def read_server_key(file: Path) -> str:
+    """Return the server's key. Read it at every call: the trainer makes the file at its own first start, which may come after ours.
+
+    Raises Unavailable (SERVER_KEY_MISSING).
+    """
+    try:
+        return file.read_text().strip()
+    except OSError as error:
+        raise Unavailable(
+            f"server_key_file {file} cannot be read: {error.strerror}. Start the trainer, or copy its key there.",
+            reason="SERVER_KEY_MISSING",
+        ) from error
 
 
 class RegistryClient:

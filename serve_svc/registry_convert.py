@@ -75,6 +75,9 @@ def _parse_bot(bot: serving_pb2.ServingBot) -> RoutedBot:
         previous=_parse_route(bot.routes.previous),
         canary=_parse_route(bot.routes.canary),
         canary_percent=bot.routes.canary_percent,
+        shadow=_parse_route(bot.routes.shadow),
+        shadow_percent=bot.routes.shadow_percent,
+        answer_schema=bot.answer_schema,
     )
 
 
@@ -128,7 +131,10 @@ def _dump_bot(bot: RoutedBot) -> serving_pb2.ServingBot:
             previous=_dump_route(bot.previous),
             canary=_dump_route(bot.canary),
             canary_percent=bot.canary_percent,
+            shadow=_dump_route(bot.shadow),
+            shadow_percent=bot.shadow_percent,
         ),
+        answer_schema=bot.answer_schema,
     )
 
 

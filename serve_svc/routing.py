@@ -14,17 +14,21 @@ from adaptory.core.auth import Caller, not_found
 from adaptory.core.errors import FailedPrecondition
 from adaptory.core.names import BotName, TenantName, VersionName
 from adaptory.core.receipt import Receipt
-from serve_svc.canary import falls_to_canary
+from serve_svc.conversations import falls_to
 from serve_svc.version import AdapterVersion
 
 _Item = TypeVar("_Item")
 
 
 class Lane(enum.StrEnum):
-    """How a request came to the version that answers: by the bot's routes, or since it named the version."""
+    """How a request came to the version that answers: by the bot's routes, or since it named the version.
+
+    What a shadow answers nobody hears.
+    """
 
     PRODUCTION = "production"
     CANARY = "canary"
+    SHADOW = "shadow"
     NAMED = "named"
 
 
@@ -57,7 +61,11 @@ class RoutedTenant:
 
 @dataclass(frozen=True, slots=True)
 class RoutedBot:
-    """A bot and its routes: `previous` answered before `production` did, `canary` answers some percent of the conversations."""
+    """A bot and its routes: `previous` answered before `production` did, `canary` answers some percent of the conversations.
+
+    The `shadow` is asked in some percent of them, once production has answered.
+    Where there is an `answer_schema`, every answer conforms to it.
+    """
 
     name: BotName
     kind: BotKind
@@ -68,6 +76,9 @@ class RoutedBot:
     previous: VersionName | None
     canary: VersionName | None = None
     canary_percent: int = 0
+    shadow: VersionName | None = None
+    shadow_percent: int = 0
+    answer_schema: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +163,7 @@ class BaseIdentity:
 class Route:
     """Who answers: `version` of `bot`, or the bare base where it is None; `former` stands in when the version cannot be loaded.
 
-    For a canary it is production that stands in.
+    For a canary it is production that stands in. The `shadow` of production is to be asked the same.
     """
 
     tenant: RoutedTenant
@@ -160,6 +171,7 @@ class Route:
     version: RoutedVersion | None
     lane: Lane = Lane.NAMED
     former: "Route | None" = None
+    shadow: "Route | None" = None
 
     @property
     def name(self) -> VersionName:
@@ -211,7 +223,11 @@ class Router:
             )
         production = self._find_version(bot.production, bot.kind)
         route = Route(tenant, bot, production, Lane.PRODUCTION, self._find_former(tenant, bot))
-        return self._find_canary(route, conversation_key) or route
+        canary = self._find_beside(bot, bot.canary, bot.canary_percent, conversation_key)
+        if canary and bot.canary not in self._ended_canaries:
+            return replace(route, version=canary, lane=Lane.CANARY, former=route)
+        shadow = self._find_beside(bot, bot.shadow, bot.shadow_percent, conversation_key)
+        return replace(route, shadow=Route(tenant, bot, shadow, Lane.SHADOW)) if shadow else route
 
     def is_servable(self, version: RoutedVersion, kind: BotKind) -> bool:
         """Tell whether the version, of a bot of this kind, was made for the base of this server and what renders for it."""
@@ -234,17 +250,12 @@ class Router:
         # Versions of earlier releases have no receipt.
         return not version.receipt or version.receipt == self._base.receipt(kind)
 
-    def _find_canary(self, production: Route, key: str) -> Route | None:
-        """Return the canary's route where it answers the conversation of this key, and this server can serve it."""
-        bot = production.bot
-        if bot.canary is None or bot.canary in self._ended_canaries:
+    def _find_beside(self, bot: RoutedBot, name: VersionName | None, percent: int, key: str) -> RoutedVersion | None:
+        """Return the version beside production where the conversation of this key falls to it, and this server can serve it."""
+        if name is None or not falls_to(name, percent, key):
             return None
-        if not falls_to_canary(bot.canary, bot.canary_percent, key):
-            return None
-        canary = self.table.versions.get(str(bot.canary))
-        if canary is None or not self.is_servable(canary, bot.kind):
-            return None
-        return replace(production, version=canary, lane=Lane.CANARY, former=production)
+        version = self.table.versions.get(str(name))
+        return version if version and self.is_servable(version, bot.kind) else None
 
     def _find_former(self, tenant: RoutedTenant, bot: RoutedBot) -> Route | None:
         former = self.table.versions.get(str(bot.previous))

@@ -17,7 +17,15 @@ from adaptory.serve.v1 import serve_service_pb2, serve_service_pb2_grpc
 from serve_svc.adapters import AdapterCache
 from serve_svc.chat import Chat
 from serve_svc.completion import Completion
-from serve_svc.convert import dump_context, dump_finish, page_bots, parse_chat, parse_completion, parse_count
+from serve_svc.convert import (
+    dump_context,
+    dump_finish,
+    dump_tokens,
+    page_bots,
+    parse_chat,
+    parse_completion,
+    parse_count,
+)
 from serve_svc.deadline import Closing, Deadline
 from serve_svc.routing import Router
 
@@ -52,7 +60,8 @@ class ServeServicer(serve_service_pb2_grpc.ServeServiceServicer):
         async with aclosing(self._chat.answer(call, current_caller.get(), deadline)) as pieces:
             async for piece in pieces:
                 finish = dump_finish(piece.finish) if piece.finish else None
-                yield serve_service_pb2.ChatResponse(text=piece.text, finish=finish)
+                tokens = dump_tokens(piece.tokens)
+                yield serve_service_pb2.ChatResponse(text=piece.text, finish=finish, tokens=tokens)
 
     async def ChatUnary(
         self, request: serve_service_pb2.ChatRequest, context: Context
@@ -63,6 +72,7 @@ class ServeServicer(serve_service_pb2_grpc.ServeServiceServicer):
             async for piece in pieces:
                 answer.text += piece.text
                 answer.finish.MergeFrom(piece.finish)
+                answer.tokens.extend(piece.tokens)
         return answer
 
     async def Complete(
@@ -76,6 +86,7 @@ class ServeServicer(serve_service_pb2_grpc.ServeServiceServicer):
                     text=piece.text,
                     finish=dump_finish(piece.finish) if piece.finish else None,
                     context=dump_context(piece.context) if piece.context else None,
+                    tokens=dump_tokens(piece.tokens),
                 )
 
     async def CompleteUnary(
@@ -88,6 +99,7 @@ class ServeServicer(serve_service_pb2_grpc.ServeServiceServicer):
                 answer.text += piece.text
                 answer.finish.MergeFrom(piece.finish)
                 answer.context.MergeFrom(piece.context)
+                answer.tokens.extend(piece.tokens)
         return answer
 
     async def ListBots(

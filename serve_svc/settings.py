@@ -7,7 +7,7 @@ import platformdirs
 from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from adaptory.core.settings import ServiceSettings, is_loopback
+from adaptory.core.settings import ServiceSettings, is_loopback, split_address
 from serve_svc.admission import AdmissionLimits
 from serve_svc.canary_watch import CanaryLimits
 from serve_svc.engine.engine import EngineSettings
@@ -24,6 +24,8 @@ class ServeSettings(ServiceSettings):
 
     address: str = "127.0.0.1:50072"
     """Where gRPC is served, HOST:PORT; port 0 takes a free one."""
+    openai_address: str = "127.0.0.1:50073"
+    """Where OpenAI's interface is served over HTTP, HOST:PORT, with gRPC's certificate where it has one; empty serves none."""
     metrics_address: str = "127.0.0.1:9472"
     """Where Prometheus metrics are served over HTTP, HOST:PORT."""
     state_dir: Path = _STATE_ROOT / "serve"
@@ -84,6 +86,13 @@ class ServeSettings(ServiceSettings):
     """By how much the share of a canary's requests that fail may be above production's."""
     canary_max_first_token_ratio: float = Field(default=1.5, ge=1)
     """How many times production's median time to the first token, and 50 ms, a canary's may be."""
+
+    @model_validator(mode="after")
+    def _check_openai_address(self) -> Self:
+        if self.openai_address:
+            split_address(self.openai_address)
+            self._refuse_clear_keys("openai_address", self.openai_address)
+        return self
 
     @model_validator(mode="after")
     def _refuse_open_channel(self) -> Self:

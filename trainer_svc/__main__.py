@@ -40,7 +40,7 @@ async def serve(settings: TrainerSettings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     async with run_trainer(settings) as endpoint:
-        print(json.dumps({"event": "trainer_ready", "grpc": endpoint.grpc, "metrics": endpoint.metrics}), flush=True)
+        print(json.dumps({"event": "trainer_ready", **endpoint.addresses()}), flush=True)
         await stopping.wait()
 
 

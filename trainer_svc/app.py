@@ -174,7 +174,10 @@ class TrainerApp:
         )
         methods = [method for service in services for method in service.methods]
         metrics = GrpcMetrics(self._telemetry.registry, methods)
-        return Server(self._settings, services, Interceptor(keyring=self._keyring(), access=ACCESS, metrics=metrics))
+        interceptor = Interceptor(
+            keyring=self._keyring(), access=ACCESS, metrics=metrics, max_write_s=self._settings.max_write_seconds
+        )
+        return Server(self._settings, services, interceptor)
 
     def _build_registry(self) -> Registry:
         return Registry(

@@ -5,7 +5,8 @@ from typing import TypeVar
 
 from google.protobuf.message import Message
 
-from adaptory.core.auth import current_caller
+from adaptory.core.auth import Role, current_caller
+from adaptory.core.errors import PermissionDenied
 from adaptory.core.names import ApiKeyName, BotName, DatasetName, TenantName, TrainingJobName, VersionName
 from adaptory.core.violations import Violations
 from trainer_svc.registry.requests import RequestKey
@@ -20,6 +21,13 @@ def read_name(kind: type[Name], name: str, *, field: str = "name") -> Name:
     parsed = kind.parse(name, field=field)
     current_caller.get().require_tenant(parsed.tenant, name=name)
     return parsed
+
+
+def require_operator(field: str) -> None:
+    """Refuse whoever is not the operator and sets a field that only the operator may. Raises PermissionDenied."""
+    if (role := current_caller.get().role) is not Role.ADMIN:
+        message = f"{field} takes a key of {Role.ADMIN.value}; this one is of {role.value}: leave the field out, or ask the operator."
+        raise PermissionDenied(message, reason="ROLE_NOT_ALLOWED", metadata={"field": field, "role": role.value})
 
 
 def read_request_key(request: Message, *, tenant: TenantName, request_id: str) -> RequestKey:

@@ -77,6 +77,7 @@ def write_bot(bot: Bot) -> bot_pb2.Bot:
         refusal_text=bot.draft.refusal.text,
         unanswerable_questions=bot.draft.refusal.unanswerable,
         style_rules=bot_pb2.StyleRules(**asdict(bot.draft.style)),
+        answer_schema=bot.draft.answer_schema,
     )
 
 
@@ -159,6 +160,8 @@ def _write_routes(routes: Routes) -> bot_pb2.Routes:
         canary=str(routes.canary or ""),
         canary_percent=routes.canary_percent,
         canary_end=_write_canary_end(routes.canary_end),
+        shadow=str(routes.shadow or ""),
+        shadow_percent=routes.shadow_percent,
         etag=routes.etag,
     )
 
@@ -230,6 +233,7 @@ def _write_served_bot(bot: Bot) -> serving_pb2.ServingBot:
         system_prompt=bot.draft.system_prompt,
         generation_defaults=_write_defaults(bot.draft.generation),
         routes=_write_routes(bot.routes),
+        answer_schema=bot.draft.answer_schema,
     )
 
 

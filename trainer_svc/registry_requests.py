@@ -8,6 +8,7 @@ from adaptory.core.names import BotName, TenantName, check_id
 from adaptory.core.violations import Violations
 from adaptory.registry.v1 import bot_pb2, dataset_pb2, registry_service_pb2
 from trainer_svc.bot_requests import check_judgement, read_gate, read_refusal, read_style
+from trainer_svc.bots.answer_schema import check_answer_schema, require_schema_kind
 from trainer_svc.bots.formats import formats_of, layout_of
 from trainer_svc.bots.kinds import BotKind, DatasetFormat
 from trainer_svc.bots.teaching import served_kinds, teaching_of
@@ -67,7 +68,7 @@ def read_new_dataset(dataset: dataset_pb2.Dataset) -> DatasetDraft:
 
 
 def read_new_bot(request: registry_service_pb2.CreateBotRequest, tenant: TenantName) -> BotDraft:
-    """Check a new bot. Raises InvalidRequest, and NotServed where its kind is not trained yet."""
+    """Check a new bot. Raises InvalidRequest, BadSchema among them, and NotServed where its kind is not trained yet."""
     bot, violations = request.bot, Violations()
     _check_id(request.bot_id, "bot_id", violations)
     _check_kind(bot.kind, "bot.kind", violations)
@@ -79,6 +80,9 @@ def read_new_bot(request: registry_service_pb2.CreateBotRequest, tenant: TenantN
     _check_defaults(bot.generation_defaults, violations)
     check_judgement(bot, violations)
     violations.raise_if_any()
+    if bot.answer_schema:
+        require_schema_kind(_KINDS[bot.kind])
+        check_answer_schema(bot.answer_schema)
     draft = BotDraft(
         name=BotName(tenant.tenant, request.bot_id),
         kind=_KINDS[bot.kind],
@@ -93,9 +97,17 @@ def read_new_bot(request: registry_service_pb2.CreateBotRequest, tenant: TenantN
         gate=read_gate(bot.quality_gate),
         refusal=read_refusal(bot),
         style=read_style(bot.style_rules),
+        answer_schema=bot.answer_schema,
     )
     teaching_of(draft.kind)
     return draft
+
+
+def read_answer_schema(request: registry_service_pb2.SetAnswerSchemaRequest) -> str:
+    """Return the schema that answers are to conform to, an empty text where they are to be free. Raises BadSchema."""
+    if request.answer_schema:
+        check_answer_schema(request.answer_schema)
+    return request.answer_schema
 
 
 def read_override_reason(request: registry_service_pb2.PromoteVersionRequest) -> str:
@@ -106,13 +118,13 @@ def read_override_reason(request: registry_service_pb2.PromoteVersionRequest) ->
     return request.override_gate_reason.strip()
 
 
-def read_percent(request: registry_service_pb2.SetCanaryRequest) -> int:
-    """Return the share of conversations that a canary is to answer. Raises InvalidRequest when it is no percentage."""
+def read_percent(request: registry_service_pb2.SetCanaryRequest | registry_service_pb2.SetShadowRequest) -> int:
+    """Return the share of conversations that a canary or a shadow is to have. Raises InvalidRequest when it is no percentage."""
     violations = Violations()
     violations.check(
         field="percent",
         is_good=0 <= request.percent <= _MAX_PERCENT,
-        sentence=f"is {request.percent}; it must be 0 to {_MAX_PERCENT}, and 0 ends the canary",
+        sentence=f"is {request.percent}; it must be 0 to {_MAX_PERCENT}, and 0 ends it",
     )
     violations.raise_if_any()
     return request.percent

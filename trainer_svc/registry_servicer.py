@@ -26,7 +26,7 @@ from adaptory.registry.v1 import (
 )
 from trainer_svc import registry_convert as convert
 from trainer_svc import registry_requests as requests
-from trainer_svc.edge import name_caller, read_name, read_request_key
+from trainer_svc.edge import name_caller, read_name, read_request_key, require_operator
 from trainer_svc.registry.artifacts import CHUNK_BYTES, ArtifactStore
 from trainer_svc.registry.bots import Bots
 from trainer_svc.registry.datasets import Datasets
@@ -165,6 +165,8 @@ class RegistryServicer(registry_service_pb2_grpc.RegistryServiceServicer):
     async def CreateBot(self, request: registry_service_pb2.CreateBotRequest, _context: Context) -> bot_pb2.Bot:
         """Create a bot."""
         tenant = read_name(TenantName, request.parent, field="parent")
+        if request.bot.answer_schema:
+            require_operator("bot.answer_schema")
         draft = requests.read_new_bot(request, tenant)
         await asyncio.to_thread(self._find_base, draft.base_model)
         return convert.write_bot(await self._registry.bots.create(draft))
@@ -184,6 +186,14 @@ class RegistryServicer(registry_service_pb2_grpc.RegistryServiceServicer):
         return registry_service_pb2.ListBotsResponse(
             bots=[convert.write_bot(bot) for bot in page.items], next_page_token=page.next_token
         )
+
+    async def SetAnswerSchema(
+        self, request: registry_service_pb2.SetAnswerSchemaRequest, _context: Context
+    ) -> bot_pb2.Bot:
+        """Pin the schema of a bot's answers."""
+        name = read_name(BotName, request.name)
+        schema = await asyncio.to_thread(requests.read_answer_schema, request)
+        return convert.write_bot(await self._registry.bots.set_answer_schema(name, schema))
 
     async def GetVersion(
         self, request: registry_service_pb2.GetVersionRequest, _context: Context
@@ -218,6 +228,11 @@ class RegistryServicer(registry_service_pb2_grpc.RegistryServiceServicer):
         """Let a version answer a share of the conversations."""
         name, percent = read_name(VersionName, request.name), requests.read_percent(request)
         return convert.write_bot(await self._registry.routes.set_canary(name, percent=percent, etag=request.etag))
+
+    async def SetShadow(self, request: registry_service_pb2.SetShadowRequest, _context: Context) -> bot_pb2.Bot:
+        """Have a version asked beside production in a share of the conversations."""
+        name, percent = read_name(VersionName, request.name), requests.read_percent(request)
+        return convert.write_bot(await self._registry.routes.set_shadow(name, percent=percent, etag=request.etag))
 
     async def EndCanary(
         self, request: registry_service_pb2.EndCanaryRequest, _context: Context

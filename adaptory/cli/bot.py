@@ -5,11 +5,12 @@ from typing import Annotated
 
 import typer
 
-from adaptory.cli.bot_file import read_bot_file
+from adaptory.cli.bot_file import read_bot_file, read_schema_file
 from adaptory.cli.kinds import Kind, kind_name
 from adaptory.cli.output import AsJson, print_json, print_message, print_table, say, to_dict
 from adaptory.cli.target import target_of
 from adaptory.cli.tenant import TenantArgument, tenant_name
+from adaptory.core.errors import InvalidRequest
 from adaptory.core.names import BotName
 from adaptory.registry.v1.bot_pb2 import Bot
 from adaptory.registry.v1.version_pb2 import Version
@@ -39,7 +40,7 @@ def create(  # noqa: PLR0913 - each is an option of the command line
             exists=True,
             dir_okay=False,
             metavar="FILE.toml",
-            help="Style rules, unanswerable questions, gate and more, in the contract's words; options go before it.",
+            help="Style rules, gate, answer_schema and more, in the contract's words; options go before it.",
         ),
     ] = None,
     *,
@@ -82,6 +83,29 @@ def show(context: typer.Context, bot: BotArgument, *, as_json: AsJson = False) -
     """Show a bot and its routes."""
     with target_of(context).open_client() as client:
         print_message(client.bots.get(bot), as_json=as_json)
+
+
+@app.command("schema")
+def set_schema(
+    context: typer.Context,
+    bot: BotArgument,
+    file: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, metavar="FILE.json", help="The JSON schema of answers.")
+    ] = None,
+    *,
+    is_free: Annotated[bool, typer.Option("--none", help="Let answers be free again.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Pin the JSON schema that every answer of a bot conforms to, or free its answers. Takes the operator's key."""
+    if (file is None) is not is_free:
+        raise InvalidRequest.of_field("--file", "or --none is needed, and not both")
+    schema = read_schema_file(file, option="--file") if file else ""
+    with target_of(context).open_client() as client:
+        pinned = client.bots.set_answer_schema(bot, schema)
+    if as_json:
+        print_message(pinned, as_json=True)
+        return
+    say(f"Every answer of {pinned.name} conforms to the schema." if schema else f"{pinned.name} answers freely.")
 
 
 @app.command("versions")
@@ -137,6 +161,28 @@ def set_canary(
         say(f"{version} is no canary; {bot.routes.production} answers all conversations.")
 
 
+@app.command("shadow")
+def set_shadow(
+    context: typer.Context,
+    version: VersionArgument,
+    percent: Annotated[
+        int, typer.Option(help="In how many of a hundred conversations it is asked, too; 0 ends the shadow.")
+    ],
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Ask a version beside production, and compare. Nobody sees its answers; servers' metrics tell how alike they are."""
+    with target_of(context).open_client() as client:
+        bot = client.bots.set_shadow(version, percent)
+    if as_json:
+        print_message(bot, as_json=True)
+        return
+    if bot.routes.shadow:
+        say(f"{version} is asked in {percent} % of the conversations, and {bot.routes.production} answers them.")
+    else:
+        say(f"{version} is no shadow.")
+
+
 @app.command("rollback")
 def roll_back(context: typer.Context, bot: BotArgument, *, as_json: AsJson = False) -> None:
     """Make the version that answered before answer again."""
@@ -161,9 +207,12 @@ def retire(context: typer.Context, version: VersionArgument, *, as_json: AsJson 
 
 def _tell_routes(bot: Bot) -> str:
     routes = bot.routes
-    if not routes.canary:
-        return routes.production or "none yet"
-    return f"{routes.production}; {routes.canary_percent} % {routes.canary}"
+    told = [routes.production or "none yet"]
+    if routes.canary:
+        told.append(f"{routes.canary_percent} % {routes.canary}")
+    if routes.shadow:
+        told.append(f"shadow of {routes.shadow_percent} % {routes.shadow}")
+    return "; ".join(told)
 
 
 def _describe(version: Version) -> tuple[str, ...]:

@@ -5,6 +5,8 @@ import enum
 import json
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
@@ -134,6 +136,20 @@ def check_service(name: str, address: str, *, service: str, command: str) -> Fin
     return Finding(
         name, Verdict.NOTE, f"{address} is up but not ready yet", "Wait a little; its log says what it waits for."
     )
+
+
+def check_openai(address: str) -> Finding:
+    """Tell whether OpenAI's interface answers at HOST:PORT over plain HTTP, and says that it serves."""
+    try:
+        with urllib.request.urlopen(f"http://{address}/health", timeout=_HEALTH_TIMEOUT_S):
+            return Finding("OpenAI HTTP", Verdict.GOOD, f"http://{address}/v1 serves")
+    except urllib.error.HTTPError as error:
+        error.close()
+        way_out = "Wait a little; serve_svc's log says what it waits for."
+        return Finding("OpenAI HTTP", Verdict.NOTE, f"http://{address} is up but not ready yet", way_out)
+    except OSError:
+        way_out = "`adaptory serve` serves it there, unless its openai_address says otherwise or it has a certificate."
+        return Finding("OpenAI HTTP", Verdict.NOTE, f"http://{address} does not answer", way_out)
 
 
 def has_nvidia_card() -> bool:

@@ -21,11 +21,12 @@ def doctor(
     context: typer.Context,
     *,
     base: Annotated[str, typer.Option(help="The base model that must be prepared.")] = "smollm2-135m-instruct",
+    openai: Annotated[str, typer.Option(help="Where serve_svc speaks OpenAI's interface.")] = "127.0.0.1:50073",
     as_json: AsJson = False,
 ) -> None:
     """Check this installation. Exits with 1 when something is broken; what is only absent is noted."""
     versions = checkup.read_versions()
-    findings = _examine(target_of(context), versions, base)
+    findings = [*_examine(target_of(context), versions, base), checkup.check_openai(openai)]
     if as_json:
         print_json({"findings": [asdict(finding) for finding in findings], "versions": versions})
     else:

@@ -128,10 +128,12 @@ class BlockingBots(Twin[Bots]):
     create = _waits(Bots.create)
     get = _waits(Bots.get)
     list_all = _iterates(Bots.list_all)
+    set_answer_schema = _waits(Bots.set_answer_schema)
     get_version = _waits(Bots.get_version)
     list_versions = _iterates(Bots.list_versions)
     promote = _waits(Bots.promote)
     set_canary = _waits(Bots.set_canary)
+    set_shadow = _waits(Bots.set_shadow)
     roll_back = _waits(Bots.roll_back)
     retire = _waits(Bots.retire)
 

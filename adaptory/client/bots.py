@@ -38,6 +38,11 @@ class Bots:
         async for bot in walk_pages(fetch, lambda page: page.bots):
             yield bot
 
+    async def set_answer_schema(self, name: str, schema: str) -> Bot:
+        """Pin the JSON schema, as text, that every answer of a bot conforms to; an empty text frees its answers. The operator's."""
+        request = pb.SetAnswerSchemaRequest(name=name, answer_schema=schema)
+        return await self._connection.call(self._registry.SetAnswerSchema, request)
+
     async def get_version(self, name: str) -> Version:
         """Return `tenants/{tenant}/bots/{bot}/versions/{n}` with its lineage and scores."""
         return await self._connection.call(self._registry.GetVersion, pb.GetVersionRequest(name=name))
@@ -64,6 +69,11 @@ class Bots:
         """Let a READY version answer so many percent of the conversations; 0 ends it. `etag` as in `promote`."""
         request = pb.SetCanaryRequest(name=version, percent=percent, etag=etag)
         return await self._connection.call(self._registry.SetCanary, request)
+
+    async def set_shadow(self, version: str, percent: int, *, etag: str = "") -> Bot:
+        """Have a READY version asked, but not heard, in so many percent of the conversations; 0 ends it. `etag` as in `promote`."""
+        request = pb.SetShadowRequest(name=version, percent=percent, etag=etag)
+        return await self._connection.call(self._registry.SetShadow, request)
 
     async def roll_back(self, bot: str, *, etag: str = "") -> Bot:
         """Make the version that answered before answer again."""

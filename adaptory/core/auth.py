@@ -104,7 +104,7 @@ async def authenticate(metadata: Mapping[str, str | bytes], keyring: Keyring) ->
     """Return who calls, from `authorization: Bearer KEY`. Raises Unauthenticated."""
     header = metadata.get("authorization")
     if not isinstance(header, str) or not header.startswith("Bearer "):
-        message = "No key: send the metadata `authorization: Bearer KEY`."
+        message = "No key: send `authorization: Bearer KEY` along."
         raise Unauthenticated(message, reason="KEY_MISSING")
     caller = await keyring.find_caller(digest_key(header.removeprefix("Bearer ").strip()))
     if caller is None:

@@ -137,6 +137,20 @@ class DeadlineExceeded(ServiceError):
     default_reason = "DEADLINE_EXCEEDED"
 
 
+class CallerLeft(ServiceError):
+    """The caller has closed its connection: nobody hears this, and it is counted as cancelled."""
+
+    status = grpc.StatusCode.CANCELLED
+    default_reason = "CALLER_LEFT"
+
+
+class SlowCaller(ServiceError):
+    """The caller does not read what it asked for, and a server keeps it for nobody without end."""
+
+    status = grpc.StatusCode.ABORTED
+    default_reason = "SLOW_CALLER"
+
+
 class Corrupted(ServiceError):
     """Bytes at rest are not those that were registered."""
 

@@ -1,30 +1,26 @@
 """The one server interceptor: errors outermost, then metrics, then the caller. Servicers raise; only this file aborts.
 
-grpc.aio sends the text of an uncaught exception to the client, so everything that is not a ServiceError becomes INTERNAL with a fixed
-sentence and an error id that the log explains.
+grpc.aio sends the text of an uncaught exception to the client, so everything that is not a ServiceError is made one, by `edge.py`.
 """
 
 import asyncio
-import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager, aclosing
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, cast
 
 import grpc
-import structlog
 from google.protobuf import any_pb2, duration_pb2
 from google.protobuf.message import Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-from adaptory.core.auth import Keyring, Role, authenticate, authorize, current_caller
-from adaptory.core.errors import DeadlineExceeded, ServiceError
+from adaptory.core.auth import Keyring, Role, current_caller
+from adaptory.core.edge import CallRecord, admit_caller, handle_call
+from adaptory.core.errors import CallerLeft, DeadlineExceeded, ServiceError, SlowCaller
 
 ERROR_DOMAIN = "adaptory"
 # Probed by load balancers and operators' tools that hold no key.
 _OPEN_SERVICES = ("grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection")
-
-log = structlog.get_logger()
 
 if TYPE_CHECKING:
     # Generic in the stubs only.
@@ -34,28 +30,24 @@ if TYPE_CHECKING:
 class CallMetrics(Protocol):
     """Counts calls; `telemetry.GrpcMetrics` is the real one."""
 
-    def observe(self, method: str, *, streams: bool) -> AbstractContextManager["CallRecord"]:
+    def observe(self, method: str, *, streams: bool) -> AbstractContextManager[CallRecord]:
         """Count a call as started, and as handled when the block ends."""
-
-
-class CallRecord(Protocol):
-    """What a call's metrics need to hear."""
-
-    def sent_message(self) -> None:
-        """One message went to the client."""
-
-    def ended(self, code: grpc.StatusCode) -> None:
-        """The call ended with this code."""
 
 
 class Interceptor(grpc.aio.ServerInterceptor):
     """Wraps every unary and server-streaming method; the contract has no client streams."""
 
-    def __init__(self, *, keyring: Keyring, access: Mapping[str, frozenset[Role]], metrics: CallMetrics) -> None:
-        """Take who is who, who may what (by full method name, `/package.Service/Method`), and where calls are counted."""
+    def __init__(
+        self, *, keyring: Keyring, access: Mapping[str, frozenset[Role]], metrics: CallMetrics, max_write_s: float
+    ) -> None:
+        """Take who is who, who may what (by full method name, `/package.Service/Method`), and where calls are counted.
+
+        A caller that lets a message of a stream wait for longer than `max_write_s` loses the stream.
+        """
         self._keyring = keyring
         self._access = access
         self._metrics = metrics
+        self._max_write_s = max_write_s
 
     async def intercept_service(
         self,
@@ -81,53 +73,58 @@ class Interceptor(grpc.aio.ServerInterceptor):
 
     def _wrap_unary(self, behavior: Callable[..., Any], method: str) -> Callable[..., Any]:
         async def call(request: Message, context: "Context") -> Message:
-            with self._metrics.observe(method, streams=False) as record:
-                try:
+            try:
+                with handle_call(method, self._metrics.observe(method, streams=False)) as record:
                     await self._admit(method, context)
                     response: Message = await behavior(request, context)
                     record.sent_message()
-                    record.ended(grpc.StatusCode.OK)
-                except Exception as error:  # noqa: BLE001 - the edge: nothing may leak to the client
-                    await _abort(error, method, context, record)
-                else:
                     return response
+            except ServiceError as error:
+                await _abort(error, context)
 
         return call
 
     def _wrap_stream(self, behavior: Callable[..., Any], method: str) -> Callable[..., Any]:
-        async def call(request: Message, context: "Context") -> AsyncIterator[Message]:
-            with self._metrics.observe(method, streams=True) as record:
-                try:
+        # Writes by itself: gRPC would write what a generator yields, and no time can be laid on that.
+        async def call(request: Message, context: "Context") -> None:
+            try:
+                with handle_call(method, self._metrics.observe(method, streams=True)) as record:
                     await self._admit(method, context)
-                    # A client that goes away while a write waits ends us by GeneratorExit: aclosing still ends the method below.
                     async with aclosing(behavior(request, context)) as responses:
                         async for response in responses:
+                            await self._write(response, context)
                             record.sent_message()
-                            yield response
-                    record.ended(grpc.StatusCode.OK)
-                except Exception as error:  # noqa: BLE001 - the edge: nothing may leak to the client
-                    await _abort(error, method, context, record)
+            except ServiceError as error:
+                await _abort(error, context)
 
         return call
 
+    async def _write(self, response: Message, context: "Context") -> None:
+        """Send one message of a stream; it waits only once the connection's buffers are full of what the caller has not read."""
+        try:
+            async with asyncio.timeout(self._max_write_s):
+                await context.write(response)
+        except TimeoutError as error:
+            message = (
+                f"You have not read this stream for {self._max_write_s:g} s, and a server waits no longer. "
+                "Read messages as they come, and ask again."
+            )
+            raise SlowCaller(message, metadata={"max_write_seconds": f"{self._max_write_s:g}"}) from error
+        except grpc.aio.InternalError as error:
+            raise CallerLeft("The caller left amid a message.") from error
+
     async def _admit(self, method: str, context: "Context") -> None:
         metadata = {key: value for key, value in context.invocation_metadata() or ()}  # noqa: C416 - pairs, not a mapping
-        caller = await authenticate(metadata, self._keyring)
-        authorize(caller, method, self._access)
-        current_caller.set(caller)
+        current_caller.set(await admit_caller(method, metadata, self._keyring, self._access))
         left_s = context.time_remaining()
         if left_s is not None and left_s <= 0:
             message = "The call's deadline passed before it began; nothing was started. Give it more time."
             raise DeadlineExceeded(message)
 
 
-async def _abort(error: Exception, method: str, context: "Context", record: CallRecord) -> NoReturn:
-    if not isinstance(error, ServiceError):
-        error_id = secrets.token_hex(8)
-        log.error("rpc_failed", method=method, error_id=error_id, exc_info=error)
-        message = f"Something failed inside the service. Tell the operator the error id {error_id}."
-        error = ServiceError(message, metadata={"error_id": error_id})
-    record.ended(error.status)
+async def _abort(error: ServiceError, context: "Context") -> NoReturn:
+    if isinstance(error, CallerLeft):
+        raise asyncio.CancelledError from error  # gRPC knows, and takes no status any more
     status = rpc_status.to_status(to_status(error))
     await context.abort(status.code, status.details, status.trailing_metadata)
     raise asyncio.CancelledError  # abort always raises; this line tells the type checker

@@ -46,6 +46,7 @@ class Server:
         self._names = [service.descriptor.full_name for service in services]
         options = (*_OPTIONS, ("grpc.max_receive_message_length", settings.max_message_bytes))
         self._server = grpc.aio.server(interceptors=(interceptor,), options=options)
+        self.is_serving = False
         self._health = health_aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         for service in services:
@@ -67,12 +68,14 @@ class Server:
 
     async def set_serving(self, *, serving: bool) -> None:
         """Tell load balancers whether calls are answered."""
+        self.is_serving = serving
         status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
         for name in self._names:
             await self._health.set(name, status)
 
     async def drain(self, grace_s: float | None = None) -> None:
         """Say NOT_SERVING, refuse new calls, and give running ones the drain time, or `grace_s`, before they are cut."""
+        self.is_serving = False
         await self._health.enter_graceful_shutdown()
         # Balancers and clients see NOT_SERVING before the port refuses them.
         await asyncio.sleep(0)

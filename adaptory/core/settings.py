@@ -31,6 +31,8 @@ class ServiceSettings(BaseSettings):
     """PEM private key of the certificate."""
     max_message_bytes: int = 4 * 1024 * 1024
     """Larger gRPC messages are refused with RESOURCE_EXHAUSTED."""
+    max_write_seconds: float = 30.0
+    """How long a message of a stream may wait for a caller that does not read; then the stream is ended."""
     drain_seconds: float = 20.0
     """How long running calls may take to end after SIGTERM."""
     max_tenant_labels: int = 100
@@ -70,13 +72,16 @@ class ServiceSettings(BaseSettings):
         if (self.tls_certificate is None) != (self.tls_key is None):
             message = "tls_certificate and tls_key go together: give both files or neither"
             raise ValueError(message)
-        if self.tls_certificate is None and not is_loopback(self.address):
+        self._refuse_clear_keys("address", self.address)
+        return self
+
+    def _refuse_clear_keys(self, name: str, address: str) -> None:
+        if self.tls_certificate is None and not is_loopback(address):
             message = (
-                f"address {self.address} can be reached from other machines, and keys would cross the network in clear: "
+                f"{name} {address} can be reached from other machines, and keys would cross the network in clear: "
                 "give tls_certificate and tls_key, or bind 127.0.0.1"
             )
             raise ValueError(message)
-        return self
 
 
 def split_address(address: str) -> tuple[str, int]:

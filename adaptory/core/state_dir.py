@@ -13,10 +13,15 @@ from adaptory.core.errors import InvalidRequest
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where a service listens, HOST:PORT each."""
+    """Where a service listens, HOST:PORT each; `openai` is empty where nothing of the kind is served."""
 
     grpc: str
     metrics: str
+    openai: str = ""
+
+    def addresses(self) -> dict[str, str]:
+        """Return where what is served, by its name here."""
+        return {name: address for name, address in asdict(self).items() if address}
 
 
 @contextmanager
@@ -40,7 +45,7 @@ def published_endpoint(folder: Path, endpoint: Endpoint) -> Iterator[None]:
     """Say in `endpoint.json` where the service listens while the block runs: with port 0 nobody could know otherwise."""
     file = folder / "endpoint.json"
     aside = folder / "endpoint.json.part"
-    aside.write_text(json.dumps(asdict(endpoint)) + "\n")
+    aside.write_text(json.dumps(endpoint.addresses()) + "\n")
     aside.replace(file)
     try:
         yield

@@ -1,11 +1,11 @@
-"""Metrics of one service: its own registry, gRPC call metrics under go-grpc-prometheus names, bounded labels, and the HTTP port.
+"""Metrics of one service: its own registry, call metrics under go-grpc-prometheus names, bounded labels, and the HTTP port.
 
 No label is ever taken from a request: methods come from the descriptors, tenants from the registry through `CappedLabel`.
 """
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self
@@ -49,26 +49,45 @@ class GrpcMetrics:
 
     def __init__(self, registry: CollectorRegistry, methods: Sequence[str]) -> None:
         """Take the full names of the methods that are served; every other name is counted as `other`."""
-        labels = ("grpc_type", "grpc_service", "grpc_method")
         self._methods = frozenset(methods)
-        self._started = Counter("grpc_server_started", "RPCs started on the server.", labels, registry=registry)
-        self._handled = Counter(
-            "grpc_server_handled", "RPCs completed, by code.", (*labels, "grpc_code"), registry=registry
-        )
+        self._counters = _CallCounters(registry, "grpc", "RPC", ("grpc_type", "grpc_service", "grpc_method"))
+
+    def observe(self, method: str, *, streams: bool) -> AbstractContextManager["CountedCall"]:
+        """Count one call; a block left without `ended` (the client went away) counts as CANCELLED."""
+        service, _, name = (method if method in self._methods else f"/{OTHER}/{OTHER}").lstrip("/").partition("/")
+        return self._counters.observe("server_stream" if streams else "unary", service, name)
+
+
+class HttpMetrics:
+    """What GrpcMetrics has, of HTTP requests by route; with the same codes, so that a stream that failed does not count as a 200."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        """Count the routes that are observed, which are no more than a service has."""
+        self._counters = _CallCounters(registry, "http", "HTTP request", ("http_route",))
+
+    def observe(self, route: str) -> AbstractContextManager["CountedCall"]:
+        """Count one request; a block left without `ended` (the client went away) counts as CANCELLED."""
+        return self._counters.observe(route)
+
+
+class _CallCounters:
+    """Counts calls over one protocol, in series `PROTOCOL_server_…`."""
+
+    def __init__(self, registry: CollectorRegistry, protocol: str, call: str, labels: Sequence[str]) -> None:
+        prefix, code = f"{protocol}_server", f"{protocol}_code"
+        self._started = Counter(f"{prefix}_started", f"{call}s started on the server.", labels, registry=registry)
+        self._handled = Counter(f"{prefix}_handled", f"{call}s completed, by code.", (*labels, code), registry=registry)
         self._seconds = Histogram(
-            "grpc_server_handling_seconds", "Seconds until the server had handled an RPC.", labels, registry=registry
+            f"{prefix}_handling_seconds", f"Seconds until the server had handled an {call}.", labels, registry=registry
         )
-        self._sent = Counter("grpc_server_msg_sent", "Messages sent by the server.", labels, registry=registry)
+        self._sent = Counter(f"{prefix}_msg_sent", "Messages sent by the server.", labels, registry=registry)
         self._received = Counter(
-            "grpc_server_msg_received", "Messages received by the server.", labels, registry=registry
+            f"{prefix}_msg_received", "Messages received by the server.", labels, registry=registry
         )
 
     @contextmanager
-    def observe(self, method: str, *, streams: bool) -> Iterator["GrpcCallRecord"]:
-        """Count one call; a block left without `ended` (the client went away) counts as CANCELLED."""
-        service, _, name = (method if method in self._methods else f"/{OTHER}/{OTHER}").lstrip("/").partition("/")
-        labels = ("server_stream" if streams else "unary", service, name)
-        record = GrpcCallRecord(self._sent.labels(*labels))
+    def observe(self, *labels: str) -> Iterator["CountedCall"]:
+        record = CountedCall(self._sent.labels(*labels))
         begun = time.perf_counter()
         self._started.labels(*labels).inc()
         self._received.labels(*labels).inc()
@@ -81,7 +100,7 @@ class GrpcMetrics:
 
 
 @dataclass(slots=True)
-class GrpcCallRecord:
+class CountedCall:
     """What is heard of one call while it runs."""
 
     _sent: Counter

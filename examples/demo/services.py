@@ -55,6 +55,7 @@ async def run_services(folder: Path) -> AsyncIterator[Services]:
             "STATE_DIR": str(serve_state),
             "ADDRESS": "127.0.0.1:0",
             "METRICS_ADDRESS": "127.0.0.1:0",
+            "OPENAI_ADDRESS": "127.0.0.1:0",
             "REGISTRY_ADDRESS": registry["grpc"],
             "SERVER_KEY_FILE": str(trainer_state / "server.key"),
         }

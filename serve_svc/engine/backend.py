@@ -44,6 +44,9 @@ class EngineBackend(Protocol):
     async def list_loras(self) -> set[int]:
         """Return the registered ids, those of failed loads among them."""
 
+    async def prepare_schema(self, schema: str) -> None:
+        """Compile the grammar of a schema, and keep it. Raises SchemaImpossible, and hangs the grammars of all when it never ends."""
+
     def generate(self, request: EngineRequest) -> AsyncGenerator[EngineChunk, None]:
         """Stream the answer; naming an adapter that cannot be loaded kills the engine. Raises OutputCorrupted on NaN."""
 

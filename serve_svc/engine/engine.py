@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
-from adaptory.core.errors import FailedPrecondition, Unavailable
+import grpc
+
+from adaptory.core.errors import FailedPrecondition, ServiceError, Unavailable
 
 
 class EngineDead(Unavailable):
@@ -27,6 +29,17 @@ class AdapterLoadFailed(FailedPrecondition):
     """The engine refused the adapter; this id must never be offered to it again."""
 
     default_reason = "ADAPTER_LOAD_FAILED"
+
+
+class SchemaImpossible(ServiceError):
+    """The engine cannot keep answers to this JSON schema; no other version of the bot, and no retry, would change it."""
+
+    status = grpc.StatusCode.FAILED_PRECONDITION
+    default_reason = "SCHEMA_IMPOSSIBLE"
+
+    def __init__(self, why: str) -> None:
+        """Take a short clause that says why."""
+        super().__init__(f"The engine cannot answer by the bot's answer_schema: {why}. Its operator must set another.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +72,8 @@ class EngineAdapter:
 class Sampling:
     """How to pick tokens; `temperature` 0 is greedy, `stop` strings end the text and are not part of it.
 
-    `stop_ids` are tokens that end it, too, beside the base's own end-of-turn token.
+    `stop_ids` are tokens that end it, too, beside the base's own end-of-turn token. By an `answer_schema`, as JSON text, only tokens
+    are picked that keep the answer to it. With `num_logprobs`, 0 or more, chunks tell their tokens, each with so many alternatives.
     """
 
     max_tokens: int
@@ -68,6 +82,8 @@ class Sampling:
     seed: int | None
     stop: tuple[str, ...]
     stop_ids: tuple[int, ...] = ()
+    answer_schema: str = ""
+    num_logprobs: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,14 +98,30 @@ class EngineRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class GeneratedToken:
+    """A token, its natural log probability before any sampling, and the likeliest ones in its place, the likeliest first.
+
+    The texts of an answer's tokens together are its text, followed by what stopped it: a part of a character is an empty text.
+    """
+
+    text: str
+    logprob: float
+    alternatives: tuple["GeneratedToken", ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class EngineChunk:
-    """What is new since the last chunk; the counts are totals so far. Only the last chunk has a `finish_reason`."""
+    """What is new since the last chunk; the counts are totals so far. Only the last chunk has a `finish_reason`.
+
+    Where the request asks for `tokens`, there is one for each id; their text may come with a later chunk.
+    """
 
     text: str
     token_ids: tuple[int, ...]
     finish_reason: Literal["stop", "length"] | None
     num_prompt_tokens: int
     num_output_tokens: int
+    tokens: tuple[GeneratedToken, ...] = ()
 
 
 class Engine(Protocol):
@@ -126,8 +158,14 @@ class Engine(Protocol):
     async def resident_adapters(self) -> frozenset[int]:
         """Ids that requests may name now."""
 
+    async def prepare_schema(self, schema: str) -> None:
+        """Return when requests may name this `answer_schema`; takes seconds at its first call. Raises SchemaImpossible."""
+
     def generate(self, request: EngineRequest) -> AsyncGenerator[EngineChunk, None]:
-        """Stream the answer; closing the generator aborts the work. Raises InvalidRequest when the prompt does not fit."""
+        """Stream the answer; closing the generator aborts the work.
+
+        Raises InvalidRequest when the prompt does not fit, SchemaImpossible when the answer cannot be kept to its schema.
+        """
 
     async def check(self) -> None:
         """Return when the engine's process lives, else raise EngineDead. A hung engine passes: see the supervisor."""

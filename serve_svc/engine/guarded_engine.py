@@ -20,6 +20,7 @@ from serve_svc.engine.engine import (
     EngineRequest,
     EngineSettings,
 )
+from serve_svc.engine.prepared_schemas import PreparedSchemas
 
 _Result = TypeVar("_Result")
 
@@ -37,6 +38,7 @@ class GuardedEngine:
         self._in_flight: Counter[int] = Counter()
         self._num_corrupted = 0
         self._stopped = asyncio.Event()
+        self._schemas = PreparedSchemas(lambda schema: self._until_stopped(backend.prepare_schema(schema)))
 
     @property
     def max_loras(self) -> int:
@@ -114,12 +116,17 @@ class GuardedEngine:
         """Return the ids that requests may name; our own table, since vLLM's also lists failed loads."""
         return frozenset(self._resident)
 
+    async def prepare_schema(self, schema: str) -> None:
+        """Return when requests may name this `answer_schema`. Raises SchemaImpossible."""
+        await self._schemas.require(schema)
+
     async def generate(self, request: EngineRequest) -> AsyncGenerator[EngineChunk, None]:
         """Stream the answer.
 
         Raises:
             InvalidRequest: The prompt is empty, or too long with the tokens asked for.
             Unavailable: ADAPTER_NOT_RESIDENT; the engine was rebuilt since the lease.
+            SchemaImpossible: The answer cannot be kept to its schema.
             OutputCorrupted: The logits held NaN; the text so far must not be trusted either.
         """
         self._check_request(request)

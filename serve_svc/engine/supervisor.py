@@ -150,6 +150,10 @@ class Supervisor:
         """Return the ids the living engine holds."""
         return await self._live_session().engine.resident_adapters()
 
+    async def prepare_schema(self, schema: str) -> None:
+        """Make the living engine ready for a schema. Compiling is no sign of life, and no wait for one: it may take its time."""
+        await self._live_session().engine.prepare_schema(schema)
+
     async def generate(self, request: EngineRequest) -> AsyncGenerator[EngineChunk, None]:
         """Stream the answer from the living engine; if that dies, the stream ends with EngineDead.
 

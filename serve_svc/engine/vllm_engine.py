@@ -1,7 +1,7 @@
-"""AsyncLLM in this process: the only file that knows vLLM.
+"""AsyncLLM in this process: calls vLLM, as raw as `backend.py` says, and turns its exceptions into ours.
 
-Turns our values into vLLM's and its exceptions into ours, as raw as `backend.py` says. Importing it takes seconds and must
-follow `factory.py`'s setting of the environment.
+What is asked and said is `vllm_values.py`'s. Importing either takes seconds and must follow `factory.py`'s setting of the
+environment.
 """
 
 import asyncio
@@ -9,16 +9,16 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import ExitStack, aclosing
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import Any
 
 import psutil
-from vllm import AsyncEngineArgs, SamplingParams
+from vllm import AsyncEngineArgs
+from vllm.config import StructuredOutputsConfig
 from vllm.exceptions import GracefulHTTPError, VLLMClientError
 from vllm.inputs.engine import tokens_input
 from vllm.lora.request import LoRARequest
 from vllm.outputs import RequestOutput
 from vllm.platforms import current_platform
-from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 
@@ -32,15 +32,20 @@ from serve_svc.engine.engine import (
     EngineDead,
     EngineRequest,
     EngineSettings,
-    Sampling,
+    SchemaImpossible,
 )
+from serve_svc.engine.grammar import write_grammar
 from serve_svc.engine.metrics import count_corrupted_requests
 from serve_svc.engine.null_adapter import NULL_ADAPTER_ID, write_null_adapter
+from serve_svc.engine.vllm_values import engine_dead, read_chunk, write_sampling, write_trial
 from serve_svc.engine.worker_extension import DrainingWorker
 
 # A signal to all our processes (Ctrl-C, systemd) reaches the engine as well: it must outlive the drain of the service above.
 _SIGNAL_DRAIN_S = 60
 _STOP_TIMEOUT_S = 5.0
+# The costliest schema that the registry takes compiled in 17 s on two busy cores.
+_COMPILE_TIMEOUT_S = 120.0
+_MAX_LOGPROBS = 5
 
 
 class VllmBackend:
@@ -85,7 +90,7 @@ class VllmBackend:
         try:
             is_added = await self._running().add_lora(_lora_request(adapter))
         except EngineDeadError as err:
-            raise _dead() from err
+            raise engine_dead() from err
         except Exception as err:  # the engine process sends back the text of its exception, not the type
             raise _load_failed(adapter) from err
         if not is_added:
@@ -100,12 +105,24 @@ class VllmBackend:
         """Return the registered ids."""
         return set(await self._call(self._running().list_loras)) - {NULL_ADAPTER_ID}
 
+    async def prepare_schema(self, schema: str) -> None:
+        """Have the engine compile the grammar by asking for one token by it: the engine keeps what it has compiled."""
+        try:
+            await asyncio.to_thread(write_grammar, schema)
+            async with asyncio.timeout(_COMPILE_TIMEOUT_S), aclosing(self.generate(write_trial(schema))) as chunks:
+                async for _ in chunks:
+                    pass
+        except (RuntimeError, InvalidRequest) as err:  # xgrammar's, vLLM's
+            raise SchemaImpossible("no grammar can be made of it, or nothing conforms to it") from err
+        except TimeoutError as err:
+            raise SchemaImpossible(f"its grammar was not compiled within {_COMPILE_TIMEOUT_S:.0f} s") from err
+
     async def generate(self, request: EngineRequest) -> AsyncGenerator[EngineChunk, None]:
         """Stream the answer of a prompt given as token ids."""
         num_output_tokens = 0
         outputs = self._running().generate(
             tokens_input(list(request.prompt_ids), cache_salt=request.cache_salt),
-            _sampling_params(request.sampling),
+            write_sampling(request.sampling),
             request.request_id,
             lora_request=_lora_request(adapter) if (adapter := request.adapter or self._null_adapter) else None,
         )
@@ -114,7 +131,7 @@ class VllmBackend:
                 if output.metrics is not None and output.metrics.is_corrupted:
                     raise OutputCorrupted(request.adapter)
                 num_output_tokens += len(output.outputs[0].token_ids)
-                yield _chunk(output, len(request.prompt_ids), num_output_tokens)
+                yield read_chunk(output, request, num_output_tokens)
 
     async def check_health(self) -> None:
         """Raise EngineDead when the engine process is known to be gone."""
@@ -152,19 +169,22 @@ class VllmBackend:
             enable_log_requests=False,
             kv_cache_memory_bytes=kv_cache_bytes,
             gpu_memory_utilization=settings.gpu_memory_fraction,
+            # Left to choose, vLLM falls back on libraries that leave out what they do not know of a schema.
+            structured_outputs_config=StructuredOutputsConfig(backend="xgrammar"),
+            max_logprobs=_MAX_LOGPROBS,
         )
         return AsyncLLM.from_engine_args(arguments)
 
     def _running(self) -> AsyncLLM:
         if self._llm is None:
-            raise _dead()
+            raise engine_dead()
         return self._llm
 
     async def _call(self, method: Callable[..., Any], *arguments: int | str) -> Any:  # noqa: ANN401 - vLLM's answer
         try:
             return await method(*arguments)
         except EngineDeadError as err:
-            raise _dead() from err
+            raise engine_dead() from err
 
 
 def _shut_down(llm: AsyncLLM, processes: list[psutil.Process]) -> None:
@@ -183,39 +203,6 @@ def _lora_request(adapter: EngineAdapter) -> LoRARequest:
     return LoRARequest(adapter.name, adapter.engine_id, str(adapter.path))
 
 
-def _sampling_params(sampling: Sampling) -> SamplingParams:
-    return SamplingParams(
-        max_tokens=sampling.max_tokens,
-        temperature=sampling.temperature,
-        top_p=sampling.top_p,
-        seed=sampling.seed,
-        stop=list(sampling.stop),
-        stop_token_ids=list(sampling.stop_ids),
-        # Who asks gets an answer: a base that is not sure ends before it begins. vLLM does not look for stop texts in what is forced.
-        min_tokens=0 if sampling.stop else 1,
-        output_kind=RequestOutputKind.DELTA,
-    )
-
-
-def _chunk(output: RequestOutput, num_prompt_tokens: int, num_output_tokens: int) -> EngineChunk:
-    completion = output.outputs[0]
-    return EngineChunk(
-        text=completion.text,
-        token_ids=tuple(completion.token_ids),
-        finish_reason=_finish_reason(completion.finish_reason),
-        num_prompt_tokens=num_prompt_tokens,
-        num_output_tokens=num_output_tokens,
-    )
-
-
-def _finish_reason(reason: str | None) -> Literal["stop", "length"] | None:
-    match reason:
-        case None | "stop" | "length":
-            return reason
-        case _:
-            raise _dead()  # "abort" or "error" without our asking: the engine shuts down
-
-
 async def _with_our_errors(outputs: AsyncGenerator[RequestOutput, None]) -> AsyncGenerator[RequestOutput, None]:
     """Pass vLLM's stream on, with its exceptions told in our tree; EngineGenerateError stays unexpected."""
     try:
@@ -223,15 +210,11 @@ async def _with_our_errors(outputs: AsyncGenerator[RequestOutput, None]) -> Asyn
             async for output in outputs:
                 yield output
     except EngineDeadError as err:
-        raise _dead() from err
+        raise engine_dead() from err
     except VLLMClientError as err:
         raise InvalidRequest("The engine refuses the request: its prompt or sampling is out of range.") from err
     except GracefulHTTPError as err:
         raise Busy("The engine's own queue is full; retry in 1 s.", retry_after_s=1.0) from err
-
-
-def _dead() -> EngineDead:
-    return EngineDead("The engine has died; a new one is being built, retry in 30 s.", retry_after_s=30.0)
 
 
 def _load_failed(adapter: EngineAdapter) -> AdapterLoadFailed:

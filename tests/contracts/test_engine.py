@@ -4,6 +4,7 @@ A test named `vllm_...` shows a fault below the rules: when one fails on a new v
 """
 
 import asyncio
+import json
 import random
 import time
 from collections.abc import AsyncIterator, Callable
@@ -24,7 +25,7 @@ from serve_svc.adapter_loading import ServedBase
 from serve_svc.adapters import AdapterCache
 from serve_svc.admission import Admission, AdmissionLimits
 from serve_svc.engine.backend import OutputCorrupted
-from serve_svc.engine.engine import AdapterLoadFailed, EngineAdapter, EngineDead
+from serve_svc.engine.engine import AdapterLoadFailed, EngineAdapter, EngineDead, EngineRequest, SchemaImpossible
 from serve_svc.engine.metrics import VllmCollector
 from serve_svc.engine.supervisor import EngineState
 from serve_svc.version import AdapterVersion
@@ -37,6 +38,16 @@ pytestmark = [
     # torch and vLLM warn about each other while an engine is built, in whichever test that happens.
     pytest.mark.filterwarnings("ignore"),
 ]
+
+
+VERDICT = """{"type": "object", "properties": {
+  "verdict": {"enum": ["yes", "no"]}, "sure": {"type": "boolean"}, "score": {"type": "integer", "minimum": 0, "maximum": 9}
+}, "required": ["verdict", "sure", "score"], "additionalProperties": false}"""
+
+
+def by_schema(request: EngineRequest) -> EngineRequest:
+    """Have the answer conform to the schema of a verdict."""
+    return replace(request, sampling=replace(request.sampling, answer_schema=VERDICT))
 
 
 def double_rank(stand: EngineStand) -> Callable[[Path], None]:
@@ -101,6 +112,77 @@ async def test_a_stop_token_ends_the_answer_and_is_no_part_of_it(stand: EngineSt
 
     assert (chunks[-1].finish_reason, chunks[-1].num_output_tokens) == ("stop", place + 1)
     assert "".join(chunk.text for chunk in chunks) == "".join(text for _, text in spoken[:place])
+
+
+async def test_an_answer_by_a_schema_conforms(stand: EngineStand) -> None:
+    """Adapters that babble and the base alone, at once and beside free speech, say nothing but what the schema lets them say."""
+    await stand.supervisor.prepare_schema(VERDICT)
+    async with loaded(stand) as adapter:
+        free = [await ask(stand.engine, stand.request(adapter)), await ask(stand.engine, stand.request(None))]
+
+        speakers = (by_schema(stand.request(adapter, num_tokens=60)), by_schema(stand.request(None, num_tokens=60)))
+        requests = (*speakers, stand.request(adapter), stand.request(None))
+        answers = await asyncio.gather(*(ask(stand.supervisor, request) for request in requests))
+
+    for answer in answers[:2]:
+        told = json.loads(answer)
+        assert told["verdict"] in {"yes", "no"}
+        assert isinstance(told["sure"], bool)
+        assert 0 <= told["score"] <= 9
+    assert answers[2:] == free
+
+
+async def test_an_answer_by_a_schema_ends_with_the_tokens_it_may_have(stand: EngineStand) -> None:
+    """What is cut amid its JSON says so; what has come to its end has stopped."""
+    await stand.supervisor.prepare_schema(VERDICT)
+
+    reasons = []
+    for num_tokens in (2, 60):
+        async with aclosing(stand.supervisor.generate(by_schema(stand.request(None, num_tokens=num_tokens)))) as stream:
+            reasons.append([chunk.finish_reason async for chunk in stream][-1])
+
+    assert reasons == ["length", "stop"]
+
+
+async def test_a_schema_that_cannot_be_kept_is_refused_and_disturbs_nobody(stand: EngineStand) -> None:
+    """It is refused each time, with a reason of its own; streams beside it say what they say alone, and the engine lives on."""
+    impossible = '{"type": "object", "properties": {"a": {"$ref": "#/$defs/missing"}}, "required": ["a"]}'
+    async with loaded(stand) as adapter:
+        alone = await ask(stand.engine, stand.request(adapter, num_tokens=12))
+
+        async with aclosing(stand.supervisor.generate(stand.request(adapter, num_tokens=12))) as stream:
+            said = (await anext(stream)).text
+            for _ in range(2):
+                with pytest.raises(SchemaImpossible) as refused:
+                    await stand.supervisor.prepare_schema(impossible)
+            said += "".join([chunk.text async for chunk in stream])
+
+    assert refused.value.reason == "SCHEMA_IMPOSSIBLE"
+    assert said == alone
+    await stand.supervisor.check()
+
+
+async def test_tokens_are_told_with_their_probabilities_and_the_likeliest_others(stand: EngineStand) -> None:
+    """As many alternatives as asked for, none for 0, of which the greedy choice is the first; their texts make up the answer's."""
+    request = stand.request(None, num_tokens=5)
+    free = await ask(stand.engine, request)
+
+    for num_logprobs in (0, 5):
+        sampling = replace(request.sampling, num_logprobs=num_logprobs)
+        again = replace(stand.request(None), sampling=sampling)
+        async with aclosing(stand.engine.generate(again)) as stream:
+            chunks = [chunk async for chunk in stream]
+        tokens = [token for chunk in chunks for token in chunk.tokens]
+
+        assert "".join(chunk.text for chunk in chunks) == free
+        assert "".join(token.text for token in tokens).startswith(free)
+        assert [len(chunk.tokens) for chunk in chunks] == [len(chunk.token_ids) for chunk in chunks]
+        for token in tokens:
+            likelihoods = [other.logprob for other in token.alternatives]
+            assert token.logprob <= 0
+            assert len(likelihoods) == num_logprobs
+            assert likelihoods == sorted(likelihoods, reverse=True)
+            assert likelihoods[:1] == [token.logprob][:num_logprobs]
 
 
 async def test_vllm_answers_a_reused_id_with_the_first_adapter(stand: EngineStand) -> None:

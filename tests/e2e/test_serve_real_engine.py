@@ -14,7 +14,9 @@ from typing import Any
 import grpc
 import psutil
 import pytest
+import pytest_asyncio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from openai import AsyncOpenAI
 
 from adaptory.core.base_model import PreparedBase
 from adaptory.core.prompting import Renderer
@@ -30,11 +32,12 @@ ACME = key_of("adk_acme")
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """The service's process, and stubs of the calls to it."""
+    """The service's process, stubs of the calls to it, and where it speaks OpenAI's interface."""
 
     process: asyncio.subprocess.Process
     chat: serve_service_pb2_grpc.ServeServiceStub
     health: Any
+    openai: str
 
     async def until(self, status: str) -> None:
         """Return when health says `status`."""
@@ -51,11 +54,17 @@ class Served:
         engine.kill()
 
 
-@pytest.fixture
-async def registry(prepared_base: Path, tmp_path: Path) -> AsyncIterator[FakeRegistry]:
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the service, its registry and its log have their files."""
+    return tmp_path_factory.mktemp("served")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def registry(prepared_base: Path, folder: Path) -> AsyncIterator[FakeRegistry]:
     """A registry whose one bot is answered by a small adapter on the embedded base."""
     base = PreparedBase.open(prepared_base)
-    folder = write_adapter(tmp_path / "adapter", base.shape, rank=4, dtype="BF16", weight_scale=0.001)
+    adapter = write_adapter(folder / "adapter", base.shape, rank=4, dtype="BF16", weight_scale=0.001)
     renderer = Renderer.from_files(base.tokenizer_file, base.chat_template, base.end_of_turn)
     version = serving_pb2.ServingVersion(
         name=f"{BOT}/versions/1",
@@ -66,34 +75,38 @@ async def registry(prepared_base: Path, tmp_path: Path) -> AsyncIterator[FakeReg
     )
     async with FakeRegistry() as registry:
         registry.put_tenant("acme", "adk_acme")
-        registry.put_version(version, folder)
+        registry.put_version(version, adapter)
         registry.put_bot(BOT, base_model=base.name, production=version.name)
         yield registry
 
 
-@pytest.fixture
-async def served(registry: FakeRegistry, tmp_path: Path) -> AsyncIterator[Served]:
-    """The service in a process of its own, serving."""
-    (tmp_path / "server.key").write_text(SERVER_KEY)
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def served(registry: FakeRegistry, folder: Path) -> AsyncIterator[Served]:
+    """The service in a process of its own, serving; one engine's start is enough for all tests."""
+    (folder / "server.key").write_text(SERVER_KEY)
     settings = {
         "ADDRESS": "127.0.0.1:0",
         "METRICS_ADDRESS": "127.0.0.1:0",
-        "STATE_DIR": str(tmp_path / "state"),
+        "OPENAI_ADDRESS": "127.0.0.1:0",
+        "STATE_DIR": str(folder / "state"),
         "REGISTRY_ADDRESS": registry.address,
-        "SERVER_KEY_FILE": str(tmp_path / "server.key"),
+        "SERVER_KEY_FILE": str(folder / "server.key"),
         "KV_CACHE_BYTES": str(1 << 28),
         "MAX_CPU_LORAS": "4",
     }
     environment = os.environ | {f"ADAPTORY_SERVE_{name}": value for name, value in settings.items()}
-    with (tmp_path / "serve.log").open("wb") as log:
+    with (folder / "serve.log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "serve_svc", env=environment, stdout=asyncio.subprocess.PIPE, stderr=log
         )
     try:
-        address = await read_address(process)
-        async with grpc.aio.insecure_channel(address) as channel:
+        addresses = await read_addresses(process)
+        async with grpc.aio.insecure_channel(addresses["grpc"]) as channel:
             served = Served(
-                process, serve_service_pb2_grpc.ServeServiceStub(channel), health_pb2_grpc.HealthStub(channel)
+                process,
+                serve_service_pb2_grpc.ServeServiceStub(channel),
+                health_pb2_grpc.HealthStub(channel),
+                addresses["openai"],
             )
             await served.until("SERVING")
             yield served
@@ -103,16 +116,39 @@ async def served(registry: FakeRegistry, tmp_path: Path) -> AsyncIterator[Served
         await process.wait()
 
 
-async def read_address(process: asyncio.subprocess.Process) -> str:
+async def read_addresses(process: asyncio.subprocess.Process) -> dict[str, str]:
     """Return where the service says that it listens."""
     assert process.stdout is not None
     async for line in process.stdout:
         with contextlib.suppress(ValueError):
             if (event := json.loads(line))["event"] == "serve_ready":
-                return str(event["grpc"])
+                return {name: str(value) for name, value in event.items()}
     raise AssertionError("the service ended before it was ready")
 
 
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_bot_streams_to_openais_client(served: Served) -> None:
+    """Piece by piece what gRPC has in one, greedily, with the same counts."""
+    over_grpc = await served.chat.ChatUnary(question(BOT, max_output_tokens=12), metadata=ACME, timeout=60)
+    async with AsyncOpenAI(base_url=f"http://{served.openai}/v1", api_key="adk_acme", max_retries=0) as client:
+        stream = await client.chat.completions.create(
+            model="faq",
+            messages=[{"role": "user", "content": question(BOT).messages[0].content}],
+            max_tokens=12,
+            stream=True,
+            stream_options={"include_usage": True},
+        )
+        chunks = [chunk async for chunk in stream]
+
+    pieces = [chunk.choices[0].delta.content or "" for chunk in chunks[:-1]]
+    assert "".join(pieces) == over_grpc.text
+    assert len([piece for piece in pieces if piece]) > 1
+    assert chunks[-1].usage is not None
+    assert chunks[-1].usage.completion_tokens == over_grpc.finish.num_output_tokens
+    assert chunks[-1].system_fingerprint == f"{BOT}/versions/1"
+
+
+@pytest.mark.asyncio(loop_scope="module")
 async def test_serving_goes_on_after_the_engine_is_killed_amid_a_stream(served: Served) -> None:
     """The stream ends UNAVAILABLE and says how far it came; the next engine has the adapter back and answers."""
     stream = aiter(served.chat.Chat(question(BOT, "Count to a thousand.", max_output_tokens=1000), metadata=ACME))

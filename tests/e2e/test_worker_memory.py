@@ -6,8 +6,6 @@ import sys
 from itertools import accumulate
 from pathlib import Path
 
-import pytest
-
 from adaptory.core.base_model import PreparedBase
 from adaptory.core.prompting import Message
 from trainer_svc.bots.row import Row

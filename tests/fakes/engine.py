@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -24,6 +24,8 @@ from serve_svc.engine.engine import (
     EngineDead,
     EngineRequest,
     EngineSettings,
+    GeneratedToken,
+    SchemaImpossible,
 )
 from serve_svc.engine.guarded_engine import GuardedEngine
 
@@ -70,6 +72,7 @@ class FakeVllm:
         self.speech: tuple[str, ...] = ()  # what it says, piece by piece and to its end, in place of the weights' voice
         self.requests: list[EngineRequest] = []
         self.num_loads_held = 0
+        self.compiled: list[str] = []  # the schemas whose grammars it has compiled, each time
         self.num_cache_hits = 0
         self.num_unfinished = 0
         self.num_aborted = 0
@@ -125,9 +128,17 @@ class FakeVllm:
         await self._answerable()
         return set(self._registered)
 
+    async def prepare_schema(self, schema: str) -> None:
+        """Find out what conforms to the schema."""
+        await self._answerable()
+        self.compiled.append(schema)
+        conforming_words(schema)
+
     async def generate(self, request: EngineRequest) -> AsyncGenerator[EngineChunk, None]:
         """Speak one word a step: the voice of the weights that compute it."""
         num_prompt_tokens, max_tokens = len(request.prompt_ids), request.sampling.max_tokens
+        schema = request.sampling.answer_schema
+        speech = conforming_words(schema) if schema else self.speech
         self._look_up_prompt(request)
         self.requests.append(request)
         self.num_unfinished += 1
@@ -140,12 +151,13 @@ class FakeVllm:
                     self._num_corrupted += 1
                     raise OutputCorrupted(request.adapter)
                 token = _FIRST_TOKEN + number
-                is_stop, is_said = token in request.sampling.stop_ids, number == len(self.speech)
+                is_stop, is_said = token in request.sampling.stop_ids, number == len(speech)
                 reason: Literal["stop", "length"] | None = (
                     "stop" if is_stop or is_said else "length" if number == max_tokens else None
                 )
-                text = "" if is_stop else self.speech[number - 1] if self.speech else f"{weights.voice} "
-                yield EngineChunk(text, (token,), reason, num_prompt_tokens, number)
+                text = "" if is_stop else speech[number - 1] if speech else f"{weights.voice} "
+                tokens = () if request.sampling.num_logprobs is None else (_tell(text, request.sampling.num_logprobs),)
+                yield EngineChunk(text, (token,), reason, num_prompt_tokens, number, tokens)
                 if is_stop or is_said:
                     break
         except (GeneratorExit, asyncio.CancelledError):
@@ -208,6 +220,40 @@ def fake_engine(settings: EngineSettings = SETTINGS) -> tuple[GuardedEngine, Fak
     """Return an engine under the real rules, and the fake below it."""
     backend = FakeVllm(settings)
     return GuardedEngine(backend, settings), backend
+
+
+def conforming_words(schema: str) -> tuple[str, ...]:
+    """Return the words of a short answer that conforms. Raises SchemaImpossible where a definition is missing, as vLLM does."""
+    root = json.loads(schema)
+    try:
+        *words, last = json.dumps(_conform(root, root.get("$defs", {}))).split(" ")
+    except KeyError as err:
+        raise SchemaImpossible("no grammar can be made of it") from err
+    return (*(f"{word} " for word in words), last)
+
+
+def _conform(schema: dict[str, Any], definitions: dict[str, Any]) -> Any:
+    said: Any
+    match schema:
+        case {"$ref": str(reference)}:
+            said = _conform(definitions[reference.removeprefix("#/$defs/")], definitions)
+        case {"enum": [said, *_]} | {"const": said}:
+            pass
+        case {"type": "object", "properties": properties}:
+            said = {name: _conform(value, definitions) for name, value in properties.items()}
+        case {"type": "string"}:
+            said = "x" * schema.get("minLength", 1)
+        case {"type": "boolean"}:
+            said = True
+        case _:
+            said = schema["minimum"]
+    return said
+
+
+def _tell(text: str, num_alternatives: int) -> GeneratedToken:
+    """Return a token that is sure of itself, and alternatives that are less and less so."""
+    others = tuple(GeneratedToken(f"{place}", -0.5 - place) for place in range(1, num_alternatives))
+    return GeneratedToken(text, -0.5, (GeneratedToken(text, -0.5), *others)[:num_alternatives])
 
 
 def voice_of(folder: Path) -> str:

@@ -74,6 +74,7 @@ class FakeRegistry(registry_service_pb2_grpc.RegistryServiceServicer):
         canary: str = "",
         canary_percent: int = 0,
         kind: bot_pb2.BotKind = bot_pb2.BOT_KIND_FAQ,
+        answer_schema: str = "",
     ) -> None:
         """Have `tenants/{tenant}/bots/{bot}` answer by these versions, as PromoteVersion and SetCanary would."""
         routes = bot_pb2.Routes(production=production, previous=previous, canary=canary, canary_percent=canary_percent)
@@ -85,8 +86,15 @@ class FakeRegistry(registry_service_pb2_grpc.RegistryServiceServicer):
                 system_prompt="You answer questions.",
                 generation_defaults=bot_pb2.GenerationDefaults(max_output_tokens=16),
                 routes=routes,
+                answer_schema=answer_schema,
             )
         )
+
+    def put_shadow(self, version: str) -> None:
+        """Have a version asked in all conversations of its bot, as SetShadow would."""
+        bot = self._items[version.rpartition("/versions/")[0]]
+        bot.routes.shadow, bot.routes.shadow_percent = version, 100
+        self.put(bot)
 
     def put_version(self, version: serving_pb2.ServingVersion, folder: Path) -> None:
         """Register the adapter in `folder`; what the message leaves out is read there."""

@@ -163,6 +163,7 @@ class Stage:
             server_key_file=self.folder / "server.key",
             base_model="tiny",
             **{
+                "openai_address": "",
                 "drain_seconds": 5.0,
                 "max_loras": 2,
                 "max_cpu_loras": 4,
@@ -212,10 +213,10 @@ class Stage:
         self.registry.put_tenant(bot.split("/")[1], key)
         self.registry.put_bot(bot, base_model="tiny")
 
-    def add_version(self, name: str, *, adapter_rank: int = 8, **fields: Any) -> str:
-        """Register a version with an adapter of its own, and return the one word that it says."""
+    def add_version(self, name: str, *, adapter_rank: int = 8, seed: int = 0, **fields: Any) -> str:
+        """Register a version with an adapter of its own, or one of that seed, and return the one word that it says."""
         self._num_versions += 1
-        seed = self._num_versions
+        seed = seed or self._num_versions
         folder = write_adapter(self.folder / "adapters" / str(seed), tiny_shape(), rank=adapter_rank, seed=seed)
         values = {
             "engine_id": self._num_versions,
@@ -236,6 +237,11 @@ class Stage:
         """Have a version answer so many percent of its bot's conversations."""
         bot = name.rpartition("/versions/")[0]
         self.registry.put_bot(bot, base_model="tiny", production=production, canary=name, canary_percent=percent)
+
+    def cast_shadow(self, name: str, *, production: str) -> None:
+        """Have a version asked in all of its bot's conversations, unheard."""
+        self.promote(production)
+        self.registry.put_shadow(name)
 
     async def residency(self) -> serve_admin_service_pb2.Residency:
         """Return what the server says of itself."""

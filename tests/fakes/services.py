@@ -158,6 +158,11 @@ class ScriptedRegistry(registry_grpc.RegistryServiceServicer):
     async def ListBots(self, request: registry_pb.ListBotsRequest, context: Any) -> registry_pb.ListBotsResponse:
         return registry_pb.ListBotsResponse(bots=self.bots.values())
 
+    async def SetAnswerSchema(self, request: registry_pb.SetAnswerSchemaRequest, context: Any) -> Bot:
+        bot = self.bots[request.name]
+        bot.answer_schema = request.answer_schema
+        return bot
+
     async def GetVersion(self, request: registry_pb.GetVersionRequest, context: Any) -> Version:
         return self.versions[request.name]
 
@@ -181,6 +186,12 @@ class ScriptedRegistry(registry_grpc.RegistryServiceServicer):
         bot = self.bots[request.name.rpartition("/versions/")[0]]
         bot.routes.canary = request.name if request.percent else ""
         bot.routes.canary_percent = request.percent
+        return bot
+
+    async def SetShadow(self, request: registry_pb.SetShadowRequest, context: Any) -> Bot:
+        bot = self.bots[request.name.rpartition("/versions/")[0]]
+        bot.routes.shadow = request.name if request.percent else ""
+        bot.routes.shadow_percent = request.percent
         return bot
 
     async def RollbackBot(self, request: registry_pb.RollbackBotRequest, context: Any) -> Bot:
@@ -459,6 +470,7 @@ def _make_server() -> grpc.aio.Server:
         keyring=FixedKeyring({digest_key(KEY): Role.ADMIN}, _NoTenants()),
         access=dict.fromkeys(methods, frozenset(Role)),
         metrics=GrpcMetrics(CollectorRegistry(), methods),
+        max_write_s=30.0,
     )
     return grpc.aio.server(interceptors=(interceptor,))
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Self
 
 from adaptory.core.errors import InvalidRequest
+from trainer_svc.bots.code_task import is_task
 from trainer_svc.bots.entry import Entry
 from trainer_svc.bots.formats import layout_of, require_trained_format
 from trainer_svc.bots.inspection import judge_dataset
@@ -73,13 +74,13 @@ def _guess_layout(path: Path, limits: DataLimits) -> tuple[BotKind, DatasetForma
     with path.open("rb") as file:
         first = next((raw for _, raw in read_filled_lines(file, limits.max_line_bytes)), b"")
     try:
-        fields = set(parse_json_line(first, limits))
+        fields = parse_json_line(first, limits)
     except LineProblem:
-        fields = set()  # the judge tells what is wrong with the line
+        fields = {}  # the judge tells what is wrong with the line
     if "messages" in fields:
         return BotKind.SUPPORT, DatasetFormat.CONVERSATION_JSONL
-    if "content" in fields:
-        return BotKind.CODE_COMPLETION, DatasetFormat.CODE_JSONL
     if "chosen" in fields:
         return BotKind.SUPPORT, DatasetFormat.PREFERENCE_JSONL
+    if "content" in fields or is_task(fields):
+        return BotKind.CODE_COMPLETION, DatasetFormat.CODE_JSONL
     return BotKind.FAQ, DatasetFormat.FAQ_JSONL

@@ -5,12 +5,13 @@ from datetime import datetime
 from typing import Any
 
 from pydantic import TypeAdapter
-from sqlalchemy import Connection, Row, insert, select
+from sqlalchemy import Connection, Row, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from adaptory.core.auth import not_found
 from adaptory.core.errors import AlreadyExists, Conflict
 from adaptory.core.names import BotName, TenantName, VersionName
+from trainer_svc.bots.answer_schema import require_schema_kind
 from trainer_svc.bots.kinds import BotKind
 from trainer_svc.bots.refusals import RefusalLesson
 from trainer_svc.clock import Clock
@@ -46,7 +47,8 @@ class Routes:
     """Which versions answer; None until the first promotion. `revision` counts the changes.
 
     The `canary`, where there is one, answers `canary_percent` of the conversations in production's stead; `canary_end` tells how the
-    last one ended, where a server ended it and no other was set since.
+    last one ended, where a server ended it and no other was set since. The `shadow` is asked beside production in `shadow_percent`
+    of them, and its answers are sent to nobody.
     """
 
     production: VersionName | None
@@ -55,6 +57,8 @@ class Routes:
     canary: VersionName | None = None
     canary_percent: int = 0
     canary_end: CanaryEnd | None = None
+    shadow: VersionName | None = None
+    shadow_percent: int = 0
 
     @property
     def etag(self) -> str:
@@ -63,8 +67,10 @@ class Routes:
 
     def find_route_of(self, version: VersionName) -> str | None:
         """Return the name of the route that names a version, None when none does."""
-        named = {"production": self.production, "previous": self.previous, "canary": self.canary}
-        return next((route for route, target in named.items() if target == version), None)
+        for route in ("production", "previous", "canary", "shadow"):
+            if getattr(self, route) == version:
+                return route
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +86,7 @@ class BotDraft:
     gate: QualityGate
     refusal: RefusalLesson = field(default_factory=RefusalLesson)
     style: StyleRules = field(default_factory=StyleRules)
+    answer_schema: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +133,21 @@ class Bots:
     async def get(self, name: BotName) -> Bot:
         """Return a bot. Raises NotFound."""
         return await self._database.read(lambda transaction: read_bot(transaction, name))
+
+    async def set_answer_schema(self, name: BotName, schema: str) -> Bot:
+        """Pin a schema that was checked, or none, and tell servers. Raises NotFound, BadSchema where the bot's kind takes none."""
+
+        def set_schema(transaction: Connection) -> Bot:
+            bot = read_bot(transaction, name)
+            if schema:
+                require_schema_kind(bot.draft.kind)
+            table = tables.bots
+            row = (table.c.tenant == name.tenant, table.c.bot == name.bot)
+            transaction.execute(update(table).where(*row).values(answer_schema=schema))
+            record_change(transaction, str(name))
+            return read_bot(transaction, name)
+
+        return await self._database.write(set_schema)
 
     async def list(self, tenant: TenantName, page: PageRequest) -> Page[Bot]:
         """Return a page of a tenant's bots, by id. Raises NotFound when there is no such tenant."""
@@ -178,6 +200,7 @@ def to_bot(row: Row[Any]) -> Bot:
         gate=QualityGate(max_loss_ratio=row.max_loss_ratio, **row.gate),
         refusal=RefusalLesson(row.refusal_text, tuple(row.unanswerable)),
         style=_STYLE.validate_python(row.style_rules),
+        answer_schema=row.answer_schema,
     )
     routes = Routes(
         production=_to_version(name, row.production),
@@ -186,6 +209,8 @@ def to_bot(row: Row[Any]) -> Bot:
         canary=_to_version(name, row.canary),
         canary_percent=row.canary_percent,
         canary_end=None if row.canary_end is None else _CANARY_END.validate_python(row.canary_end),
+        shadow=_to_version(name, row.shadow),
+        shadow_percent=row.shadow_percent,
     )
     return Bot(draft, routes, row.create_time)
 
@@ -216,6 +241,7 @@ def _to_columns(bot: Bot) -> dict[str, object]:
         "refusal_text": draft.refusal.text,
         "unanswerable": list(draft.refusal.unanswerable),
         "style_rules": asdict(draft.style),
+        "answer_schema": draft.answer_schema,
         "production": 0,
         "previous": 0,
         "routes_revision": bot.routes.revision,

@@ -15,7 +15,7 @@ from trainer_svc.registry.versions import GateOverride, Version, VersionState, o
 
 
 class RouteTable:
-    """Promotes, tries as a canary, and rolls back; servers hear of each change."""
+    """Promotes, tries as a canary or a shadow, and rolls back; servers hear of each change."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
@@ -70,7 +70,10 @@ class RouteTable:
         def set_bots_canary(transaction: Connection) -> Bot:
             version = read_version(transaction, name)
             bot = read_bot_as_seen(transaction, name.bot_name, etag)
-            (_require_canary if percent else _require_no_other)(version, bot.routes)
+            if percent:
+                _require_beside_production(version, bot.routes)
+            else:
+                _require_same(version, bot.routes.canary, "canary")
             wanted = (name, percent) if percent else (None, 0)
             if (bot.routes.canary, bot.routes.canary_percent) == wanted:
                 return bot
@@ -78,6 +81,26 @@ class RouteTable:
             return _write_routes(transaction, bot, routes)
 
         return await self._database.write(set_bots_canary)
+
+    async def set_shadow(self, name: VersionName, *, percent: int, etag: str) -> Bot:
+        """Have a version asked beside production in so many percent of the conversations; 0 ends that. What is so changes nothing.
+
+        Raises as `set_canary`, with NOT_THE_SHADOW.
+        """
+
+        def set_bots_shadow(transaction: Connection) -> Bot:
+            version = read_version(transaction, name)
+            bot = read_bot_as_seen(transaction, name.bot_name, etag)
+            if percent:
+                _require_beside_production(version, bot.routes)
+            else:
+                _require_same(version, bot.routes.shadow, "shadow")
+            wanted = (name, percent) if percent else (None, 0)
+            if (bot.routes.shadow, bot.routes.shadow_percent) == wanted:
+                return bot
+            return _write_routes(transaction, bot, replace(bot.routes, shadow=wanted[0], shadow_percent=percent))
+
+        return await self._database.write(set_bots_shadow)
 
     async def end_canary(self, name: VersionName, *, reason: str) -> None:
         """End a canary that is worse than production, and keep why; one that is none any more stays as it is. Raises NotFound."""
@@ -91,7 +114,7 @@ class RouteTable:
         await self._database.write(end_bots_canary)
 
 
-def _require_canary(version: Version, routes: Routes) -> None:
+def _require_beside_production(version: Version, routes: Routes) -> None:
     """Raise FailedPrecondition unless the version can be tried beside the one in production."""
     if version.state is not VersionState.READY:
         raise _not_ready(version)
@@ -99,19 +122,16 @@ def _require_canary(version: Version, routes: Routes) -> None:
         message = f"No version of {version.name.bot_name} answers yet: promote {version.name} instead."
         raise FailedPrecondition(message, reason="NO_VERSION_PROMOTED", metadata={"name": version.name})
     if routes.production == version.name:
-        message = f"{version.name} is in production and answers everybody; try another version as the canary."
+        message = f"{version.name} is in production and answers everybody; try another version beside it."
         raise FailedPrecondition(message, reason="VERSION_IN_PRODUCTION", metadata={"name": version.name})
 
 
-def _require_no_other(version: Version, routes: Routes) -> None:
-    """Raise FailedPrecondition where another version is the canary that would end."""
-    if routes.canary not in (None, version.name):
-        message = (
-            f"The canary of {version.name.bot_name} is {routes.canary}, not {version.name}; name that one to end it."
-        )
-        raise FailedPrecondition(
-            message, reason="NOT_THE_CANARY", metadata={"name": version.name, "canary": routes.canary}
-        )
+def _require_same(version: Version, routed: VersionName | None, route: str) -> None:
+    """Raise FailedPrecondition where another version is the canary, or the shadow, that would end."""
+    if routed not in (None, version.name):
+        message = f"The {route} of {version.name.bot_name} is {routed}, not {version.name}; name that one to end it."
+        metadata = {"name": version.name, route: routed}
+        raise FailedPrecondition(message, reason=f"NOT_THE_{route.upper()}", metadata=metadata)
 
 
 def _unfit(version: Version, fault: str) -> FailedPrecondition:
@@ -130,10 +150,12 @@ def _not_ready(version: Version) -> FailedPrecondition:
 
 
 def _put_in_production(transaction: Connection, bot: Bot, name: VersionName) -> Bot:
-    """Let a version answer, and the one that answered be the previous one; it is no canary beside itself."""
+    """Let a version answer, and the one that answered be the previous one; it is no canary or shadow beside itself."""
     routes = replace(bot.routes, production=name, previous=bot.routes.production)
     if routes.canary == name:
         routes = replace(routes, canary=None, canary_percent=0)
+    if routes.shadow == name:
+        routes = replace(routes, shadow=None, shadow_percent=0)
     return _write_routes(transaction, bot, routes)
 
 
@@ -149,6 +171,8 @@ def _write_routes(transaction: Connection, bot: Bot, routes: Routes) -> Bot:
             canary=_number_of(routes.canary),
             canary_percent=routes.canary_percent,
             canary_end=dump_canary_end(routes.canary_end),
+            shadow=_number_of(routes.shadow),
+            shadow_percent=routes.shadow_percent,
             routes_revision=routes.revision,
         )
     )

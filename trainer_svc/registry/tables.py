@@ -100,12 +100,15 @@ bots = Table(
     Column("refusal_text", Text, server_default=text("''"), nullable=False),
     Column("unanswerable", JSON, server_default=text("'[]'"), nullable=False),
     Column("style_rules", JSON, server_default=text("'{}'"), nullable=False),
+    Column("answer_schema", Text, server_default=text("''"), nullable=False),
     # Numbers of versions; 0 is none, since version 0 is never routed.
     Column("production", Integer, nullable=False),
     Column("previous", Integer, nullable=False),
     Column("canary", Integer, server_default=text("0"), nullable=False),
     Column("canary_percent", Integer, server_default=text("0"), nullable=False),
     Column("canary_end", JSON),
+    Column("shadow", Integer, server_default=text("0"), nullable=False),
+    Column("shadow_percent", Integer, server_default=text("0"), nullable=False),
     Column("routes_revision", Integer, nullable=False),
     Column("create_time", UtcTime, nullable=False),
 )

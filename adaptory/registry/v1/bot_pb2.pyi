@@ -23,7 +23,7 @@ BOT_KIND_SUPPORT: BotKind
 BOT_KIND_CODE_COMPLETION: BotKind
 
 class Bot(_message.Message):
-    __slots__ = ("name", "kind", "base_model", "display_name", "system_prompt", "generation_defaults", "quality_gate", "routes", "create_time", "refusal_text", "unanswerable_questions", "style_rules")
+    __slots__ = ("name", "kind", "base_model", "display_name", "system_prompt", "generation_defaults", "quality_gate", "routes", "create_time", "refusal_text", "unanswerable_questions", "style_rules", "answer_schema")
     NAME_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     BASE_MODEL_FIELD_NUMBER: _ClassVar[int]
@@ -36,6 +36,7 @@ class Bot(_message.Message):
     REFUSAL_TEXT_FIELD_NUMBER: _ClassVar[int]
     UNANSWERABLE_QUESTIONS_FIELD_NUMBER: _ClassVar[int]
     STYLE_RULES_FIELD_NUMBER: _ClassVar[int]
+    ANSWER_SCHEMA_FIELD_NUMBER: _ClassVar[int]
     name: str
     kind: BotKind
     base_model: str
@@ -48,7 +49,8 @@ class Bot(_message.Message):
     refusal_text: str
     unanswerable_questions: _containers.RepeatedScalarFieldContainer[str]
     style_rules: StyleRules
-    def __init__(self, name: _Optional[str] = ..., kind: _Optional[_Union[BotKind, str]] = ..., base_model: _Optional[str] = ..., display_name: _Optional[str] = ..., system_prompt: _Optional[str] = ..., generation_defaults: _Optional[_Union[GenerationDefaults, _Mapping]] = ..., quality_gate: _Optional[_Union[QualityGate, _Mapping]] = ..., routes: _Optional[_Union[Routes, _Mapping]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., refusal_text: _Optional[str] = ..., unanswerable_questions: _Optional[_Iterable[str]] = ..., style_rules: _Optional[_Union[StyleRules, _Mapping]] = ...) -> None: ...
+    answer_schema: str
+    def __init__(self, name: _Optional[str] = ..., kind: _Optional[_Union[BotKind, str]] = ..., base_model: _Optional[str] = ..., display_name: _Optional[str] = ..., system_prompt: _Optional[str] = ..., generation_defaults: _Optional[_Union[GenerationDefaults, _Mapping]] = ..., quality_gate: _Optional[_Union[QualityGate, _Mapping]] = ..., routes: _Optional[_Union[Routes, _Mapping]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., refusal_text: _Optional[str] = ..., unanswerable_questions: _Optional[_Iterable[str]] = ..., style_rules: _Optional[_Union[StyleRules, _Mapping]] = ..., answer_schema: _Optional[str] = ...) -> None: ...
 
 class StyleRules(_message.Message):
     __slots__ = ("greetings", "closings", "forms_of_address", "forbidden_words", "min_chars", "max_chars")
@@ -101,13 +103,14 @@ class CanaryEnd(_message.Message):
     def __init__(self, version: _Optional[str] = ..., reason: _Optional[str] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class Routes(_message.Message):
-    __slots__ = ("production", "previous", "canary", "canary_percent", "canary_end", "shadow", "etag")
+    __slots__ = ("production", "previous", "canary", "canary_percent", "canary_end", "shadow", "shadow_percent", "etag")
     PRODUCTION_FIELD_NUMBER: _ClassVar[int]
     PREVIOUS_FIELD_NUMBER: _ClassVar[int]
     CANARY_FIELD_NUMBER: _ClassVar[int]
     CANARY_PERCENT_FIELD_NUMBER: _ClassVar[int]
     CANARY_END_FIELD_NUMBER: _ClassVar[int]
     SHADOW_FIELD_NUMBER: _ClassVar[int]
+    SHADOW_PERCENT_FIELD_NUMBER: _ClassVar[int]
     ETAG_FIELD_NUMBER: _ClassVar[int]
     production: str
     previous: str
@@ -115,5 +118,6 @@ class Routes(_message.Message):
     canary_percent: int
     canary_end: CanaryEnd
     shadow: str
+    shadow_percent: int
     etag: str
-    def __init__(self, production: _Optional[str] = ..., previous: _Optional[str] = ..., canary: _Optional[str] = ..., canary_percent: _Optional[int] = ..., canary_end: _Optional[_Union[CanaryEnd, _Mapping]] = ..., shadow: _Optional[str] = ..., etag: _Optional[str] = ...) -> None: ...
+    def __init__(self, production: _Optional[str] = ..., previous: _Optional[str] = ..., canary: _Optional[str] = ..., canary_percent: _Optional[int] = ..., canary_end: _Optional[_Union[CanaryEnd, _Mapping]] = ..., shadow: _Optional[str] = ..., shadow_percent: _Optional[int] = ..., etag: _Optional[str] = ...) -> None: ...

@@ -162,6 +162,14 @@ class ListBotsResponse(_message.Message):
     next_page_token: str
     def __init__(self, bots: _Optional[_Iterable[_Union[_bot_pb2.Bot, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
+class SetAnswerSchemaRequest(_message.Message):
+    __slots__ = ("name", "answer_schema")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    ANSWER_SCHEMA_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    answer_schema: str
+    def __init__(self, name: _Optional[str] = ..., answer_schema: _Optional[str] = ...) -> None: ...
+
 class GetVersionRequest(_message.Message):
     __slots__ = ("name",)
     NAME_FIELD_NUMBER: _ClassVar[int]
@@ -197,6 +205,16 @@ class PromoteVersionRequest(_message.Message):
     def __init__(self, name: _Optional[str] = ..., etag: _Optional[str] = ..., override_gate_reason: _Optional[str] = ...) -> None: ...
 
 class SetCanaryRequest(_message.Message):
+    __slots__ = ("name", "percent", "etag")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    PERCENT_FIELD_NUMBER: _ClassVar[int]
+    ETAG_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    percent: int
+    etag: str
+    def __init__(self, name: _Optional[str] = ..., percent: _Optional[int] = ..., etag: _Optional[str] = ...) -> None: ...
+
+class SetShadowRequest(_message.Message):
     __slots__ = ("name", "percent", "etag")
     NAME_FIELD_NUMBER: _ClassVar[int]
     PERCENT_FIELD_NUMBER: _ClassVar[int]

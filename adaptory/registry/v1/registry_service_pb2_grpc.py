@@ -114,6 +114,11 @@ class RegistryServiceStub:
                 request_serializer=adaptory_dot_registry_dot_v1_dot_registry__service__pb2.ListBotsRequest.SerializeToString,
                 response_deserializer=adaptory_dot_registry_dot_v1_dot_registry__service__pb2.ListBotsResponse.FromString,
                 _registered_method=True)
+        self.SetAnswerSchema = channel.unary_unary(
+                '/adaptory.registry.v1.RegistryService/SetAnswerSchema',
+                request_serializer=adaptory_dot_registry_dot_v1_dot_registry__service__pb2.SetAnswerSchemaRequest.SerializeToString,
+                response_deserializer=adaptory_dot_registry_dot_v1_dot_bot__pb2.Bot.FromString,
+                _registered_method=True)
         self.GetVersion = channel.unary_unary(
                 '/adaptory.registry.v1.RegistryService/GetVersion',
                 request_serializer=adaptory_dot_registry_dot_v1_dot_registry__service__pb2.GetVersionRequest.SerializeToString,
@@ -132,6 +137,11 @@ class RegistryServiceStub:
         self.SetCanary = channel.unary_unary(
                 '/adaptory.registry.v1.RegistryService/SetCanary',
                 request_serializer=adaptory_dot_registry_dot_v1_dot_registry__service__pb2.SetCanaryRequest.SerializeToString,
+                response_deserializer=adaptory_dot_registry_dot_v1_dot_bot__pb2.Bot.FromString,
+                _registered_method=True)
+        self.SetShadow = channel.unary_unary(
+                '/adaptory.registry.v1.RegistryService/SetShadow',
+                request_serializer=adaptory_dot_registry_dot_v1_dot_registry__service__pb2.SetShadowRequest.SerializeToString,
                 response_deserializer=adaptory_dot_registry_dot_v1_dot_bot__pb2.Bot.FromString,
                 _registered_method=True)
         self.EndCanary = channel.unary_unary(
@@ -254,7 +264,8 @@ class RegistryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CreateBot(self, request, context):
-        """Creates a bot without versions. Tenant. FAILED_PRECONDITION (BASE_NOT_PREPARED) when the trainer does not have the base.
+        """Creates a bot without versions. Tenant; with an `answer_schema`, admin. FAILED_PRECONDITION (BASE_NOT_PREPARED) when the trainer does
+        not have the base; INVALID_ARGUMENT for an `answer_schema` as in SetAnswerSchema.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -269,6 +280,16 @@ class RegistryServiceServicer:
 
     def ListBots(self, request, context):
         """Lists a tenant's bots by id. Tenant.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetAnswerSchema(self, request, context):
+        """Pins the JSON schema that every answer of a bot conforms to, or frees its answers. Admin. Servers hear of it through their feed within
+        a second; answers on their way end as they began. The engine chooses among the tokens that keep an answer valid, so that one which
+        ends with REASON_STOP conforms; one cut by `max_output_tokens` ends amid its JSON, with REASON_LENGTH. Train the bot on such answers:
+        the schema decides the form alone. See SetAnswerSchemaRequest.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -302,6 +323,16 @@ class RegistryServiceServicer:
         """Lets a READY version answer a share of the conversations, or no more of them; it takes the place of another canary. Tenant. Promoted
         or rolled back to, it is the canary no more. FAILED_PRECONDITION: VERSION_NOT_READY; NO_VERSION_PROMOTED where there is none for the
         others; VERSION_IN_PRODUCTION; NOT_THE_CANARY where `percent` is 0 and another version is. ABORTED (CONFLICT) as in PromoteVersion.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetShadow(self, request, context):
+        """Has a READY version asked beside production in a share of the conversations, or no more of them; it takes the place of another shadow.
+        Its answers are never sent: servers compare them with production's, and count them in their metrics. It is asked once production
+        has answered, one request at a time, and only while nobody waits for the engine. Tenant. Promoted or rolled back to, it is the
+        shadow no more. Refused as SetCanary, with NOT_THE_SHADOW.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -424,6 +455,11 @@ def add_RegistryServiceServicer_to_server(servicer, server):
                     request_deserializer=adaptory_dot_registry_dot_v1_dot_registry__service__pb2.ListBotsRequest.FromString,
                     response_serializer=adaptory_dot_registry_dot_v1_dot_registry__service__pb2.ListBotsResponse.SerializeToString,
             ),
+            'SetAnswerSchema': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetAnswerSchema,
+                    request_deserializer=adaptory_dot_registry_dot_v1_dot_registry__service__pb2.SetAnswerSchemaRequest.FromString,
+                    response_serializer=adaptory_dot_registry_dot_v1_dot_bot__pb2.Bot.SerializeToString,
+            ),
             'GetVersion': grpc.unary_unary_rpc_method_handler(
                     servicer.GetVersion,
                     request_deserializer=adaptory_dot_registry_dot_v1_dot_registry__service__pb2.GetVersionRequest.FromString,
@@ -442,6 +478,11 @@ def add_RegistryServiceServicer_to_server(servicer, server):
             'SetCanary': grpc.unary_unary_rpc_method_handler(
                     servicer.SetCanary,
                     request_deserializer=adaptory_dot_registry_dot_v1_dot_registry__service__pb2.SetCanaryRequest.FromString,
+                    response_serializer=adaptory_dot_registry_dot_v1_dot_bot__pb2.Bot.SerializeToString,
+            ),
+            'SetShadow': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetShadow,
+                    request_deserializer=adaptory_dot_registry_dot_v1_dot_registry__service__pb2.SetShadowRequest.FromString,
                     response_serializer=adaptory_dot_registry_dot_v1_dot_bot__pb2.Bot.SerializeToString,
             ),
             'EndCanary': grpc.unary_unary_rpc_method_handler(
@@ -869,6 +910,33 @@ class RegistryService:
             _registered_method=True)
 
     @staticmethod
+    def SetAnswerSchema(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/adaptory.registry.v1.RegistryService/SetAnswerSchema',
+            adaptory_dot_registry_dot_v1_dot_registry__service__pb2.SetAnswerSchemaRequest.SerializeToString,
+            adaptory_dot_registry_dot_v1_dot_bot__pb2.Bot.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def GetVersion(request,
             target,
             options=(),
@@ -965,6 +1033,33 @@ class RegistryService:
             target,
             '/adaptory.registry.v1.RegistryService/SetCanary',
             adaptory_dot_registry_dot_v1_dot_registry__service__pb2.SetCanaryRequest.SerializeToString,
+            adaptory_dot_registry_dot_v1_dot_bot__pb2.Bot.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetShadow(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/adaptory.registry.v1.RegistryService/SetShadow',
+            adaptory_dot_registry_dot_v1_dot_registry__service__pb2.SetShadowRequest.SerializeToString,
             adaptory_dot_registry_dot_v1_dot_bot__pb2.Bot.FromString,
             options,
             channel_credentials,

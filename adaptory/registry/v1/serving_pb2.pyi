@@ -48,20 +48,22 @@ class ServingTenant(_message.Message):
     def __init__(self, name: _Optional[str] = ..., key_digests: _Optional[_Iterable[str]] = ..., limits: _Optional[_Union[_tenant_pb2.TenantLimits, _Mapping]] = ...) -> None: ...
 
 class ServingBot(_message.Message):
-    __slots__ = ("name", "kind", "base_model", "system_prompt", "generation_defaults", "routes")
+    __slots__ = ("name", "kind", "base_model", "system_prompt", "generation_defaults", "routes", "answer_schema")
     NAME_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     BASE_MODEL_FIELD_NUMBER: _ClassVar[int]
     SYSTEM_PROMPT_FIELD_NUMBER: _ClassVar[int]
     GENERATION_DEFAULTS_FIELD_NUMBER: _ClassVar[int]
     ROUTES_FIELD_NUMBER: _ClassVar[int]
+    ANSWER_SCHEMA_FIELD_NUMBER: _ClassVar[int]
     name: str
     kind: _bot_pb2.BotKind
     base_model: str
     system_prompt: str
     generation_defaults: _bot_pb2.GenerationDefaults
     routes: _bot_pb2.Routes
-    def __init__(self, name: _Optional[str] = ..., kind: _Optional[_Union[_bot_pb2.BotKind, str]] = ..., base_model: _Optional[str] = ..., system_prompt: _Optional[str] = ..., generation_defaults: _Optional[_Union[_bot_pb2.GenerationDefaults, _Mapping]] = ..., routes: _Optional[_Union[_bot_pb2.Routes, _Mapping]] = ...) -> None: ...
+    answer_schema: str
+    def __init__(self, name: _Optional[str] = ..., kind: _Optional[_Union[_bot_pb2.BotKind, str]] = ..., base_model: _Optional[str] = ..., system_prompt: _Optional[str] = ..., generation_defaults: _Optional[_Union[_bot_pb2.GenerationDefaults, _Mapping]] = ..., routes: _Optional[_Union[_bot_pb2.Routes, _Mapping]] = ..., answer_schema: _Optional[str] = ...) -> None: ...
 
 class ServingVersion(_message.Message):
     __slots__ = ("name", "digest", "engine_id", "rank", "size_bytes", "parity_digest", "system_prompt", "template_digest", "receipt")

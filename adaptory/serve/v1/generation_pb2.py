@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"adaptory/serve/v1/generation.proto\x12\x11\x61\x64\x61ptory.serve.v1\x1a\x1fgoogle/api/field_behavior.proto\"\xd9\x01\n\x11GenerationOptions\x12$\n\x11max_output_tokens\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12\x1e\n\x0btemperature\x18\x02 \x01(\x02\x42\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x12\x18\n\x05top_p\x18\x03 \x01(\x02\x42\x04\xe2\x41\x01\x01H\x02\x88\x01\x01\x12\x17\n\x04seed\x18\x04 \x01(\x03\x42\x04\xe2\x41\x01\x01H\x03\x88\x01\x01\x12\x12\n\x04stop\x18\x05 \x03(\tB\x04\xe2\x41\x01\x01\x42\x14\n\x12_max_output_tokensB\x0e\n\x0c_temperatureB\x08\n\x06_top_pB\x07\n\x05_seed\"\xfc\x01\n\x06\x46inish\x12\x30\n\x06reason\x18\x01 \x01(\x0e\x32 .adaptory.serve.v1.Finish.Reason\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12\x19\n\x11num_prompt_tokens\x18\x04 \x01(\x05\x12\x19\n\x11num_output_tokens\x18\x05 \x01(\x05\x12#\n\x1btime_to_first_token_seconds\x18\x06 \x01(\x01\"D\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x0f\n\x0bREASON_STOP\x10\x01\x12\x11\n\rREASON_LENGTH\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"adaptory/serve/v1/generation.proto\x12\x11\x61\x64\x61ptory.serve.v1\x1a\x1fgoogle/api/field_behavior.proto\"\x8b\x02\n\x11GenerationOptions\x12$\n\x11max_output_tokens\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12\x1e\n\x0btemperature\x18\x02 \x01(\x02\x42\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x12\x18\n\x05top_p\x18\x03 \x01(\x02\x42\x04\xe2\x41\x01\x01H\x02\x88\x01\x01\x12\x17\n\x04seed\x18\x04 \x01(\x03\x42\x04\xe2\x41\x01\x01H\x03\x88\x01\x01\x12\x12\n\x04stop\x18\x05 \x03(\tB\x04\xe2\x41\x01\x01\x12\x1f\n\x0cnum_logprobs\x18\x06 \x01(\x05\x42\x04\xe2\x41\x01\x01H\x04\x88\x01\x01\x42\x14\n\x12_max_output_tokensB\x0e\n\x0c_temperatureB\x08\n\x06_top_pB\x07\n\x05_seedB\x0f\n\r_num_logprobs\"h\n\x0eGeneratedToken\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x0f\n\x07logprob\x18\x02 \x01(\x02\x12\x37\n\x0c\x61lternatives\x18\x03 \x03(\x0b\x32!.adaptory.serve.v1.GeneratedToken\"\xc4\x02\n\x06\x46inish\x12\x30\n\x06reason\x18\x01 \x01(\x0e\x32 .adaptory.serve.v1.Finish.Reason\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12\x19\n\x11num_prompt_tokens\x18\x04 \x01(\x05\x12\x19\n\x11num_output_tokens\x18\x05 \x01(\x05\x12#\n\x1btime_to_first_token_seconds\x18\x06 \x01(\x01\"\x8b\x01\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x0f\n\x0bREASON_STOP\x10\x01\x12\x11\n\rREASON_LENGTH\x10\x02\x12\x13\n\x0fREASON_DEADLINE\x10\x03\x12\x13\n\x0fREASON_SHUTDOWN\x10\x04\x12\x1b\n\x17REASON_ENGINE_RESTARTED\x10\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,10 +42,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GENERATIONOPTIONS'].fields_by_name['seed']._serialized_options = b'\342A\001\001'
   _globals['_GENERATIONOPTIONS'].fields_by_name['stop']._loaded_options = None
   _globals['_GENERATIONOPTIONS'].fields_by_name['stop']._serialized_options = b'\342A\001\001'
+  _globals['_GENERATIONOPTIONS'].fields_by_name['num_logprobs']._loaded_options = None
+  _globals['_GENERATIONOPTIONS'].fields_by_name['num_logprobs']._serialized_options = b'\342A\001\001'
   _globals['_GENERATIONOPTIONS']._serialized_start=91
-  _globals['_GENERATIONOPTIONS']._serialized_end=308
-  _globals['_FINISH']._serialized_start=311
-  _globals['_FINISH']._serialized_end=563
-  _globals['_FINISH_REASON']._serialized_start=495
-  _globals['_FINISH_REASON']._serialized_end=563
+  _globals['_GENERATIONOPTIONS']._serialized_end=358
+  _globals['_GENERATEDTOKEN']._serialized_start=360
+  _globals['_GENERATEDTOKEN']._serialized_end=464
+  _globals['_FINISH']._serialized_start=467
+  _globals['_FINISH']._serialized_end=791
+  _globals['_FINISH_REASON']._serialized_start=652
+  _globals['_FINISH_REASON']._serialized_end=791
 # @@protoc_insertion_point(module_scope)

@@ -27,7 +27,7 @@ from adaptory.serve.v1 import generation_pb2 as adaptory_dot_serve_dot_v1_dot_ge
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%adaptory/serve/v1/serve_service.proto\x12\x11\x61\x64\x61ptory.serve.v1\x1a\x1e\x61\x64\x61ptory/registry/v1/bot.proto\x1a\"adaptory/serve/v1/generation.proto\x1a\x1fgoogle/api/field_behavior.proto\"\x9e\x01\n\x0b\x43hatMessage\x12\x37\n\x04role\x18\x01 \x01(\x0e\x32#.adaptory.serve.v1.ChatMessage.RoleB\x04\xe2\x41\x01\x02\x12\x15\n\x07\x63ontent\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\"?\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\r\n\tROLE_USER\x10\x01\x12\x12\n\x0eROLE_ASSISTANT\x10\x02\"\xb6\x01\n\x0b\x43hatRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x36\n\x08messages\x18\x02 \x03(\x0b\x32\x1e.adaptory.serve.v1.ChatMessageB\x04\xe2\x41\x01\x02\x12;\n\x07options\x18\x03 \x01(\x0b\x32$.adaptory.serve.v1.GenerationOptionsB\x04\xe2\x41\x01\x01\x12\x1e\n\x10\x63onversation_key\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\"G\n\x0c\x43hatResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\x12)\n\x06\x66inish\x18\x02 \x01(\x0b\x32\x19.adaptory.serve.v1.Finish\"L\n\x11\x43hatUnaryResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\x12)\n\x06\x66inish\x18\x02 \x01(\x0b\x32\x19.adaptory.serve.v1.Finish\"\xc9\x02\n\x0f\x43ompleteRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06prefix\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06suffix\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12;\n\x07options\x18\x04 \x01(\x0b\x32$.adaptory.serve.v1.GenerationOptionsB\x04\xe2\x41\x01\x01\x12@\n\x07stop_at\x18\x05 \x01(\x0e\x32).adaptory.serve.v1.CompleteRequest.StopAtB\x04\xe2\x41\x01\x01\x12\x1e\n\x10\x63onversation_key\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\"W\n\x06StopAt\x12\x17\n\x13STOP_AT_UNSPECIFIED\x10\x00\x12\x10\n\x0cSTOP_AT_LINE\x10\x01\x12\x11\n\rSTOP_AT_BLOCK\x10\x02\x12\x0f\n\x0bSTOP_AT_END\x10\x03\"W\n\x11\x43ompletionContext\x12 \n\x18num_trimmed_prefix_chars\x18\x01 \x01(\x05\x12 \n\x18num_trimmed_suffix_chars\x18\x02 \x01(\x05\"\x82\x01\n\x10\x43ompleteResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\x12)\n\x06\x66inish\x18\x02 \x01(\x0b\x32\x19.adaptory.serve.v1.Finish\x12\x35\n\x07\x63ontext\x18\x03 \x01(\x0b\x32$.adaptory.serve.v1.CompletionContext\"\x87\x01\n\x15\x43ompleteUnaryResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\x12)\n\x06\x66inish\x18\x02 \x01(\x0b\x32\x19.adaptory.serve.v1.Finish\x12\x35\n\x07\x63ontext\x18\x03 \x01(\x0b\x32$.adaptory.serve.v1.CompletionContext\"D\n\x0fListBotsRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"W\n\x10ListBotsResponse\x12*\n\x04\x62ots\x18\x01 \x03(\x0b\x32\x1c.adaptory.serve.v1.ServedBot\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"i\n\tServedBot\x12\x0c\n\x04name\x18\x01 \x01(\t\x12+\n\x04kind\x18\x02 \x01(\x0e\x32\x1d.adaptory.registry.v1.BotKind\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x10\n\x08resident\x18\x04 \x01(\x08\"`\n\x12\x43ountTokensRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x36\n\x08messages\x18\x02 \x03(\x0b\x32\x1e.adaptory.serve.v1.ChatMessageB\x04\xe2\x41\x01\x02\"=\n\x13\x43ountTokensResponse\x12\x12\n\nnum_tokens\x18\x01 \x01(\x05\x12\x12\n\nmax_tokens\x18\x02 \x01(\x05\x32\x95\x04\n\x0cServeService\x12I\n\x04\x43hat\x12\x1e.adaptory.serve.v1.ChatRequest\x1a\x1f.adaptory.serve.v1.ChatResponse0\x01\x12Q\n\tChatUnary\x12\x1e.adaptory.serve.v1.ChatRequest\x1a$.adaptory.serve.v1.ChatUnaryResponse\x12U\n\x08\x43omplete\x12\".adaptory.serve.v1.CompleteRequest\x1a#.adaptory.serve.v1.CompleteResponse0\x01\x12]\n\rCompleteUnary\x12\".adaptory.serve.v1.CompleteRequest\x1a(.adaptory.serve.v1.CompleteUnaryResponse\x12S\n\x08ListBots\x12\".adaptory.serve.v1.ListBotsRequest\x1a#.adaptory.serve.v1.ListBotsResponse\x12\\\n\x0b\x43ountTokens\x12%.adaptory.serve.v1.CountTokensRequest\x1a&.adaptory.serve.v1.CountTokensResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%adaptory/serve/v1/serve_service.proto\x12\x11\x61\x64\x61ptory.serve.v1\x1a\x1e\x61\x64\x61ptory/registry/v1/bot.proto\x1a\"adaptory/serve/v1/generation.proto\x1a\x1fgoogle/api/field_behavior.proto\"\x9e\x01\n\x0b\x43hatMessage\x12\x37\n\x04role\x18\x01 \x01(\x0e\x32#.adaptory.serve.v1.ChatMessage.RoleB\x04\xe2\x41\x01\x02\x12\x15\n\x07\x63ontent\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\"?\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\r\n\tROLE_USER\x10\x01\x12\x12\n\x0eROLE_ASSISTANT\x10\x02\"\xb6\x01\n\x0b\x43hatRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x36\n\x08messages\x18\x02 \x03(\x0b\x32\x1e.adaptory.serve.v1.ChatMessageB\x04\xe2\x41\x01\x02\x12;\n\x07options\x18\x03 \x01(\x0b\x32$.adaptory.serve.v1.GenerationOptionsB\x04\xe2\x41\x01\x01\x12\x1e\n\x10\x63onversation_key\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\"z\n\x0c\x43hatResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\x12)\n\x06\x66inish\x18\x02 \x01(\x0b\x32\x19.adaptory.serve.v1.Finish\x12\x31\n\x06tokens\x18\x03 \x03(\x0b\x32!.adaptory.serve.v1.GeneratedToken\"\x7f\n\x11\x43hatUnaryResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\x12)\n\x06\x66inish\x18\x02 \x01(\x0b\x32\x19.adaptory.serve.v1.Finish\x12\x31\n\x06tokens\x18\x03 \x03(\x0b\x32!.adaptory.serve.v1.GeneratedToken\"\xc9\x02\n\x0f\x43ompleteRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06prefix\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06suffix\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12;\n\x07options\x18\x04 \x01(\x0b\x32$.adaptory.serve.v1.GenerationOptionsB\x04\xe2\x41\x01\x01\x12@\n\x07stop_at\x18\x05 \x01(\x0e\x32).adaptory.serve.v1.CompleteRequest.StopAtB\x04\xe2\x41\x01\x01\x12\x1e\n\x10\x63onversation_key\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\"W\n\x06StopAt\x12\x17\n\x13STOP_AT_UNSPECIFIED\x10\x00\x12\x10\n\x0cSTOP_AT_LINE\x10\x01\x12\x11\n\rSTOP_AT_BLOCK\x10\x02\x12\x0f\n\x0bSTOP_AT_END\x10\x03\"W\n\x11\x43ompletionContext\x12 \n\x18num_trimmed_prefix_chars\x18\x01 \x01(\x05\x12 \n\x18num_trimmed_suffix_chars\x18\x02 \x01(\x05\"\xb5\x01\n\x10\x43ompleteResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\x12)\n\x06\x66inish\x18\x02 \x01(\x0b\x32\x19.adaptory.serve.v1.Finish\x12\x35\n\x07\x63ontext\x18\x03 \x01(\x0b\x32$.adaptory.serve.v1.CompletionContext\x12\x31\n\x06tokens\x18\x04 \x03(\x0b\x32!.adaptory.serve.v1.GeneratedToken\"\xba\x01\n\x15\x43ompleteUnaryResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\x12)\n\x06\x66inish\x18\x02 \x01(\x0b\x32\x19.adaptory.serve.v1.Finish\x12\x35\n\x07\x63ontext\x18\x03 \x01(\x0b\x32$.adaptory.serve.v1.CompletionContext\x12\x31\n\x06tokens\x18\x04 \x03(\x0b\x32!.adaptory.serve.v1.GeneratedToken\"D\n\x0fListBotsRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"W\n\x10ListBotsResponse\x12*\n\x04\x62ots\x18\x01 \x03(\x0b\x32\x1c.adaptory.serve.v1.ServedBot\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"i\n\tServedBot\x12\x0c\n\x04name\x18\x01 \x01(\t\x12+\n\x04kind\x18\x02 \x01(\x0e\x32\x1d.adaptory.registry.v1.BotKind\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x10\n\x08resident\x18\x04 \x01(\x08\"`\n\x12\x43ountTokensRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x36\n\x08messages\x18\x02 \x03(\x0b\x32\x1e.adaptory.serve.v1.ChatMessageB\x04\xe2\x41\x01\x02\"=\n\x13\x43ountTokensResponse\x12\x12\n\nnum_tokens\x18\x01 \x01(\x05\x12\x12\n\nmax_tokens\x18\x02 \x01(\x05\x32\x95\x04\n\x0cServeService\x12I\n\x04\x43hat\x12\x1e.adaptory.serve.v1.ChatRequest\x1a\x1f.adaptory.serve.v1.ChatResponse0\x01\x12Q\n\tChatUnary\x12\x1e.adaptory.serve.v1.ChatRequest\x1a$.adaptory.serve.v1.ChatUnaryResponse\x12U\n\x08\x43omplete\x12\".adaptory.serve.v1.CompleteRequest\x1a#.adaptory.serve.v1.CompleteResponse0\x01\x12]\n\rCompleteUnary\x12\".adaptory.serve.v1.CompleteRequest\x1a(.adaptory.serve.v1.CompleteUnaryResponse\x12S\n\x08ListBots\x12\".adaptory.serve.v1.ListBotsRequest\x1a#.adaptory.serve.v1.ListBotsResponse\x12\\\n\x0b\x43ountTokens\x12%.adaptory.serve.v1.CountTokensRequest\x1a&.adaptory.serve.v1.CountTokensResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -73,29 +73,29 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CHATREQUEST']._serialized_start=323
   _globals['_CHATREQUEST']._serialized_end=505
   _globals['_CHATRESPONSE']._serialized_start=507
-  _globals['_CHATRESPONSE']._serialized_end=578
-  _globals['_CHATUNARYRESPONSE']._serialized_start=580
-  _globals['_CHATUNARYRESPONSE']._serialized_end=656
-  _globals['_COMPLETEREQUEST']._serialized_start=659
-  _globals['_COMPLETEREQUEST']._serialized_end=988
-  _globals['_COMPLETEREQUEST_STOPAT']._serialized_start=901
-  _globals['_COMPLETEREQUEST_STOPAT']._serialized_end=988
-  _globals['_COMPLETIONCONTEXT']._serialized_start=990
-  _globals['_COMPLETIONCONTEXT']._serialized_end=1077
-  _globals['_COMPLETERESPONSE']._serialized_start=1080
-  _globals['_COMPLETERESPONSE']._serialized_end=1210
-  _globals['_COMPLETEUNARYRESPONSE']._serialized_start=1213
-  _globals['_COMPLETEUNARYRESPONSE']._serialized_end=1348
-  _globals['_LISTBOTSREQUEST']._serialized_start=1350
-  _globals['_LISTBOTSREQUEST']._serialized_end=1418
-  _globals['_LISTBOTSRESPONSE']._serialized_start=1420
-  _globals['_LISTBOTSRESPONSE']._serialized_end=1507
-  _globals['_SERVEDBOT']._serialized_start=1509
-  _globals['_SERVEDBOT']._serialized_end=1614
-  _globals['_COUNTTOKENSREQUEST']._serialized_start=1616
-  _globals['_COUNTTOKENSREQUEST']._serialized_end=1712
-  _globals['_COUNTTOKENSRESPONSE']._serialized_start=1714
-  _globals['_COUNTTOKENSRESPONSE']._serialized_end=1775
-  _globals['_SERVESERVICE']._serialized_start=1778
-  _globals['_SERVESERVICE']._serialized_end=2311
+  _globals['_CHATRESPONSE']._serialized_end=629
+  _globals['_CHATUNARYRESPONSE']._serialized_start=631
+  _globals['_CHATUNARYRESPONSE']._serialized_end=758
+  _globals['_COMPLETEREQUEST']._serialized_start=761
+  _globals['_COMPLETEREQUEST']._serialized_end=1090
+  _globals['_COMPLETEREQUEST_STOPAT']._serialized_start=1003
+  _globals['_COMPLETEREQUEST_STOPAT']._serialized_end=1090
+  _globals['_COMPLETIONCONTEXT']._serialized_start=1092
+  _globals['_COMPLETIONCONTEXT']._serialized_end=1179
+  _globals['_COMPLETERESPONSE']._serialized_start=1182
+  _globals['_COMPLETERESPONSE']._serialized_end=1363
+  _globals['_COMPLETEUNARYRESPONSE']._serialized_start=1366
+  _globals['_COMPLETEUNARYRESPONSE']._serialized_end=1552
+  _globals['_LISTBOTSREQUEST']._serialized_start=1554
+  _globals['_LISTBOTSREQUEST']._serialized_end=1622
+  _globals['_LISTBOTSRESPONSE']._serialized_start=1624
+  _globals['_LISTBOTSRESPONSE']._serialized_end=1711
+  _globals['_SERVEDBOT']._serialized_start=1713
+  _globals['_SERVEDBOT']._serialized_end=1818
+  _globals['_COUNTTOKENSREQUEST']._serialized_start=1820
+  _globals['_COUNTTOKENSREQUEST']._serialized_end=1916
+  _globals['_COUNTTOKENSRESPONSE']._serialized_start=1918
+  _globals['_COUNTTOKENSRESPONSE']._serialized_end=1979
+  _globals['_SERVESERVICE']._serialized_start=1982
+  _globals['_SERVESERVICE']._serialized_end=2515
 # @@protoc_insertion_point(module_scope)

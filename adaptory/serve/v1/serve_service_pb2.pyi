@@ -39,20 +39,24 @@ class ChatRequest(_message.Message):
     def __init__(self, name: _Optional[str] = ..., messages: _Optional[_Iterable[_Union[ChatMessage, _Mapping]]] = ..., options: _Optional[_Union[_generation_pb2.GenerationOptions, _Mapping]] = ..., conversation_key: _Optional[str] = ...) -> None: ...
 
 class ChatResponse(_message.Message):
-    __slots__ = ("text", "finish")
+    __slots__ = ("text", "finish", "tokens")
     TEXT_FIELD_NUMBER: _ClassVar[int]
     FINISH_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_FIELD_NUMBER: _ClassVar[int]
     text: str
     finish: _generation_pb2.Finish
-    def __init__(self, text: _Optional[str] = ..., finish: _Optional[_Union[_generation_pb2.Finish, _Mapping]] = ...) -> None: ...
+    tokens: _containers.RepeatedCompositeFieldContainer[_generation_pb2.GeneratedToken]
+    def __init__(self, text: _Optional[str] = ..., finish: _Optional[_Union[_generation_pb2.Finish, _Mapping]] = ..., tokens: _Optional[_Iterable[_Union[_generation_pb2.GeneratedToken, _Mapping]]] = ...) -> None: ...
 
 class ChatUnaryResponse(_message.Message):
-    __slots__ = ("text", "finish")
+    __slots__ = ("text", "finish", "tokens")
     TEXT_FIELD_NUMBER: _ClassVar[int]
     FINISH_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_FIELD_NUMBER: _ClassVar[int]
     text: str
     finish: _generation_pb2.Finish
-    def __init__(self, text: _Optional[str] = ..., finish: _Optional[_Union[_generation_pb2.Finish, _Mapping]] = ...) -> None: ...
+    tokens: _containers.RepeatedCompositeFieldContainer[_generation_pb2.GeneratedToken]
+    def __init__(self, text: _Optional[str] = ..., finish: _Optional[_Union[_generation_pb2.Finish, _Mapping]] = ..., tokens: _Optional[_Iterable[_Union[_generation_pb2.GeneratedToken, _Mapping]]] = ...) -> None: ...
 
 class CompleteRequest(_message.Message):
     __slots__ = ("name", "prefix", "suffix", "options", "stop_at", "conversation_key")
@@ -89,24 +93,28 @@ class CompletionContext(_message.Message):
     def __init__(self, num_trimmed_prefix_chars: _Optional[int] = ..., num_trimmed_suffix_chars: _Optional[int] = ...) -> None: ...
 
 class CompleteResponse(_message.Message):
-    __slots__ = ("text", "finish", "context")
+    __slots__ = ("text", "finish", "context", "tokens")
     TEXT_FIELD_NUMBER: _ClassVar[int]
     FINISH_FIELD_NUMBER: _ClassVar[int]
     CONTEXT_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_FIELD_NUMBER: _ClassVar[int]
     text: str
     finish: _generation_pb2.Finish
     context: CompletionContext
-    def __init__(self, text: _Optional[str] = ..., finish: _Optional[_Union[_generation_pb2.Finish, _Mapping]] = ..., context: _Optional[_Union[CompletionContext, _Mapping]] = ...) -> None: ...
+    tokens: _containers.RepeatedCompositeFieldContainer[_generation_pb2.GeneratedToken]
+    def __init__(self, text: _Optional[str] = ..., finish: _Optional[_Union[_generation_pb2.Finish, _Mapping]] = ..., context: _Optional[_Union[CompletionContext, _Mapping]] = ..., tokens: _Optional[_Iterable[_Union[_generation_pb2.GeneratedToken, _Mapping]]] = ...) -> None: ...
 
 class CompleteUnaryResponse(_message.Message):
-    __slots__ = ("text", "finish", "context")
+    __slots__ = ("text", "finish", "context", "tokens")
     TEXT_FIELD_NUMBER: _ClassVar[int]
     FINISH_FIELD_NUMBER: _ClassVar[int]
     CONTEXT_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_FIELD_NUMBER: _ClassVar[int]
     text: str
     finish: _generation_pb2.Finish
     context: CompletionContext
-    def __init__(self, text: _Optional[str] = ..., finish: _Optional[_Union[_generation_pb2.Finish, _Mapping]] = ..., context: _Optional[_Union[CompletionContext, _Mapping]] = ...) -> None: ...
+    tokens: _containers.RepeatedCompositeFieldContainer[_generation_pb2.GeneratedToken]
+    def __init__(self, text: _Optional[str] = ..., finish: _Optional[_Union[_generation_pb2.Finish, _Mapping]] = ..., context: _Optional[_Union[CompletionContext, _Mapping]] = ..., tokens: _Optional[_Iterable[_Union[_generation_pb2.GeneratedToken, _Mapping]]] = ...) -> None: ...
 
 class ListBotsRequest(_message.Message):
     __slots__ = ("page_size", "page_token")

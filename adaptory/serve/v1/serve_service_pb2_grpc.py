@@ -30,8 +30,9 @@ class ServeServiceStub:
 
     Every call carries `authorization: Bearer KEY` with the tenant's key; the tenant comes from the key only, and a bot of another tenant
     is NOT_FOUND. Every error has one `google.rpc.ErrorInfo` of domain `adaptory`. RESOURCE_EXHAUSTED has `RetryInfo`; UNAVAILABLE is safe
-    to retry; a stream that ends without a Finish is incomplete: ENGINE_RESTARTING and SHUTDOWN (of this server; ask another) have
-    `num_output_tokens` in their metadata, the tokens that came.
+    to retry. An answer is whole when its stream ends OK. One that is cut says in its Finish why, and fails with that error, which has
+    `num_output_tokens`, the tokens that came, in its metadata: DEADLINE_EXCEEDED, ENGINE_RESTARTING, SHUTDOWN. A caller that goes away
+    or cancels ends the engine's work within a step.
     """
 
     def __init__(self, channel):
@@ -77,12 +78,15 @@ class ServeServiceServicer:
 
     Every call carries `authorization: Bearer KEY` with the tenant's key; the tenant comes from the key only, and a bot of another tenant
     is NOT_FOUND. Every error has one `google.rpc.ErrorInfo` of domain `adaptory`. RESOURCE_EXHAUSTED has `RetryInfo`; UNAVAILABLE is safe
-    to retry; a stream that ends without a Finish is incomplete: ENGINE_RESTARTING and SHUTDOWN (of this server; ask another) have
-    `num_output_tokens` in their metadata, the tokens that came.
+    to retry. An answer is whole when its stream ends OK. One that is cut says in its Finish why, and fails with that error, which has
+    `num_output_tokens`, the tokens that came, in its metadata: DEADLINE_EXCEEDED, ENGINE_RESTARTING, SHUTDOWN. A caller that goes away
+    or cancels ends the engine's work within a step.
     """
 
     def Chat(self, request, context):
         """Streams the bot's next turn. The last message has `finish`.
+
+        FAILED_PRECONDITION (SCHEMA_IMPOSSIBLE) when the engine cannot answer by the bot's `answer_schema`: the operator must set another.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -171,8 +175,9 @@ class ServeService:
 
     Every call carries `authorization: Bearer KEY` with the tenant's key; the tenant comes from the key only, and a bot of another tenant
     is NOT_FOUND. Every error has one `google.rpc.ErrorInfo` of domain `adaptory`. RESOURCE_EXHAUSTED has `RetryInfo`; UNAVAILABLE is safe
-    to retry; a stream that ends without a Finish is incomplete: ENGINE_RESTARTING and SHUTDOWN (of this server; ask another) have
-    `num_output_tokens` in their metadata, the tokens that came.
+    to retry. An answer is whole when its stream ends OK. One that is cut says in its Finish why, and fails with that error, which has
+    `num_output_tokens`, the tokens that came, in its metadata: DEADLINE_EXCEEDED, ENGINE_RESTARTING, SHUTDOWN. A caller that goes away
+    or cancels ends the engine's work within a step.
     """
 
     @staticmethod

@@ -1,6 +1,6 @@
 """What the doctor finds."""
 
-from adaptory.cli.checkup import Verdict, check_engine, check_python, check_service
+from adaptory.cli.checkup import Verdict, check_engine, check_openai, check_python, check_service
 
 
 def test_two_builds_of_vllm_are_broken() -> None:
@@ -29,3 +29,10 @@ def test_absent_service_is_a_note() -> None:
     )
     assert finding.verdict is Verdict.NOTE
     assert "`adaptory serve`" in finding.way_out
+
+
+def test_openais_interface_that_is_absent_is_a_note() -> None:
+    """It may be switched off, and the note names the setting."""
+    finding = check_openai("127.0.0.1:1")
+    assert finding.verdict is Verdict.NOTE
+    assert "openai_address" in finding.way_out

@@ -28,3 +28,18 @@ def test_a_canary_is_told_with_its_share_until_it_ends(run: Run, capsys: pytest.
     assert f'"canary": "{SECOND}"' in capsys.readouterr().out
     assert run("bot", "canary", SECOND, "--percent", "0") == 0
     assert f"{SECOND} is no canary" in capsys.readouterr().out.replace("\n", " ")
+
+
+def test_a_shadow_is_told_with_its_share_until_it_ends(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is told that production answers."""
+    run("bot", "create", BOT)
+    run("bot", "promote", FIRST)
+    capsys.readouterr()
+    assert run("bot", "shadow", SECOND, "--percent", "10") == 0
+    assert f"{SECOND} is asked in 10 % of the conversations, and {FIRST} answers them." in (
+        capsys.readouterr().out.replace("\n", " ")
+    )
+    run("bot", "list", "tenants/aurora", "--json")
+    assert f'"shadow": "{SECOND}"' in capsys.readouterr().out
+    assert run("bot", "shadow", SECOND, "--percent", "0") == 0
+    assert f"{SECOND} is no shadow." in capsys.readouterr().out.replace("\n", " ")

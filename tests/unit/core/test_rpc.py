@@ -1,6 +1,8 @@
 """The interceptor, through a real server and a real channel."""
 
+import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import grpc
 import pytest
@@ -35,8 +37,20 @@ class Servicer(pb_grpc.RegistryServiceServicer):
             raise InvalidRequest.of_field("name", "is bad; send a good one", length=3)
         return Tenant(name=str(current_caller.get().tenant))
 
-    async def DownloadAdapter(self, request: object, context: object) -> AsyncIterator[pb.DownloadAdapterResponse]:
-        """Fail after one message."""
+    def __init__(self) -> None:
+        """Begin with no endless stream."""
+        self.stopped = asyncio.Event()
+
+    async def DownloadAdapter(
+        self, request: pb.DownloadAdapterRequest, context: object
+    ) -> AsyncIterator[pb.DownloadAdapterResponse]:
+        """Fail after one message, or send without an end, and tell when it is stopped."""
+        if request.name == "endless":
+            try:
+                while True:
+                    yield pb.DownloadAdapterResponse(data=bytes(1 << 20))
+            finally:
+                self.stopped.set()
         yield pb.DownloadAdapterResponse(file_name="first")
         raise ValueError(SECRET)
 
@@ -56,14 +70,21 @@ def metrics() -> CollectorRegistry:
 
 
 @pytest.fixture
-async def stub(metrics: CollectorRegistry) -> AsyncIterator[pb_grpc.RegistryServiceStub]:
+def servicer() -> Servicer:
+    """The one behind the stub."""
+    return Servicer()
+
+
+@pytest.fixture
+async def stub(metrics: CollectorRegistry, servicer: Servicer) -> AsyncIterator[pb_grpc.RegistryServiceStub]:
     """A stub of a server with the interceptor; tenants may call all but CreateTenant."""
     service = Service(
         pb.DESCRIPTOR.services_by_name["RegistryService"],
-        lambda server: pb_grpc.add_RegistryServiceServicer_to_server(Servicer(), server),
+        lambda server: pb_grpc.add_RegistryServiceServicer_to_server(servicer, server),
     )
     access = {method: frozenset({Role.TENANT}) for method in service.methods if not method.endswith("CreateTenant")}
-    interceptor = Interceptor(keyring=Keys(), access=access, metrics=GrpcMetrics(metrics, service.methods))
+    counted = GrpcMetrics(metrics, service.methods)
+    interceptor = Interceptor(keyring=Keys(), access=access, metrics=counted, max_write_s=0.2)
     server = Server(ServiceSettings(drain_seconds=0), [service], interceptor)
     address = await server.open()
     async with grpc.aio.insecure_channel(address) as channel:
@@ -76,6 +97,12 @@ async def fail(call: object) -> grpc.aio.AioRpcError:
     with pytest.raises(grpc.aio.AioRpcError) as failed:
         await call  # type: ignore[misc]
     return failed.value
+
+
+async def read_to_end(stream: "grpc.aio.UnaryStreamCall[Any, Any]") -> None:
+    """Read and forget what the stream still has."""
+    while await stream.read():
+        pass
 
 
 async def test_an_unexpected_error_shows_an_id_and_nothing_else(stub: pb_grpc.RegistryServiceStub) -> None:
@@ -154,11 +181,45 @@ async def test_calls_are_counted_by_code(stub: pb_grpc.RegistryServiceStub, metr
     assert metrics.get_sample_value("grpc_server_handled_total", labels) == 1
 
 
+async def test_a_stream_that_nobody_reads_is_ended(stub: pb_grpc.RegistryServiceStub, servicer: Servicer) -> None:
+    """The method stops soon after the buffers are full; who reads again finds what was sent, and why there is no more."""
+    stream = stub.DownloadAdapter(pb.DownloadAdapterRequest(name="endless"), metadata=KEY)
+    await stream.read()
+
+    await servicer.stopped.wait()
+
+    error = await fail(read_to_end(stream))
+    assert error.code() is grpc.StatusCode.ABORTED
+    assert "0.2 s" in str(error.details())
+
+
+async def test_a_caller_that_leaves_stops_its_stream(
+    stub: pb_grpc.RegistryServiceStub, servicer: Servicer, metrics: CollectorRegistry
+) -> None:
+    """Amid a write as well; nothing counts as the service's failure."""
+    for num_read in range(1, 20):
+        servicer.stopped.clear()
+        stream = stub.DownloadAdapter(pb.DownloadAdapterRequest(name="endless"), metadata=KEY)
+        for _ in range(num_read):
+            await stream.read()
+        stream.cancel()
+        await servicer.stopped.wait()
+
+    codes = {
+        sample.labels["grpc_code"]
+        for family in metrics.collect()
+        for sample in family.samples
+        if sample.name == "grpc_server_handled_total" and sample.value
+    }
+    assert codes <= {"Cancelled", "Aborted"}  # the latter where a busy machine reads no faster than a slow caller
+
+
 async def test_a_second_server_on_the_port_is_refused() -> None:
     """Two servers never share a port silently."""
-    first = Server(ServiceSettings(drain_seconds=0), [], Interceptor(keyring=Keys(), access={}, metrics=None))  # type: ignore[arg-type]
+    interceptor = Interceptor(keyring=Keys(), access={}, metrics=None, max_write_s=1.0)  # type: ignore[arg-type]
+    first = Server(ServiceSettings(drain_seconds=0), [], interceptor)
     address = await first.open()
-    second = Server(ServiceSettings(address=address), [], Interceptor(keyring=Keys(), access={}, metrics=None))  # type: ignore[arg-type]
+    second = Server(ServiceSettings(address=address), [], interceptor)
 
     with pytest.raises(InvalidRequest, match="another process has the port"):
         await second.open()

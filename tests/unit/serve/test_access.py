@@ -23,7 +23,7 @@ DRAIN = "/adaptory.serve.v1.ServeAdminService/Drain"
 
 def test_every_method_has_a_row() -> None:
     """A method that is added to the contract is refused to everybody until somebody decides who may call it."""
-    assert ACCESS.keys() == METHODS.keys()
+    assert {name for name in ACCESS if name.startswith("/")} == METHODS.keys()
 
 
 async def code_of(stage: Stage, method: str, key: str | None) -> grpc.StatusCode:

@@ -7,6 +7,7 @@ import pytest
 from grpc_health.v1 import health_pb2
 
 from adaptory.serve.v1 import serve_admin_service_pb2
+from adaptory.serve.v1.generation_pb2 import Finish
 from adaptory.serve.v1.serve_admin_service_pb2 import KnownVersion
 from tests.fakes.server import SERVE_SERVICE, Stage, info_of, key_of, question, reason_of
 
@@ -151,10 +152,12 @@ async def test_an_answer_that_takes_longer_than_the_drain_is_told_so(stage: Stag
         await anext(stream)
 
     stopping = asyncio.create_task(stage.stop_server())
+    last = await anext(stream)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await anext(stream)
     await stopping
 
+    assert (last.finish.reason, last.finish.num_output_tokens) == (Finish.REASON_SHUTDOWN, 2)
     assert (caught.value.code(), reason_of(caught.value)) == (grpc.StatusCode.UNAVAILABLE, "SHUTDOWN")
     assert info_of(caught.value).metadata["num_output_tokens"] == "2"
 

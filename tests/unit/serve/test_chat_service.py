@@ -202,6 +202,23 @@ async def test_a_deadline_ends_an_answer_that_hangs(stage: Stage, voice: str) ->
     assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
 
 
+async def test_a_deadline_amid_an_answer_is_its_last_word(stage: Stage, voice: str) -> None:
+    """The last message says why and how far, before the call fails; the place is free afterwards."""
+    stage.engine.pause_after(2)
+    stream = aiter(stage.chat.Chat(question(BOT, max_output_tokens=8), metadata=ACME, timeout=1))
+
+    finish = (await anext(stream)).finish
+    while not finish.reason:
+        finish = (await anext(stream)).finish
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await anext(stream)
+
+    assert (finish.reason, finish.num_output_tokens) == (generation_pb2.Finish.REASON_DEADLINE, 2)
+    assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+    stage.engine.go_on()
+    assert (await stage.chat.ChatUnary(question(BOT, max_output_tokens=1), metadata=ACME)).text.strip() == voice
+
+
 async def test_a_tenant_above_its_limit_is_told_when_to_retry(stage: Stage, voice: str) -> None:
     """Requests beyond the tenant's own limit are refused while another tenant is served."""
     stage.registry.put_tenant("acme", "adk_acme", max_in_flight=1)

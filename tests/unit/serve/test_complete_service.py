@@ -235,11 +235,24 @@ async def test_a_dying_engine_is_told_as_in_a_chat(stage: Stage, voice: str) -> 
     await stream.read()
     stage.engine.kill()
 
+    pieces = []
+
     async def read_on() -> None:
-        while await stream.read() is not grpc.aio.EOF:
-            pass
+        while (piece := await stream.read()) is not grpc.aio.EOF:
+            pieces.append(piece)
 
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await read_on()
 
+    assert pieces[-1].finish.reason == generation_pb2.Finish.REASON_ENGINE_RESTARTED
     assert (caught.value.code(), reason_of(caught.value)) == (grpc.StatusCode.UNAVAILABLE, "ENGINE_RESTARTING")
+
+
+async def test_tokens_of_what_a_stop_cuts_off_do_not_come(stage: Stage, voice: str) -> None:
+    """Only what was sent is told: the token in which the line ends, with what begins in it, and none behind."""
+    stage.engine.speech = ("return ", "1\n", "more", "\n")
+
+    answer = await complete(stage, request(num_logprobs=1))
+
+    assert answer.text == "return 1"
+    assert [(token.text, len(token.alternatives)) for token in answer.tokens] == [("return ", 1), ("1\n", 1)]

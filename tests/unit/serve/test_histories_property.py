@@ -8,14 +8,19 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from pathlib import Path
 
 import pytest
 
+from adaptory.core.auth import Caller, Role
 from adaptory.core.errors import ServiceError
 from adaptory.core.names import BotName, VersionName
 from serve_svc.adapter_life import AdapterState
+from serve_svc.deadline import Deadline
+from serve_svc.engine.engine import Sampling
 from serve_svc.engine.supervisor import EngineState
+from serve_svc.generation import Prompt
 from serve_svc.routing import RoutedVersion
 from tests.adapters import tiny_shape, write_adapter
 from tests.fakes.engine import SETTINGS
@@ -306,3 +311,23 @@ async def test_nobody_hears_a_foreign_word_in_any_history(folders: list[Path], t
         raise
     finally:
         await town.close()
+
+
+async def test_caller_who_leaves_with_the_last_words_saves_nobody(folders: list[Path], tmp_path: Path) -> None:
+    """A version that computes NaN amid an answer is in quarantine before its caller hears that the answer is cut."""
+    town = Town(tmp_path / "store", folders, NUM_TENANTS, 0)
+    await town.open()
+    version = town.deploy(0, 0)
+    route = town.router.route(version.name, Caller(Role.TENANT, "t0"))
+
+    async def make_prompt(_: object) -> Prompt:
+        return Prompt((1, 2, 3), Sampling(9, 0.0, 1.0, None, ()))
+
+    async with aclosing(town.generation.run(route, make_prompt, Deadline(None, town.closing))) as steps:
+        reasons = [(await anext(steps)).reason]
+        town.backend.poisoned.add(version.adapter.engine_id)
+        reasons.append((await anext(steps)).reason)
+
+    assert reasons == [None, "engine_restarted"]
+    assert [known.state for known in town.cache.known()] == [AdapterState.QUARANTINED]
+    await town.close()

@@ -4,6 +4,7 @@ import grpc
 import pytest
 
 from adaptory.core.errors import InvalidRequest
+from adaptory.serve.v1.generation_pb2 import Finish
 from tests.fakes.server import Stage, info_of, key_of, question, reason_of, retry_after_s
 
 ACME = key_of("adk_acme")
@@ -22,16 +23,19 @@ async def voice(stage: Stage) -> str:
 
 
 async def test_a_stream_on_a_dead_engine_says_how_far_it_came(stage: Stage, voice: str) -> None:
-    """It ends UNAVAILABLE with the tokens delivered and when to ask again."""
+    """Its last message says why and how far; then it is UNAVAILABLE with when to ask again."""
     stage.engine.pause_after(2)
     stream = aiter(stage.chat.Chat(question(BOT, max_output_tokens=8), metadata=ACME))
     await anext(stream)
     await anext(stream)
     stage.engine.kill()
+    last = await anext(stream)
 
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await anext(stream)
 
+    assert (last.finish.reason, last.finish.num_output_tokens) == (Finish.REASON_ENGINE_RESTARTED, 2)
+    assert last.finish.version == f"{BOT}/versions/1"
     assert (caught.value.code(), reason_of(caught.value)) == (grpc.StatusCode.UNAVAILABLE, "ENGINE_RESTARTING")
     assert info_of(caught.value).metadata["num_output_tokens"] == "2"
     assert retry_after_s(caught.value) > 0

@@ -56,6 +56,9 @@ bots = st.builds(
     previous=st.none() | version_names,
     canary=st.none() | version_names,
     canary_percent=st.integers(0, 100),
+    shadow=st.none() | version_names,
+    shadow_percent=st.integers(0, 100),
+    answer_schema=st.text(max_size=10),
 )
 
 

@@ -18,7 +18,7 @@ SERVICES = (
 METHODS = {method.name: method for service in SERVICES for method in service.methods}
 
 # Written by hand from the comments of the contract, not from `access.py`: the two are to agree.
-ADMIN_ONLY = {"CreateTenant", "ListTenants", "CreateApiKey", "ListApiKeys", "RevokeApiKey"}
+ADMIN_ONLY = {"CreateTenant", "ListTenants", "CreateApiKey", "ListApiKeys", "RevokeApiKey", "SetAnswerSchema"}
 SERVER_ONLY = {"WatchServing", "EndCanary"}
 TENANT_AND_SERVER = {"DownloadAdapter"}
 TENANT = {
@@ -35,6 +35,7 @@ TENANT = {
     "ListVersions",
     "PromoteVersion",
     "SetCanary",
+    "SetShadow",
     "RollbackBot",
     "RetireVersion",
     "ImportAdapter",
@@ -64,6 +65,7 @@ FOREIGN_NAMES = {
     "PromoteVersion": "tenants/borealis/bots/faq/versions/1",
     "RetireVersion": "tenants/borealis/bots/faq/versions/1",
     "SetCanary": "tenants/borealis/bots/faq/versions/1",
+    "SetShadow": "tenants/borealis/bots/faq/versions/1",
     "DownloadAdapter": "tenants/borealis/bots/faq/versions/1",
     "CreateDataset": "tenants/borealis",
     "ListDatasets": "tenants/borealis",

@@ -16,6 +16,9 @@ _BACK_TO_0001 = """
     ALTER TABLE bots DROP COLUMN refusal_text;
     ALTER TABLE bots DROP COLUMN unanswerable;
     ALTER TABLE bots DROP COLUMN style_rules;
+    ALTER TABLE bots DROP COLUMN shadow;
+    ALTER TABLE bots DROP COLUMN shadow_percent;
+    ALTER TABLE bots DROP COLUMN answer_schema;
     ALTER TABLE bots DROP COLUMN canary;
     ALTER TABLE bots DROP COLUMN canary_percent;
     ALTER TABLE bots DROP COLUMN canary_end;

@@ -1,4 +1,4 @@
-"""Which conversations a canary answers: a share of them, the same ones on every server, and more of them as the share grows."""
+"""Which conversations a canary or a shadow has: a share of them, the same on every server, and more of them as the share grows."""
 
 import hashlib
 
@@ -8,8 +8,8 @@ from adaptory.core.names import VersionName
 _PLACES = 10_000
 
 
-def falls_to_canary(version: VersionName, percent: int, key: str) -> bool:
-    """Tell whether the canary `version`, of so many percent, answers the conversation of this key.
+def falls_to(version: VersionName, percent: int, key: str) -> bool:
+    """Tell whether `version`, which is to have so many percent of the conversations, has the one of this key.
 
     The version is hashed, too: another canary is tried on other conversations.
     """
