@@ -149,6 +149,7 @@ class Generation:
                                 yield Step(chunk.text, chunk.finish_reason, tokens, end)
                                 tokens = ()
                 except tuple(_CUTS) as error:
+                    self._line.cache.suspect(error)  # whoever hears the last step may leave before the error is raised
                     if record.num_output_tokens:
                         yield Step("", _find_cut(error), tokens, end)
                     raise
@@ -173,6 +174,8 @@ class Generation:
     async def _open_route(
         self, held: AsyncExitStack, route: Route, make_prompt: MakePrompt, deadline: Deadline
     ) -> tuple[EngineRequest, Place]:
+        if route.adapter:
+            self._line.cache.check(route.adapter)  # what is refused anyway does not wait for a place first
         prompt = await make_prompt(route)
         if schema := prompt.sampling.answer_schema:
             await self._line.engine.prepare_schema(schema)

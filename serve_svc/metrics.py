@@ -5,6 +5,7 @@ Every label is bounded: tenants and bots come from the registry's table and are 
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import grpc
 import structlog
@@ -12,8 +13,10 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from adaptory.core.errors import ServiceError
 from adaptory.core.telemetry import CappedLabel
+from serve_svc.adapter_life import AdapterState
 from serve_svc.engine.engine import EngineChunk
 from serve_svc.engine.supervisor import EngineState
+from serve_svc.quarantine import Quarantine
 from serve_svc.routing import Route
 from serve_svc.version import AdapterVersion
 
@@ -29,6 +32,15 @@ _TOKEN_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 
 def add_gauge(registry: CollectorRegistry, name: str, documentation: str, read: Callable[[], float]) -> None:
     """Add the gauge `adaptory_serve_NAME`, which asks `read` at every scrape."""
     Gauge(f"adaptory_serve_{name}", documentation, registry=registry).set_function(read)
+
+
+def add_state_gauge(registry: CollectorRegistry, count: Callable[[AdapterState], int]) -> None:
+    """Add the gauge of adapters by state, which asks `count` at every scrape."""
+    gauge = Gauge(
+        "adaptory_serve_adapters", "Adapter versions this server knows something of.", ("state",), registry=registry
+    )
+    for state in AdapterState:
+        gauge.labels(state.value).set_function(partial(count, state))
 
 
 class RequestMetrics:
@@ -177,7 +189,10 @@ class AdapterMetrics:
         self._resident = Gauge("adaptory_serve_resident_adapters", "Adapters in the engine.", registry=registry)
         self._evictions = Counter("adaptory_serve_evictions", "Adapters taken out of the engine.", registry=registry)
         self._quarantined = Counter(
-            "adaptory_serve_quarantined", "Adapters refused since they ended an engine.", registry=registry
+            "adaptory_serve_quarantined",
+            "Versions put into quarantine, by the reason of the error that did it.",
+            ("reason",),
+            registry=registry,
         )
 
     def adapter_loaded(self, version: AdapterVersion, seconds: float) -> None:
@@ -190,8 +205,6 @@ class AdapterMetrics:
     def adapter_failed(self, version: AdapterVersion, error: ServiceError) -> None:
         """Count a load that did not, under the reason of its error: the reasons are a fixed set."""
         self._loads.labels(error.reason).inc()
-        if error.reason == "ADAPTER_QUARANTINED":
-            self._quarantined.inc()
         log.warning("adapter_not_loaded", version=version.name, reason=error.reason, why=error.message)
 
     def adapter_unloaded(self, version: AdapterVersion) -> None:
@@ -199,6 +212,17 @@ class AdapterMetrics:
         self._evictions.inc()
         self._resident.dec()
         log.info("adapter_unloaded", version=version.name)
+
+    def adapter_quarantined(self, version: AdapterVersion, quarantine: Quarantine) -> None:
+        """Count a version that is refused from now on."""
+        self._quarantined.labels(quarantine.cause.reason).inc()
+        log.error(
+            "version_quarantined",
+            version=version.name,
+            reason=quarantine.cause.reason,
+            why=quarantine.cause.message,
+            is_tried_again=quarantine.retry_at_s is not None,
+        )
 
     def engine_emptied(self) -> None:
         """Report that the engine is gone, and every adapter in it."""

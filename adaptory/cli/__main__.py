@@ -5,7 +5,22 @@ from collections.abc import Sequence
 
 import typer
 
-from adaptory.cli import bench, bot, chat, complete, dataset, doctor, job, models, plan, service, tenant, train, version
+from adaptory.cli import (
+    bench,
+    bot,
+    chat,
+    complete,
+    dataset,
+    doctor,
+    job,
+    models,
+    plan,
+    server,
+    service,
+    tenant,
+    train,
+    version,
+)
 from adaptory.cli.failure import report_failure
 from adaptory.cli.target import read_target
 from adaptory.client import RpcFailed
@@ -30,6 +45,7 @@ def build_app() -> typer.Typer:
     app.add_typer(job.app, name="job")
     app.command("chat")(chat.chat)
     app.command("complete")(complete.complete)
+    app.add_typer(server.app, name="server")
     app.command("doctor")(doctor.doctor)
     app.command("bench", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(bench.bench)
     return app
