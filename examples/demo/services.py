@@ -42,23 +42,24 @@ class Services:
 
 
 @asynccontextmanager
-async def run_services(folder: Path) -> AsyncIterator[Services]:
-    """Run both below `folder` while the block runs; their logs are there too. Raises ServiceEnded when one does not come up.
+async def run_services(folder: Path, serve_settings: Mapping[str, str] | None = None) -> AsyncIterator[Services]:
+    """Run both below `folder` while the block runs, ready to be asked; their logs are there too.
 
-    The server is up but may not be ready: its engine takes half a minute. `client.chat.wait_until_ready` waits for it.
+    `serve_settings` are the server's beside those that connect the two. Raises ServiceEnded when one does not come up.
     """
     trainer_state, serve_state = folder / "trainer", folder / "serve"
     trainer_settings = {"STATE_DIR": str(trainer_state), "ADDRESS": "127.0.0.1:0", "METRICS_ADDRESS": "127.0.0.1:0"}
-    async with _run("trainer_svc", "ADAPTORY_TRAINER_", trainer_settings, folder) as trainer:
+    async with run_service("trainer_svc", "ADAPTORY_TRAINER_", trainer_settings, folder) as trainer:
         registry = await trainer.read_endpoint(trainer_state)
-        serve_settings = {
+        connected = {
             "STATE_DIR": str(serve_state),
             "ADDRESS": "127.0.0.1:0",
             "METRICS_ADDRESS": "127.0.0.1:0",
             "REGISTRY_ADDRESS": registry["grpc"],
             "SERVER_KEY_FILE": str(trainer_state / "server.key"),
         }
-        async with _run("serve_svc", "ADAPTORY_SERVE_", serve_settings, folder) as server:
+        settings = {**connected, **(serve_settings or {})}
+        async with run_service("serve_svc", "ADAPTORY_SERVE_", settings, folder) as server:
             serving = await server.read_endpoint(serve_state)
             services = Services(
                 trainer=registry["grpc"],
@@ -74,7 +75,9 @@ async def run_services(folder: Path) -> AsyncIterator[Services]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Child:
+class ServiceProcess:
+    """A service that was started, and where its log goes."""
+
     module: str
     process: asyncio.subprocess.Process
     log_file: Path
@@ -104,7 +107,10 @@ class _Child:
 
 
 @asynccontextmanager
-async def _run(module: str, prefix: str, settings: Mapping[str, str], folder: Path) -> AsyncIterator[_Child]:
+async def run_service(
+    module: str, prefix: str, settings: Mapping[str, str], folder: Path
+) -> AsyncIterator[ServiceProcess]:
+    """Run one service while the block runs, on these settings alone; their names stand without the prefix of its variables."""
     # What is set for the user's own services is not meant for these.
     own = {name: value for name, value in os.environ.items() if not name.startswith(prefix)}
     environment = own | {prefix + name: value for name, value in settings.items()}
@@ -114,7 +120,7 @@ async def _run(module: str, prefix: str, settings: Mapping[str, str], folder: Pa
             sys.executable, "-m", module, stdout=log, stderr=log, env=environment, start_new_session=True
         )
     try:
-        yield _Child(module, process, log_file)
+        yield ServiceProcess(module, process, log_file)
     finally:
         await _stop(process)
 
