@@ -1,5 +1,6 @@
-"""What the serving measurement found: as JSON for programs, and for people as two tables, of the scenarios and of the goals."""
+"""What the serving measurement found: as JSON for programs, and for people as tables of the scenarios and of the goals."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -35,17 +36,17 @@ def build_document(
         "versions": dict(_list_versions()),
         "settings": dict(settings),
         "foreign_cpu_share": foreign_cpu_share,
-        "scenarios": [one.to_dict() for one in measured],
-        "goals": [goal.to_dict() for goal in judge(measured)],
+        "scenarios": [_write_scenario(one) for one in measured],
+        "goals": [_write_goal(goal) for goal in judge(measured)],
     }
 
 
 def build_tables(measured: Sequence[Measured], *, foreign_cpu_share: float) -> Group:
-    """Return both tables; below them, whether others disturbed the measurement."""
+    """Return tables of what all scenarios report, of what each has besides, and of goals; then, whether others disturbed it."""
     goals = _build_goals(judge(measured))
     if foreign_cpu_share > _MAX_FOREIGN_CPU_SHARE:
         goals.caption = f"Others took {foreign_cpu_share:.0%} of the cores meanwhile: measure again on an idle machine."
-    return Group(_build_scenarios(measured), goals)
+    return Group(_build_scenarios(measured), _build_details(measured), goals)
 
 
 def _build_scenarios(measured: Sequence[Measured]) -> Table:
@@ -58,8 +59,17 @@ def _build_scenarios(measured: Sequence[Measured]) -> Table:
         table.add_section()
         table.add_row(one.scenario.title, "ours", *_write_numbers(one.ours), f"{one.ratio_throughput:.3f}")
         table.add_row("", "bare", *_write_numbers(one.bare))
+    return table
+
+
+def _build_details(measured: Sequence[Measured]) -> Table:
+    table = Table("scenario", "besides", title="What each scenario has besides", title_justify="left")
+    for side in ("ours", "bare"):
+        table.add_column(side, justify="right")
+    for one in measured:
+        table.add_section()
         for detail, ours, bare in _list_details(one):
-            table.add_row(f"  {detail}", "ours, bare", ours, bare, style="dim")
+            table.add_row(one.scenario.name, detail, ours, bare)
     return table
 
 
@@ -90,6 +100,26 @@ def _build_goals(goals: Sequence[Goal]) -> Table:
 
 def _write(value: float, unit: str) -> str:
     return f"{value:,.1f} {unit}" if unit else f"{value:.3f}"
+
+
+def _write_scenario(one: Measured) -> dict[str, object]:
+    sides = {"ours": one.ours.numbers, "bare": one.bare.numbers}
+    return {
+        "name": one.scenario.name,
+        "title": one.scenario.title,
+        **{side: {name: _to_json(value) for name, value in numbers.items()} for side, numbers in sides.items()},
+        "ratio_throughput": _to_json(one.ratio_throughput),
+    }
+
+
+def _write_goal(goal: Goal) -> dict[str, object]:
+    bare = None if goal.bare is None else _to_json(goal.bare)
+    return {**asdict(goal), "value": _to_json(goal.value), "bare": bare, "is_met": goal.is_met}
+
+
+def _to_json(value: float) -> float | None:
+    """Return a number as JSON has it, which knows no NaN."""
+    return None if math.isnan(value) else value
 
 
 def _list_versions() -> Iterator[tuple[str, str]]:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 from adaptory.core.base_model import PreparedBase
 from adaptory.core.errors import ServiceError
@@ -41,17 +40,6 @@ class Measured:
     def ratio_throughput(self) -> float:
         """Our tokens a second as a share of the bare engine's."""
         return self.ours.numbers["output_tokens_per_second"] / self.bare.numbers["output_tokens_per_second"]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return it for JSON."""
-        return {
-            "name": self.scenario.name,
-            "title": self.scenario.title,
-            "ours": self.ours.numbers,
-            "bare": self.bare.numbers,
-            "ratio_throughput": self.ratio_throughput,
-            "capacity_requests_per_second": self.ours.rate,
-        }
 
 
 @dataclass(frozen=True, slots=True)
