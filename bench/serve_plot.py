@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,8 +18,11 @@ if TYPE_CHECKING:
 _OURS, _BARE = "#1b3a57", "#b5541c"
 _NUM_COLUMNS = 4
 _PANEL_INCHES = 3.4
+_TITLE_CHARS = 36
+# Digits whose multiples of powers of ten are labelled; all nine would run into each other.
+_LABELLED = (2, 5)
 # What a panel shows, by the names of the samples: the first is drawn solid, the second, what it is compared with, dotted.
-_FIRST_TOKENS = ("ttft", "ttft, without the flood")
+_FIRST_TOKENS = ("ttft", "ttft, no flood")
 _GAPS = ("gap, swaps", "gap, steady")
 
 
@@ -52,8 +56,10 @@ def _draw_panel(axes: "Axes", one: Measured, names: Sequence[str]) -> None:
         xlabel="largest gap of each second, ms" if is_of_gaps else "first token, ms",
         ylabel="share of seconds" if is_of_gaps else "share of requests",
     )
-    axes.set_title(one.scenario.title, fontsize=9)
+    axes.set_title(fill(one.scenario.title, _TITLE_CHARS), fontsize=9)
     axes.xaxis.set_major_formatter("{x:,.0f}")
-    axes.xaxis.set_minor_formatter("")
+    axes.xaxis.set_minor_formatter("{x:,.0f}")
+    axes.xaxis.get_minor_locator().set_params(subs=_LABELLED)  # type: ignore[call-arg] # typed as any locator's
+    axes.tick_params(axis="x", which="both", labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=8, loc="lower right")
+    axes.legend(facecolor="white", edgecolor="none", framealpha=0.8, fontsize=8)

@@ -168,7 +168,7 @@ async def _run_flood(stand: Stand) -> SideResult:
         "flooder_refused": float(sum(answer.is_refused for answer in flooding)),
     }
     numbers = to_numbers(measure_throughput(heard, seconds), Latencies.of(beside), details)
-    return SideResult(rate, numbers, {"ttft": beside_ms, "ttft, without the flood": alone_ms})
+    return SideResult(rate, numbers, {"ttft": beside_ms, "ttft, no flood": alone_ms})
 
 
 async def _run_swaps(stand: Stand) -> SideResult:

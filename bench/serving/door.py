@@ -7,7 +7,7 @@ from bench.serving.demand import Ask
 
 
 class Refused(Exception):
-    """The side did not take the request: its queue is full."""
+    """The side did not take the request, since its queue is full; the message is its own."""
 
 
 class Door(Protocol):

@@ -55,7 +55,7 @@ class OurDoor:
                 num_tokens = piece.finish.num_output_tokens
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
-                raise Refused from error
+                raise Refused(error.details()) from error
             raise
         finally:
             call.cancel()

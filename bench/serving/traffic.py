@@ -25,7 +25,10 @@ class Clock:
 
 
 async def keep_busy(door: Door, asks: Iterator[Ask], *, num_streams: int, seconds: float) -> list[Answer]:
-    """Ask so that there are always `num_streams` answers under way, until the time is over; those under way are heard to the end."""
+    """Ask so that there are always `num_streams` answers under way, until the time is over; those under way are heard to the end.
+
+    Raises Refused, in a group: a side that takes fewer streams cannot be compared.
+    """
     clock, answers = Clock(), list[Answer]()
 
     async def keep_stream() -> None:
@@ -51,7 +54,7 @@ async def let_arrive(
     for ask in takewhile(lambda ask: ask.due_s < seconds, asks):
         await asyncio.sleep(max(0.0, ask.due_s - clock.read()))
         answers.append(answer := Answer(ask.speaker, ask.due_s))
-        running.append(asyncio.create_task(_hear(door, ask, answer, clock)))
+        running.append(asyncio.create_task(_hear_or_be_refused(door, ask, answer, clock)))
     await asyncio.sleep(max(0.0, seconds - clock.read()))
     for answer, task in zip(answers, running, strict=True):
         if answer.speaker in cut:
@@ -65,7 +68,7 @@ async def let_arrive(
 
 
 async def ask_in_turn(door: Door, asks: Iterable[Ask]) -> list[Answer]:
-    """Ask one request after the other."""
+    """Ask one request after the other. Raises Refused."""
     clock, answers = Clock(), list[Answer]()
     for ask in asks:
         answers.append(answer := Answer(ask.speaker, clock.read()))
@@ -74,8 +77,12 @@ async def ask_in_turn(door: Door, asks: Iterable[Ask]) -> list[Answer]:
 
 
 async def _hear(door: Door, ask: Ask, answer: Answer, clock: Clock) -> None:
+    answer.num_tokens = await door.ask(ask, lambda: answer.heard_s.append(clock.read()))
+
+
+async def _hear_or_be_refused(door: Door, ask: Ask, answer: Answer, clock: Clock) -> None:
     try:
-        answer.num_tokens = await door.ask(ask, lambda: answer.heard_s.append(clock.read()))
+        await _hear(door, ask, answer, clock)
     except Refused:
         answer.is_refused = True
 

@@ -75,6 +75,14 @@ async def test_what_is_refused_is_told_and_what_is_cut_has_no_tokens() -> None:
     assert [(answer.is_refused, answer.num_tokens) for answer in answers] == [(True, 0), (False, 0), (False, 2)]
 
 
+async def test_a_side_that_refuses_streams_is_not_measured() -> None:
+    """A load that never pauses would else ask it as fast as it refuses."""
+    with pytest.raises(ExceptionGroup) as raised:
+        await keep_busy(FullDoor(), iter(asks_of(0, 2)), num_streams=1, seconds=0.02)
+
+    assert raised.group_contains(Refused)
+
+
 async def test_a_side_that_fails_has_no_figures() -> None:
     """An error that is no refusal ends the measurement."""
 
