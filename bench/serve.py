@@ -24,6 +24,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 
@@ -37,6 +38,7 @@ from bench.serve_bar import open_bar
 from bench.serve_plot import draw_latencies
 from bench.serve_report import build_document, build_tables
 from bench.serve_run import Effort, Measured, Runner
+from bench.serving.engine_size import SETTINGS
 from bench.serving.scenario import SCENARIOS, Scenario
 from examples.demo.bots import BASE_MODEL
 
@@ -57,7 +59,7 @@ def main() -> int:
         measured = _measure(arguments.base, chosen, effort)
         foreign_cpu_share = clock.measure_foreign_share()
         if arguments.json:
-            settings = {"base": arguments.base, "seconds": effort.seconds, "seed": effort.seed, "rounds": effort.rounds}
+            settings = {"base": arguments.base, **asdict(effort), "engine": SETTINGS}
             print(json.dumps(build_document(measured, settings=settings, foreign_cpu_share=foreign_cpu_share)))
         else:
             console = Console() if sys.stdout.isatty() else Console(width=_LOG_WIDTH)

@@ -14,7 +14,7 @@ from bench.serving.scenario import Scenario, SideName, SideResult, SideRun, read
 from bench.serving.shelf import AdapterShelf
 
 _SIDES: tuple[SideName, ...] = ("ours", "bare")
-_NUM_LOG_LINES = 25
+_NUM_LOG_LINES = 60
 # What vLLM reads when it is imported, on the bare side as serve_svc sets it; its check for NaN, which is ours, is left out.
 _ENVIRONMENT = {
     "VLLM_HOST_IP": "127.0.0.1",

@@ -16,14 +16,15 @@ from adaptory.client import AdaptoryClient
 Result = TypeVar("Result")
 
 _START_S = 60.0
-_ENGINE_START_S = 240.0
+# On a machine with much other work; half a minute is usual.
+_ENGINE_START_S = 600.0
 _STOP_S = 40.0
 _POLL_S = 0.1
 _LOG_LINES = 20
 
 
 class ServiceEnded(Exception):
-    """A service ended by itself; the message has the end of its log."""
+    """A service ended by itself, or did not come up; the message has the end of its log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +84,13 @@ class ServiceProcess:
     log_file: Path
 
     async def read_endpoint(self, state_dir: Path) -> Mapping[str, str]:
-        """Return the addresses the service wrote down when it listened."""
+        """Return the addresses the service wrote down when it listened. Raises ServiceEnded when it does not in time."""
         file = state_dir / "endpoint.json"
-        async with asyncio.timeout(_ENGINE_START_S):
-            await self.outlive(_wait_for_file(file))
+        try:
+            async with asyncio.timeout(_ENGINE_START_S):
+                await self.outlive(_wait_for_file(file))
+        except TimeoutError as error:
+            raise ServiceEnded(self._describe(f"is not up after {_ENGINE_START_S:.0f} s")) from error
         return _read_json(file)
 
     async def outlive(self, work: Awaitable[Result]) -> Result:
@@ -95,15 +99,15 @@ class ServiceProcess:
         try:
             await asyncio.wait((task, ended), return_when=asyncio.FIRST_COMPLETED)
             if not task.done():
-                raise ServiceEnded(self._describe_end(ended.result()))
+                raise ServiceEnded(self._describe(f"ended with {ended.result()}"))
             return task.result()
         finally:
             task.cancel()
             ended.cancel()
 
-    def _describe_end(self, code: int) -> str:
+    def _describe(self, state: str) -> str:
         lines = self.log_file.read_text(errors="replace").splitlines()[-_LOG_LINES:]
-        return "\n".join([f"{self.module} ended with {code}. The end of {self.log_file}:", *lines])
+        return "\n".join([f"{self.module} {state}. The end of {self.log_file}:", *lines])
 
 
 @asynccontextmanager
