@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bench.serve_run import Measured
+from bench.serving.answers import divide
 from bench.serving.engine_size import MAX_LORAS
 
 _MIN_THROUGHPUT = 0.97
@@ -66,7 +67,7 @@ def _judge_special(name: str, ours: Mapping[str, float], bare: Mapping[str, floa
     """Yield what only some of the steady scenarios have."""
     zeros = "through_zeros_"
     if f"{zeros}output_tokens_per_second" in bare:
-        alike = ours["output_tokens_per_second"] / bare[f"{zeros}output_tokens_per_second"]
+        alike = divide(ours["output_tokens_per_second"], bare[f"{zeros}output_tokens_per_second"])
         yield Goal(
             name, "throughput, of the bare engine's through an adapter of zeros", "at least", _MIN_THROUGHPUT, alike
         )

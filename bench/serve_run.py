@@ -10,6 +10,7 @@ from statistics import fmean
 
 from adaptory.core.base_model import PreparedBase
 from adaptory.core.errors import ServiceError
+from bench.serving.answers import divide
 from bench.serving.scenario import Scenario, SideName, SideResult, SideRun, read_result, write_json
 from bench.serving.shelf import AdapterShelf
 
@@ -39,7 +40,8 @@ class Measured:
     @property
     def ratio_throughput(self) -> float:
         """Our tokens a second as a share of the bare engine's."""
-        return self.ours.numbers["output_tokens_per_second"] / self.bare.numbers["output_tokens_per_second"]
+        ours, bare = (side.numbers["output_tokens_per_second"] for side in (self.ours, self.bare))
+        return divide(ours, bare)
 
 
 @dataclass(frozen=True, slots=True)

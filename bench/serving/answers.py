@@ -1,5 +1,6 @@
 """What was heard, and the figures made of it."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -59,7 +60,12 @@ def list_first_tokens_ms(answers: Sequence[Answer]) -> list[float]:
 
 def percentile(values: Sequence[float], percent: float) -> float:
     """Return a percentile, between two values where it falls there; NaN of nothing."""
-    return float(np.percentile(np.asarray(values, dtype=np.float64), percent)) if values else float("nan")
+    return float(np.percentile(np.asarray(values, dtype=np.float64), percent)) if values else math.nan
+
+
+def divide(part: float, whole: float) -> float:
+    """Return one as a share of the other; NaN of nothing."""
+    return part / whole if whole else math.nan
 
 
 def measure_throughput(answers: Sequence[Answer], seconds: float) -> float:

@@ -25,7 +25,7 @@ from examples.demo.services import run_service
 _START_S = 600.0
 _SETTLE_S = 15.0
 _POLL_S = 0.2
-_DEADLINE_S = 300.0
+_DEADLINE_S = 900.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """What the serving measurement says it found, and which goals it says are met."""
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -93,6 +94,14 @@ def test_each_scenario_has_its_goals() -> None:
         ("thousand_registered", "first token of a never-seen adapter: above a warm one's"): False,
         ("thousand_registered", "memory at the end, of that at the begin"): True,
     }
+
+
+def test_a_side_without_a_token_has_no_ratio() -> None:
+    """On a machine too busy for a single token the report is made all the same, and no goal is met by it."""
+    silent = measure("four_adapters", {"alone_ttft_p50_ms": 1.0}, {"alone_ttft_p50_ms": 1.0, FIVE[0]: 0.0})
+
+    assert math.isnan(silent.ratio_throughput)
+    assert not judge([silent])[0].is_met
 
 
 def test_quiet_tenants_without_an_answer_miss_the_goal() -> None:
