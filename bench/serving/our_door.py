@@ -91,6 +91,7 @@ async def open_our_door(
             "STATE_DIR": str(state),
             "ADDRESS": "127.0.0.1:0",
             "METRICS_ADDRESS": "127.0.0.1:0",
+            "OPENAI_ADDRESS": "",
             "REGISTRY_ADDRESS": registry.address,
             "SERVER_KEY_FILE": str(key_file),
             "BASE_MODEL": base.name,
