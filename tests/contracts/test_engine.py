@@ -23,15 +23,17 @@ from adaptory.core.errors import AdapterRejected, FailedPrecondition, InvalidReq
 from serve_svc.adapter_files import AdapterFiles
 from serve_svc.adapter_loading import ServedBase
 from serve_svc.adapters import AdapterCache
-from serve_svc.admission import Admission, AdmissionLimits
+from serve_svc.admission import Admission, AdmissionSeams
+from serve_svc.ask import Ask, Urgency
 from serve_svc.engine.backend import OutputCorrupted
 from serve_svc.engine.engine import AdapterLoadFailed, EngineAdapter, EngineDead, EngineRequest, SchemaImpossible
 from serve_svc.engine.metrics import VllmCollector
 from serve_svc.engine.supervisor import EngineState
 from serve_svc.version import AdapterVersion
 from tests.adapters import random_tensors, write_weights
-from tests.contracts.engine_stand import EngineStand, ask
+from tests.contracts.engine_stand import PROMPT, EngineStand, ask
 from tests.fakes.adapters import FolderSource, RecordingObserver
+from tests.fakes.queue import RecordingQueueObserver, queue_limits
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
@@ -503,7 +505,8 @@ class Cast:
         judge = partial(check_adapter, base=stand.kind.shape, limits=AdapterLimits())
         files = AdapterFiles(root, self.source)
         self.cache = AdapterCache(stand.supervisor, files, ServedBase("base", judge), RecordingObserver())
-        self.queue = Admission(AdmissionLimits(8, stand.engine.max_loras, 100, 100, 5.0), time.monotonic)
+        limits = queue_limits(max_adapters=stand.engine.max_loras)
+        self.queue = Admission(limits, AdmissionSeams(time.monotonic, lambda _: 1.0, RecordingQueueObserver()))
 
     async def register(self) -> None:
         """Add an adapter that was never there, and hear it alone."""
@@ -519,7 +522,8 @@ class Cast:
 
     async def ask(self, adapter: EngineAdapter) -> tuple[str, EngineAdapter]:
         """Return what the adapter says, through queue and lease."""
-        async with self.queue.admit("tenant", adapter.engine_id), self.cache.lease(self.versions[adapter]) as leased:
+        asked = Ask("tenant", adapter.engine_id, Urgency.CHAT, len(PROMPT), 6)
+        async with self.queue.admit(asked), self.cache.lease(self.versions[adapter]) as leased:
             return await ask(self.stand.supervisor, self.stand.request(leased, num_tokens=6)), adapter
 
 

@@ -23,7 +23,7 @@ from adaptory.core.names import BotName, TenantName, VersionName
 from serve_svc.adapter_files import AdapterFiles
 from serve_svc.adapter_loading import Patience, ServedBase
 from serve_svc.adapters import AdapterCache, LifePolicy
-from serve_svc.admission import Admission, AdmissionLimits
+from serve_svc.admission import Admission, AdmissionSeams
 from serve_svc.canary_watch import CanaryLimits, CanaryWatch
 from serve_svc.deadline import Closing, Deadline
 from serve_svc.deployment import Deployment
@@ -50,6 +50,7 @@ from tests.adapters import tiny_shape
 from tests.fakes.adapters import FolderSource, RecordingObserver
 from tests.fakes.clock import ManualClock
 from tests.fakes.engine import SETTINGS, FakeVllm, Weights, voice_of
+from tests.fakes.queue import RecordingQueueObserver, queue_limits
 
 BASE = BaseIdentity("tiny", "b" * 64, "t" * 64)
 
@@ -150,8 +151,8 @@ class Town:
         judge = partial(check_adapter, base=tiny_shape(), limits=AdapterLimits())
         policy = LifePolicy(patience=patience, clock=self.clock)
         self.cache = AdapterCache(self.supervisor, self.files, ServedBase(BASE.digest, judge), self.observer, policy)
-        limits = AdmissionLimits(SETTINGS.max_sequences, SETTINGS.max_loras, 10_000, 10_000, 5.0)
-        self.admission = Admission(limits, self.clock)
+        limits = queue_limits(max_in_flight=SETTINGS.max_sequences, max_adapters=SETTINGS.max_loras)
+        self.admission = Admission(limits, AdmissionSeams(self.clock, lambda _: 1.0, RecordingQueueObserver()))
         self.deployment = Deployment(self.cache, self.router, SETTINGS.max_cpu_loras)
         line = Line(Intake(), self.admission, self.cache, self.supervisor)
         watchers = Watchers(RequestMetrics(CollectorRegistry(), 100), self.canaries)
