@@ -14,10 +14,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import harmonic_mean
 
-import psutil
-
 from adaptory.core.errors import ServiceError
 from adaptory.core.prompting import RenderedRow
+from bench.cpu_clock import CpuClock
 from trainer_svc.jobs.workspace import Progress, WorkerSpec, Workspace
 
 _POLL_S = 0.1
@@ -73,7 +72,7 @@ def run_side(program: str, spec: WorkerSpec, batches: Sequence[Sequence[Rendered
     """
     workspace = Workspace(folder)
     workspace.create(spec)
-    clock = _CpuClock()
+    clock = CpuClock()
     memory = _run(program, workspace)
     foreign_cpu_share = clock.measure_foreign_share()
     result = workspace.read_result()
@@ -89,31 +88,6 @@ def run_side(program: str, spec: WorkerSpec, batches: Sequence[Sequence[Rendered
         step_seconds=[step.step_seconds or 0.0 for step in steps],
         foreign_cpu_share=foreign_cpu_share,
     )
-
-
-class _CpuClock:
-    """Tells what others took of the machine's cores since it was made; a child counts as ours once it has ended."""
-
-    def __init__(self) -> None:
-        self._begun = _read_core_seconds()
-        self._own_s = _read_own_seconds()
-
-    def measure_foreign_share(self) -> float:
-        """Return the share, from 0 to 1."""
-        busy_s, total_s = (now - then for now, then in zip(_read_core_seconds(), self._begun, strict=True))
-        return max(0.0, busy_s - (_read_own_seconds() - self._own_s)) / total_s
-
-
-def _read_core_seconds() -> tuple[float, float]:
-    """Return the seconds all cores were busy, with what other virtual machines took of them, and all their seconds."""
-    times = psutil.cpu_times()
-    busy_s = times.user + times.nice + times.system + times.irq + times.softirq + times.steal
-    return busy_s, busy_s + times.idle + times.iowait
-
-
-def _read_own_seconds() -> float:
-    times = os.times()
-    return times.user + times.system + times.children_user + times.children_system
 
 
 def _measure_seconds(steps: Sequence[Progress]) -> float:

@@ -15,8 +15,9 @@ from pathlib import Path
 from adaptory.core.errors import ServiceError
 from adaptory.core.logs import configure_logging
 from serve_svc.app import run_server
+from serve_svc.capacity import plan_capacity
 from serve_svc.engine.engine import EngineDead
-from serve_svc.engine.factory import build_vllm_engine
+from serve_svc.engine.factory import build_vllm_engine, computes_on_cpu
 from serve_svc.model import open_model
 from serve_svc.settings import ServeSettings
 
@@ -49,6 +50,8 @@ async def serve(settings: ServeSettings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     model = open_model(settings)
+    capacity = plan_capacity(settings, model.shape, model.weights_bytes, on_cpu=computes_on_cpu())
+    settings = settings.model_copy(update={"max_cpu_loras": capacity.max_resident})
     build_engine = partial(build_vllm_engine, model.weights_dir, model.base.name, settings.engine_settings())
     async with run_server(settings, model, build_engine) as endpoint:
         print(json.dumps({"event": "serve_ready", **endpoint.addresses()}), flush=True)

@@ -16,6 +16,7 @@ ACCESS: Mapping[str, frozenset[Role]] = {
     "/adaptory.serve.v1.ServeService/CountTokens": _TENANT,
     "/adaptory.serve.v1.ServeAdminService/GetResidency": _ADMIN,
     "/adaptory.serve.v1.ServeAdminService/WarmVersion": _ADMIN,
+    "/adaptory.serve.v1.ServeAdminService/ReleaseVersion": _ADMIN,
     "/adaptory.serve.v1.ServeAdminService/Drain": _ADMIN,
     "GET /v1/models": _TENANT,
     "GET /v1/models/{model:path}": _TENANT,

@@ -13,11 +13,12 @@ from adaptory.core.errors import Unavailable
 from adaptory.core.names import VersionName
 from adaptory.serve.v1 import serve_admin_service_pb2, serve_admin_service_pb2_grpc
 from serve_svc.adapters import AdapterCache
-from serve_svc.convert import dump_resident
+from serve_svc.capacity import Capacity
 from serve_svc.deadline import Closing, Deadline
 from serve_svc.deployment import Deployment
 from serve_svc.metrics import EngineMetrics
 from serve_svc.registry_feed import RegistryFeed
+from serve_svc.residency import dump_capacity, dump_known, dump_quarantine, dump_resident
 from serve_svc.routing import Router
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -35,6 +36,8 @@ class Operated:
     closing: Closing
     base_digest: str
     max_resident: int
+    max_disk_bytes: int
+    capacity: Capacity
 
 
 class ServeAdminServicer(serve_admin_service_pb2_grpc.ServeAdminServiceServicer):
@@ -48,10 +51,10 @@ class ServeAdminServicer(serve_admin_service_pb2_grpc.ServeAdminServiceServicer)
     async def GetResidency(
         self, request: serve_admin_service_pb2.GetResidencyRequest, context: Context
     ) -> serve_admin_service_pb2.Residency:
-        """Return what is in the engine; nothing while it is being rebuilt."""
-        operated = self._operated
+        """Return what is in the engine, nothing while it is being rebuilt, and what else is known of versions."""
+        operated, cache = self._operated, self._operated.cache
         try:
-            adapters = await operated.cache.residents()
+            adapters = await cache.residents()
         except Unavailable:
             adapters = ()
         return serve_admin_service_pb2.Residency(
@@ -61,6 +64,10 @@ class ServeAdminServicer(serve_admin_service_pb2_grpc.ServeAdminServiceServicer)
             generation=operated.router.table.generation,
             following=operated.feed.following,
             num_engine_starts=operated.engine_metrics.num_starts,
+            versions=[dump_known(adapter, cache.now()) for adapter in cache.known()],
+            disk_bytes=cache.disk_bytes,
+            max_disk_bytes=operated.max_disk_bytes,
+            memory=dump_capacity(operated.capacity),
         )
 
     async def WarmVersion(
@@ -74,6 +81,16 @@ class ServeAdminServicer(serve_admin_service_pb2_grpc.ServeAdminServiceServicer)
         deadline = Deadline(context.time_remaining(), self._operated.closing)
         seconds = await deadline.bound(self._operated.deployment.warm(adapter))
         return serve_admin_service_pb2.WarmVersionResponse(load_seconds=seconds)
+
+    async def ReleaseVersion(
+        self, request: serve_admin_service_pb2.ReleaseVersionRequest, context: Context
+    ) -> serve_admin_service_pb2.ReleaseVersionResponse:
+        """Let a version in quarantine be tried again; `versions/0` is never in one."""
+        name, cache = VersionName.parse(request.name, field="name"), self._operated.cache
+        adapter = self._operated.router.route(name, current_caller.get()).adapter
+        quarantine = await cache.release(adapter) if adapter else None
+        dumped = dump_quarantine(quarantine, cache.now()) if quarantine else None
+        return serve_admin_service_pb2.ReleaseVersionResponse(quarantine=dumped)
 
     async def Drain(
         self, request: serve_admin_service_pb2.DrainRequest, context: Context

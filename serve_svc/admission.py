@@ -1,149 +1,254 @@
 """Decides when a request may start: a fair, bounded queue in front of the engine.
 
-Holds counts only; loading is `adapters.py`. It exists because vLLM's scheduler skips a request whose adapter finds no slot
-for as long as the running adapters keep receiving traffic, and because its queue knows no tenants.
+It exists because vLLM's queue knows no tenants, and skips a request whose adapter finds no slot for as long as the running adapters
+keep receiving traffic. So no more is let in than the engine runs at once, and the order is made here. The counters that make it are
+`fair_share.py`, what may run at once `places.py` and `slots.py`, what those are told who may not wait `refusals.py`; loading is
+`adapters.py`.
 """
 
 import asyncio
-from collections import Counter, OrderedDict, deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 from adaptory.core.errors import Busy
+from serve_svc.ask import Ask, Urgency
+from serve_svc.fair_share import OUTPUT_TOKEN_COST, PROMPT_TOKEN_COST, Share
+from serve_svc.pace import Pace
+from serve_svc.places import Place, PlaceLimits, Places
+from serve_svc.refusals import QueueView, deadline_before_turn, queue_full, shadow_dropped, shadow_yields
 
-# Bounds of the advised retry: below, callers would poll; above, they would give up on a queue that moves.
-_MIN_RETRY_S = 0.5
-_MAX_RETRY_S = 30.0
-# Weight of the newest request in the moving mean of how long a place is held.
-_HOLD_SMOOTHING = 0.1
+# Share of the engine while both wait, once INTERACTIVE has used its head start: four fifths, so chat keeps one.
+_WEIGHTS = {Urgency.INTERACTIVE: 4.0, Urgency.CHAT: 1.0}
 
 
 @dataclass(frozen=True, slots=True)
 class AdmissionLimits:
-    """How much may run and wait; an adapter that has waited `max_wait_s` goes before new requests of running adapters."""
+    """How much may run at once, and how many requests may wait: of all tenants, and of one tenant in one urgency."""
 
-    max_in_flight: int
-    max_adapters: int
+    places: PlaceLimits
     max_waiting: int
     max_waiting_per_tenant: int
-    max_wait_s: float
+
+
+class QueueObserver(Protocol):
+    """Told what happens to requests, for metrics; its methods must not block or raise."""
+
+    def queue_changed(self, urgency: Urgency, num_waiting: int) -> None:
+        """Report how many wait now."""
+
+    def request_started(self, urgency: Urgency, waited_s: float) -> None:
+        """Report a request that got its place."""
+
+    def request_refused(self, urgency: Urgency, reason: str) -> None:
+        """Report one that got none or lost it, under its error's reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class AdmissionSeams:
+    """The clock, monotonic and in seconds; the weights of tenants, positive, which may change at any time; who is told."""
+
+    clock: Callable[[], float]
+    weight_of: Callable[[str], float]
+    observer: QueueObserver
 
 
 @dataclass(eq=False, slots=True)
 class _Waiter:
-    tenant: str
-    engine_id: int | None
+    ask: Ask
+    tenant: "Share[_Waiter]"
+    leaf: "Share[_Waiter]"
+    cost: float  # expected
     since_s: float
-    granted: asyncio.Future[None]
+    granted: "asyncio.Future[Place]"
 
 
 class Admission:
-    """Round-robin over tenants, first come first served inside a tenant, at most `max_adapters` distinct adapters in flight."""
+    """Lets requests start in the order of `Share.leaves`: by urgency, then the tenant served least, then its adapter served least.
 
-    def __init__(self, limits: AdmissionLimits, clock: Callable[[], float]) -> None:
-        """Start empty; `clock` is monotonic and in seconds."""
+    It passes over leaves whose adapter finds no slot, and starts the first that can, so a place is idle only while a slot runs dry
+    for somebody, or the next in order is too long for `max_tokens`. What passing over may cost is bounded: an adapter's turn ends
+    when its share is `turn.cost` ahead (`slots.py`), and nobody starts who is twice that ahead of anybody that was passed over.
+
+    What follows, where a counter is cost over weight, Q is `turn.cost`, and U is 2 * `max_tokens` over the weight, the most that what
+    runs can still add to a counter, however many answers it is:
+    - The counter of any share is at most 2Q + U above that of a sibling that waits. For it starts only when no sibling that waits is
+      2Q below, what runs adds U at most, and lifting keeps it true.
+    - So two siblings that both wait from one moment to another are served alike, in cost over weight, up to 2(2Q + U). That is the
+      paper's bound, 2U, and what changing slots adds; where no slot is short, Q counts for nothing.
+    - So while a request waits and nothing of its share is served, each other share of its level gets at most 4Q + 3U times its own
+      weight, however many requests come. The engine need only promise that what runs ends.
+
+    INTERACTIVE and CHAT are siblings, of weight 4 to 1, and the first has a head start of Q: it goes first, but while it never
+    pauses, chat gets one fifth as soon as INTERACTIVE is Q ahead. SHADOW is outside of all this: see `admit`.
+    """
+
+    def __init__(self, limits: AdmissionLimits, seams: AdmissionSeams) -> None:
+        """Start empty."""
         self._limits = limits
-        self._clock = clock
-        self._queues: OrderedDict[str, deque[_Waiter]] = OrderedDict()  # whose turn is next comes first
-        self._in_flight: Counter[int | None] = Counter()  # by adapter; None is the bare base, which takes no slot
-        self._mean_hold_s = 1.0
+        self._seams = seams
+        self._shares: Share[_Waiter] = Share()
+        self._places = Places(limits.places, seams.clock)
+        self._pace = Pace(seams.clock)
 
     @property
     def num_in_flight(self) -> int:
         """Requests that hold a place."""
-        return self._in_flight.total()
+        return self._places.num_taken
 
     @property
     def num_waiting(self) -> int:
         """Requests that wait for a place."""
-        return sum(map(len, self._queues.values()))
+        return self._shares.num_waiting
 
     @asynccontextmanager
-    async def admit(self, tenant: str, engine_id: int | None) -> AsyncIterator[None]:
-        """Hold a place while the block runs; waits for its turn.
+    async def admit(self, ask: Ask) -> AsyncIterator[Place]:
+        """Hold a place while the block runs; waits for its turn. A caller that is cancelled while waiting leaves no trace.
 
-        Raises Busy with a retry time when the queue is full. A caller that is cancelled while waiting leaves no trace.
+        A SHADOW never waits. It starts where nobody waits and, after it, a place and a slot are still free, and `heard` ends it as
+        soon as somebody does wait: it delays others by one step of the engine.
+
+        Raises:
+            Busy: With a retry time computed from the queue. QUEUE_FULL: too many wait; of all tenants, those with most waiting lose
+                their newest first. DEADLINE_BEFORE_TURN: the queue ahead alone takes longer than the deadline leaves; never said
+                where nobody is ahead, or before the pace was measured. SHADOW_DROPPED.
         """
-        await self._wait_for_place(tenant, engine_id)
-        started_s = self._clock()
+        place = self._start_shadow(ask) if ask.urgency is Urgency.SHADOW else await self._wait_for_place(ask)
         try:
-            yield
+            yield place
         finally:
-            self._mean_hold_s += _HOLD_SMOOTHING * (self._clock() - started_s - self._mean_hold_s)
-            self._release(engine_id)
+            self._release(place)
 
-    async def _wait_for_place(self, tenant: str, engine_id: int | None) -> None:
-        waiter = _Waiter(tenant, engine_id, self._clock(), asyncio.get_running_loop().create_future())
-        self._queues.setdefault(tenant, deque()).append(waiter)
-        self._grant_places()
+    def heard(self, place: Place, num_output_tokens: int) -> None:
+        """Charge the answer, `num_output_tokens` long so far. Raises Busy, SHADOW_YIELDS, for a shadow while anybody waits."""
+        num_new = num_output_tokens - place.num_output_tokens
+        place.num_output_tokens = num_output_tokens
+        self._charge(place, num_new * OUTPUT_TOKEN_COST)
+        if place.share is None and self.num_waiting:
+            raise self._told(place.ask, shadow_yields())
+
+    async def _wait_for_place(self, ask: Ask) -> Place:
+        tenant = self._tenants(ask.urgency).child(ask.tenant, weight=self._seams.weight_of(ask.tenant))
+        leaf = tenant.child(ask.engine_id)
+        cost = self._pace.expect_cost(ask.num_prompt_tokens, ask.max_output_tokens)
+        waiter = _Waiter(ask, tenant, leaf, cost, self._seams.clock(), asyncio.get_running_loop().create_future())
+        leaf.put(waiter, cost)
+        self._queue_changed(ask.urgency)
+        self._start_waiting()
         try:
             if not waiter.granted.done():
-                self._refuse_overflow(tenant)
-            await waiter.granted
+                self._refuse_late(waiter)
+                self._refuse_overflow(waiter)
+            return await waiter.granted
         except (Busy, asyncio.CancelledError):
-            if waiter.granted.done() and not waiter.granted.cancelled():
-                self._release(engine_id)  # the place arrived in the same turn as the cancellation
-            else:
-                self._leave_queue(waiter)
-                self._grant_places()  # whoever stood behind it may fit where it did not
+            self._give_up(waiter)
             raise
 
-    def _refuse_overflow(self, tenant: str) -> None:
-        num_waiting, num_of_tenant = self.num_waiting, len(self._queues[tenant])
-        if num_waiting <= self._limits.max_waiting and num_of_tenant <= self._limits.max_waiting_per_tenant:
-            return
-        retry_after_s = min(
-            max(num_waiting * self._mean_hold_s / self._limits.max_in_flight, _MIN_RETRY_S), _MAX_RETRY_S
-        )
-        raise Busy(
-            f"The queue is full: {num_of_tenant - 1} of your requests wait (limit {self._limits.max_waiting_per_tenant}), "
-            f"{num_waiting - 1} of all callers (limit {self._limits.max_waiting}); retry in {retry_after_s:.1f} s.",
-            reason="QUEUE_FULL",
-            metadata={
-                "num_waiting_of_tenant": num_of_tenant - 1,
-                "max_waiting_per_tenant": self._limits.max_waiting_per_tenant,
-                "num_waiting": num_waiting - 1,
-                "max_waiting": self._limits.max_waiting,
-            },
-            retry_after_s=retry_after_s,
-        )
+    def _tenants(self, urgency: Urgency) -> Share[_Waiter]:
+        head_start = self._limits.places.turn.cost if urgency is Urgency.INTERACTIVE else 0.0
+        return self._shares.child(urgency, weight=_WEIGHTS[urgency], head_start=head_start)
 
-    def _grant_places(self) -> None:
-        while self.num_in_flight < self._limits.max_in_flight and (waiter := self._pick_next()):
-            self._queues.move_to_end(waiter.tenant)
+    def _start_waiting(self) -> None:
+        while self._places.has_room and (leaf := self._places.find_next(list(self._shares.leaves()))):
+            waiter = leaf.queue[0]
+            if not self._places.fits(waiter.ask):
+                return  # others, shorter, must not keep it from ever fitting
             self._leave_queue(waiter)
-            if not waiter.granted.cancelled():  # else its caller gave up in this very turn and is about to run
-                self._in_flight[waiter.engine_id] += 1
-                waiter.granted.set_result(None)
+            if waiter.granted.cancelled():  # its caller gave up in this very turn and is about to run
+                leaf.end()
+            else:
+                waiter.granted.set_result(self._start(waiter.ask, leaf, self._seams.clock() - waiter.since_s))
 
-    def _pick_next(self) -> _Waiter | None:
-        heads = [queue[0] for queue in self._queues.values()]
-        starving = [head for head in heads if self._is_starving(head)]
-        if starving:
-            # The oldest is owed the next slot, so no adapter, running or new, may take or hold one open before it.
-            oldest = min(starving, key=lambda head: head.since_s)
-            heads = [head for head in heads if head is oldest or head.engine_id is None]
-        return next((head for head in heads if self._has_slot(head.engine_id)), None)
+    def _start_shadow(self, ask: Ask) -> Place:
+        if self.num_waiting or not self._places.has_spare(ask):
+            raise self._told(ask, shadow_dropped())
+        return self._start(ask, None, 0.0)
 
-    def _is_starving(self, head: _Waiter) -> bool:
-        is_late = self._clock() - head.since_s >= self._limits.max_wait_s
-        return is_late and not self._has_slot(head.engine_id)
+    def _start(self, ask: Ask, leaf: Share[_Waiter] | None, waited_s: float) -> Place:
+        place = Place(ask, leaf)
+        self._places.take(place)
+        self._charge(place, ask.num_prompt_tokens * PROMPT_TOKEN_COST)
+        self._seams.observer.request_started(ask.urgency, waited_s)
+        return place
 
-    def _has_slot(self, engine_id: int | None) -> bool:
-        if engine_id is None or engine_id in self._in_flight:
-            return True
-        return len(self._in_flight.keys() - {None}) < self._limits.max_adapters
+    def _charge(self, place: Place, cost: float) -> None:
+        if place.share is not None:
+            place.share.charge(cost)
+            self._pace.observe(has_queue=self.num_waiting > 0, cost=cost)
 
-    def _release(self, engine_id: int | None) -> None:
-        self._in_flight[engine_id] -= 1
-        if not self._in_flight[engine_id]:
-            del self._in_flight[engine_id]  # a key means: this adapter holds a slot
-        self._grant_places()
+    def _release(self, place: Place) -> None:
+        self._places.give_back(place)
+        if place.share is not None:
+            place.share.end()
+            if place.num_output_tokens:
+                self._pace.answered(place.num_output_tokens, place.ask.max_output_tokens)
+        self._start_waiting()
+
+    def _give_up(self, waiter: _Waiter) -> None:
+        """Take back a waiter that was refused or cancelled, wherever it is."""
+        granted = waiter.granted
+        if waiter in waiter.leaf.queue:
+            self._drop(waiter)
+            self._start_waiting()  # whoever stood behind it may fit where it did not
+        elif granted.done() and not granted.cancelled() and granted.exception() is None:
+            # Cancelled in the turn in which its place came: nothing of it was read.
+            self._charge(granted.result(), -waiter.ask.num_prompt_tokens * PROMPT_TOKEN_COST)
+            self._release(granted.result())
+
+    def _drop(self, waiter: _Waiter) -> None:
+        self._leave_queue(waiter)
+        waiter.leaf.end()
 
     def _leave_queue(self, waiter: _Waiter) -> None:
-        queue = self._queues.get(waiter.tenant, deque())
-        if waiter in queue:
-            queue.remove(waiter)
-        if not queue:
-            self._queues.pop(waiter.tenant, None)
+        waiter.leaf.take(waiter, waiter.cost)
+        self._queue_changed(waiter.ask.urgency)
+
+    def _queue_changed(self, urgency: Urgency) -> None:
+        self._pace.observe(has_queue=self.num_waiting > 0)
+        self._seams.observer.queue_changed(urgency, self._tenants(urgency).num_waiting)
+
+    def _refuse_late(self, waiter: _Waiter) -> None:
+        left_s = waiter.ask.left_s
+        if left_s is None:
+            return
+        view = self._view(waiter)
+        if view.cost_ahead > 0 and view.wait_s is not None and view.wait_s > left_s:
+            raise self._told(waiter.ask, deadline_before_turn(view, view.wait_s, left_s))
+
+    def _refuse_overflow(self, waiter: _Waiter) -> None:
+        """Keep the queue within its limits: the newest request of those who have most waiting gives way."""
+        mine = waiter.tenant
+        if mine.num_waiting > self._limits.max_waiting_per_tenant:
+            raise self._told(waiter.ask, queue_full(self._view(waiter)))
+        if self.num_waiting > self._limits.max_waiting:
+            longest = max((tenant for urgency in self._shares.waiting for tenant in urgency.waiting), key=_length)
+            if _length(longest) <= _length(mine):
+                raise self._told(waiter.ask, queue_full(self._view(waiter)))
+            self._push_out(max(longest.waiting, key=_length).queue[-1])
+
+    def _push_out(self, waiter: _Waiter) -> None:
+        error = self._told(waiter.ask, queue_full(self._view(waiter)))
+        self._drop(waiter)
+        if not waiter.granted.cancelled():
+            waiter.granted.set_exception(error)
+
+    def _view(self, waiter: _Waiter) -> QueueView:
+        """Return the queue as the newest waiter of a leaf sees it."""
+        cost_ahead = waiter.leaf.cost_ahead(waiter.cost)
+        return QueueView(
+            num_waiting=self.num_waiting - 1,
+            max_waiting=self._limits.max_waiting,
+            num_of_tenant=waiter.tenant.num_waiting - 1,
+            max_of_tenant=self._limits.max_waiting_per_tenant,
+            cost_ahead=cost_ahead,
+            wait_s=self._pace.seconds_for(cost_ahead),
+        )
+
+    def _told(self, ask: Ask, error: Busy) -> Busy:
+        self._seams.observer.request_refused(ask.urgency, error.reason)
+        return error
+
+
+def _length(share: Share[_Waiter]) -> float:
+    return share.num_waiting / share.weight

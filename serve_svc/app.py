@@ -7,6 +7,8 @@ from contextlib import asynccontextmanager, suppress
 from functools import partial
 from importlib.metadata import version
 
+import structlog
+
 from adaptory.core.adapter_check import AdapterLimits, check_adapter
 from adaptory.core.auth import FixedKeyring, Role, digest_key, load_or_make_key
 from adaptory.core.errors import InvalidRequest
@@ -23,24 +25,29 @@ from adaptory.serve.v1 import (
 from serve_svc.access import ACCESS
 from serve_svc.accounts import open_accounts
 from serve_svc.adapter_files import AdapterFiles
-from serve_svc.adapters import AdapterCache, ServedBase
+from serve_svc.adapter_loading import ServedBase
+from serve_svc.adapters import AdapterCache, LifePolicy
 from serve_svc.admin_servicer import Operated, ServeAdminServicer
-from serve_svc.admission import Admission
+from serve_svc.admission import Admission, AdmissionSeams
 from serve_svc.canary_watch import CanaryWatch
+from serve_svc.capacity import describe_ranks, plan_capacity
 from serve_svc.chat import Chat
 from serve_svc.completion import Completion
 from serve_svc.deadline import Closing
 from serve_svc.deployment import Deployment
 from serve_svc.engine.engine import Engine
+from serve_svc.engine.factory import computes_on_cpu
 from serve_svc.engine.metrics import VllmCollector
 from serve_svc.engine.supervisor import EngineState, Supervisor, SupervisorPolicy, SupervisorSeams
+from serve_svc.gauges import add_gauges
 from serve_svc.generation import Generation, Line, Watchers
-from serve_svc.metrics import AdapterMetrics, EngineMetrics, RequestMetrics, add_gauge
+from serve_svc.metrics import AdapterMetrics, EngineMetrics, RequestMetrics
 from serve_svc.model import ServedModel
 from serve_svc.openai.app import Door, make_app
 from serve_svc.openai.operations import Answering
 from serve_svc.openai.server import HttpServer
 from serve_svc.prompts import Prompts
+from serve_svc.queue_metrics import QueueMetrics
 from serve_svc.registry_client import RegistryAddress, RegistryClient, open_channel, read_server_key
 from serve_svc.registry_feed import RegistryFeed
 from serve_svc.routing import Router, RoutingTable
@@ -49,6 +56,8 @@ from serve_svc.settings import ServeSettings
 from serve_svc.shadow import Shadows
 from serve_svc.snapshot import SnapshotFile, SnapshotWriter
 from serve_svc.tenancy import Intake, TableKeyring
+
+log = structlog.get_logger()
 
 # What an answer that has just ended may take to reach its caller.
 _LAST_WORDS_S = 0.5
@@ -86,6 +95,7 @@ class ServeApp:
         """Put the parts together inside a running event loop; nothing listens yet. Raises InvalidRequest for an unreadable file."""
         self._settings = settings
         self._model = model
+        self._capacity = plan_capacity(settings, model.shape, model.weights_bytes, on_cpu=computes_on_cpu())
         self._telemetry = Telemetry(service="serve", version=version("adaptory"))
         self._adapter_metrics = AdapterMetrics(self._telemetry.registry)
         self._engine_metrics = EngineMetrics(self._telemetry.registry)
@@ -95,20 +105,22 @@ class ServeApp:
         self._router = Router(model.base, self._canaries.ended)
         self._intake = Intake()
         self._closing = Closing()
-        self._accounts = open_accounts(settings.state_dir / "usage.spool", settings.usage_pace(), self._has_budgets)
+        self._accounts = open_accounts(settings.state_dir / "usage.spool", settings.usage_pace(), self._router)
         self._request_metrics = RequestMetrics(self._telemetry.registry, settings.max_tenant_labels)
         self._shadows = Shadows(self._request_metrics, self._closing)
-        self._admission = Admission(settings.admission_limits(), time.monotonic)
+        queue = AdmissionSeams(time.monotonic, _weigh_equally, QueueMetrics(self._telemetry.registry))
+        self._admission = Admission(settings.admission_limits(), queue)
         seams = SupervisorSeams(clock=time.monotonic, sleep=asyncio.sleep)
         self._supervisor = Supervisor(build_engine, policy, seams, self._engine_entered)
 
         self._channel = open_channel(RegistryAddress(settings.registry_address, settings.registry_ca))
         self._registry = registry = RegistryClient(self._channel, partial(read_server_key, settings.server_key_file))
-        self._files = AdapterFiles(settings.state_dir / "adapters", registry)
+        self._files = AdapterFiles(settings.state_dir / "adapters", registry, settings.adapter_disk_bytes)
         limits = AdapterLimits(max_rank=settings.max_lora_rank)
         base = ServedBase(model.base.digest, partial(check_adapter, base=model.shape, limits=limits))
-        self._cache = AdapterCache(self._supervisor, self._files, base, self._adapter_metrics)
-        self._deployment = Deployment(self._cache, self._router, settings.max_cpu_loras)
+        life = LifePolicy(quarantine=settings.quarantine_policy())
+        self._cache = AdapterCache(self._supervisor, self._files, base, self._adapter_metrics, life)
+        self._deployment = Deployment(self._cache, self._router, self._capacity.max_resident)
         self._snapshot = SnapshotFile(settings.state_dir / "routing.snapshot")
         self._snapshot_writer = SnapshotWriter(self._snapshot)
         self._feed = RegistryFeed(registry, self._router, self._table_changed)
@@ -125,6 +137,7 @@ class ServeApp:
         await self._accounts.reporter.start()
         self._router.table = await asyncio.to_thread(self._snapshot.load)
         self._canaries.follow(self._router.table)
+        log.info("memory_planned", plan=self._capacity.describe(), ranks_seen=describe_ranks(self._router.table))
         with self._telemetry:
             async with self._channel:
                 grpc_address = await self._server.open()
@@ -224,33 +237,14 @@ class ServeApp:
             engine_metrics=self._engine_metrics,
             closing=self._closing,
             base_digest=self._model.base.digest,
-            max_resident=self._settings.max_cpu_loras,
+            max_resident=self._capacity.max_resident,
+            max_disk_bytes=self._settings.adapter_disk_bytes,
+            capacity=self._capacity,
         )
 
     def _add_gauges(self) -> None:
         registry = self._telemetry.registry
-        add_gauge(
-            registry,
-            "streams_in_flight",
-            "Requests under way, waiting ones included.",
-            lambda: self._intake.num_running,
-        )
-        add_gauge(
-            registry,
-            "requests_waiting",
-            "Requests that wait for a place in the engine.",
-            lambda: self._admission.num_waiting,
-        )
-        add_gauge(registry, "registry_following", "1 while the registry is followed.", lambda: self._feed.following)
-        add_gauge(
-            registry, "registry_generation", "Generation of the state served.", lambda: self._router.table.generation
-        )
-        add_gauge(
-            registry,
-            "usage_unreported_requests",
-            "Requests counted that the registry's ledger has not taken.",
-            lambda: self._accounts.reporter.num_unreported,
-        )
+        add_gauges(registry, self._intake, self._feed, self._router, self._accounts, self._cache)
         self._telemetry.add_collector(VllmCollector())
 
     def _open_metrics(self) -> str:
@@ -272,10 +266,8 @@ class ServeApp:
         if state is EngineState.SERVING:
             self._deployment.refill()
         else:
+            self._cache.engine_lost()
             self._adapter_metrics.engine_emptied()
-
-    def _has_budgets(self) -> bool:
-        return any(tenant.quota.tokens_per_day for tenant in self._router.table.tenants.values())
 
     async def _drain(self) -> int:
         """Refuse new requests, and return how many ran, when they have ended."""
@@ -297,3 +289,7 @@ class ServeApp:
             self._health_changed.clear()
             is_up = self._supervisor.state is EngineState.SERVING
             await self._server.set_serving(serving=is_up and self._router.table.is_known and self._intake.is_open)
+
+
+def _weigh_equally(tenant: str) -> float:  # noqa: ARG001 - the registry has no weights yet
+    return 1.0

@@ -10,8 +10,7 @@ from adaptory.core.fim import FimContext
 from adaptory.core.names import BotName, VersionName
 from adaptory.core.prompting import Message, Role, check_conversation
 from adaptory.core.violations import Violations
-from adaptory.serve.v1 import generation_pb2, serve_admin_service_pb2, serve_service_pb2
-from serve_svc.adapters import ResidentAdapter
+from adaptory.serve.v1 import generation_pb2, serve_service_pb2
 from serve_svc.chat import ChatCall
 from serve_svc.completion import CompletionCall
 from serve_svc.engine.engine import GeneratedToken
@@ -219,13 +218,3 @@ def _parse_page_token(token: str) -> str:
         return base64.b64decode(token.encode(), altchars=b"-_", validate=True).decode()
     except (binascii.Error, UnicodeError) as error:
         raise InvalidRequest.of_field("page_token", "is not one that ListBots gave; begin without it") from error
-
-
-def dump_resident(adapter: ResidentAdapter) -> serve_admin_service_pb2.ResidentAdapter:
-    """Return one adapter in the engine, as the contract says it."""
-    return serve_admin_service_pb2.ResidentAdapter(
-        version=adapter.version.name,
-        digest=adapter.version.digest,
-        engine_id=adapter.version.engine_id,
-        num_leases=adapter.num_leases,
-    )

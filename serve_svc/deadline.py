@@ -66,6 +66,11 @@ class Deadline:
         self._at_s = None if left_s is None else asyncio.get_running_loop().time() + left_s - words_s
         self._closing = closing
 
+    @property
+    def left_s(self) -> float | None:
+        """Seconds that are left, or None where there is no deadline."""
+        return None if self._at_s is None else self._at_s - asyncio.get_running_loop().time()
+
     async def bound(self, work: Awaitable[_Result]) -> _Result:
         """Return the result of `work`, or cancel it and raise DeadlineExceeded, or ShutDown."""
         try:

@@ -17,12 +17,14 @@ from adaptory.core.errors import Corrupted, DeadlineExceeded, FailedPrecondition
 from adaptory.core.names import VersionName
 from serve_svc.adapters import AdapterCache
 from serve_svc.admission import Admission
+from serve_svc.ask import Ask, Urgency
 from serve_svc.canary_watch import CanaryWatch
 from serve_svc.deadline import Deadline, ShutDown
 from serve_svc.engine.engine import Engine, EngineAdapter, EngineDead, EngineRequest, GeneratedToken, Sampling
 from serve_svc.metrics import RequestMetrics, RequestRecord
+from serve_svc.places import Place
 from serve_svc.quota import Quotas
-from serve_svc.routing import Lane, Route
+from serve_svc.routing import BotKind, Lane, Route
 from serve_svc.tenancy import Intake
 from serve_svc.usage_meter import UsageMeter
 
@@ -118,7 +120,7 @@ class Generation:
 
         Raises:
             FailedPrecondition, NotFound: As AdapterCache.lease when no former version can stand in.
-            Busy: A limit of the tenant or the queue is full.
+            Busy: A limit of the tenant is reached, or as Admission.admit; a shadow also when somebody waits for its place.
             InvalidRequest: Prompt or answer would be longer than the tenant's may be.
             SchemaImpossible: The engine cannot keep the answer to the bot's schema.
             Unavailable: ENGINE_RESTARTING with the tokens delivered so far, or as AdapterCache.lease.
@@ -136,7 +138,7 @@ class Generation:
             async with AsyncExitStack() as held:
                 held.enter_context(self._canaries.observe(route, record))
                 asked = route
-                route, request = await deadline.bound(self._open(held, route, make_prompt))
+                route, request, place = await deadline.bound(self._open(held, route, make_prompt, deadline))
                 record.former_answers = route is not asked
                 usage.begins(route, len(request.prompt_ids))
                 end = _finisher(route, record)
@@ -147,11 +149,13 @@ class Generation:
                         async for chunk in timely_chunks:
                             record.heard(chunk, time.monotonic() - arrived_s)
                             usage.heard(chunk)
+                            self._line.admission.heard(place, chunk.num_output_tokens)
                             tokens += chunk.tokens
                             if chunk.text or chunk.finish_reason:
                                 yield Step(chunk.text, chunk.finish_reason, tokens, end)
                                 tokens = ()
                 except tuple(_CUTS) as error:
+                    self._line.cache.suspect(error)  # whoever hears the last step may leave before the error is raised
                     if record.num_output_tokens:
                         yield Step("", _find_cut(error), tokens, end)
                     raise
@@ -166,40 +170,60 @@ class Generation:
             self._line.quotas.admit(tenant.name.tenant, tenant.quota)
             yield
 
-    async def _open(self, held: AsyncExitStack, route: Route, make_prompt: MakePrompt) -> tuple[Route, EngineRequest]:
+    async def _open(
+        self, held: AsyncExitStack, route: Route, make_prompt: MakePrompt, deadline: Deadline
+    ) -> tuple[Route, EngineRequest, Place]:
         """Return who answers what, with its place and its adapter in `held`; the former version stands in for one that fails."""
         try:
-            return route, await self._open_route(held, route, make_prompt)
+            return route, *await self._open_route(held, route, make_prompt, deadline)
         except _LOAD_FAILURES as error:
             if route.former is None or isinstance(error, EngineDead):
                 raise
             self._metrics.former_version_answers()
-            return route.former, await self._open_route(held, route.former, make_prompt)
+            return route.former, *await self._open_route(held, route.former, make_prompt, deadline)
 
-    async def _open_route(self, held: AsyncExitStack, route: Route, make_prompt: MakePrompt) -> EngineRequest:
+    async def _open_route(
+        self, held: AsyncExitStack, route: Route, make_prompt: MakePrompt, deadline: Deadline
+    ) -> tuple[EngineRequest, Place]:
+        if route.adapter:
+            self._line.cache.check(route.adapter)  # what is refused anyway does not wait for a place first
         prompt = await make_prompt(route)
         route.tenant.quota.require_fit(len(prompt.ids), prompt.sampling.max_tokens)
         if schema := prompt.sampling.answer_schema:
             await self._line.engine.prepare_schema(schema)
-        adapter = await held.enter_async_context(self._hold_adapter(route))
-        return EngineRequest(uuid.uuid4().hex, prompt.ids, prompt.sampling, adapter, self._salt(route))
+        adapter, place = await held.enter_async_context(self._hold_adapter(route, _ask(route, prompt, deadline)))
+        return EngineRequest(uuid.uuid4().hex, prompt.ids, prompt.sampling, adapter, self._salt(route)), place
 
     @asynccontextmanager
-    async def _hold_adapter(self, route: Route) -> AsyncIterator[EngineAdapter | None]:
+    async def _hold_adapter(self, route: Route, ask: Ask) -> AsyncIterator[tuple[EngineAdapter | None, Place]]:
         """Hold a place in the engine, then the adapter: whoever waits for a place must not keep an adapter from leaving."""
-        queued_s = time.monotonic()
-        version = route.adapter
-        async with self._line.admission.admit(route.bot.name.tenant, version.engine_id if version else None):
-            self._metrics.queued(time.monotonic() - queued_s)
-            if version is None:
-                yield None
+        async with self._line.admission.admit(ask) as place:
+            if route.adapter is None:
+                yield None, place
                 return
-            async with self._line.cache.lease(version) as adapter:
-                yield adapter
+            async with self._line.cache.lease(route.adapter) as adapter:
+                yield adapter, place
 
     def _salt(self, route: Route) -> str:
         owner = " ".join((route.bot.name.tenant, *sorted(route.tenant.key_digests)))
         return hmac.new(self._salt_secret, owner.encode(), hashlib.sha256).hexdigest()
+
+
+def _ask(route: Route, prompt: Prompt, deadline: Deadline) -> Ask:
+    return Ask(
+        tenant=route.bot.name.tenant,
+        engine_id=route.adapter.engine_id if route.adapter else None,
+        urgency=_urgency_of(route),
+        num_prompt_tokens=len(prompt.ids),
+        max_output_tokens=prompt.sampling.max_tokens,
+        left_s=deadline.left_s,
+    )
+
+
+def _urgency_of(route: Route) -> Urgency:
+    if route.lane is Lane.SHADOW:
+        return Urgency.SHADOW
+    return Urgency.INTERACTIVE if route.bot.kind is BotKind.CODE_COMPLETION else Urgency.CHAT
 
 
 def _finisher(route: Route, record: RequestRecord) -> Callable[[FinishReason], Finish]:

@@ -5,6 +5,7 @@ Every label is bounded: tenants and bots come from the registry's table and are 
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import grpc
 import structlog
@@ -12,8 +13,10 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from adaptory.core.errors import ServiceError
 from adaptory.core.telemetry import CappedLabel
+from serve_svc.adapter_life import AdapterState
 from serve_svc.engine.engine import EngineChunk
 from serve_svc.engine.supervisor import EngineState
+from serve_svc.quarantine import Quarantine
 from serve_svc.routing import Route
 from serve_svc.version import AdapterVersion
 
@@ -21,7 +24,7 @@ log = structlog.get_logger()
 
 _REQUEST_LABELS = ("tenant", "bot", "bot_kind", "lane")
 # From a cached prompt on a GPU to a queue in front of a busy CPU.
-_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _SHARES = tuple(tenth / 10 for tenth in range(11))
 _TOKEN_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 
@@ -29,6 +32,15 @@ _TOKEN_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 
 def add_gauge(registry: CollectorRegistry, name: str, documentation: str, read: Callable[[], float]) -> None:
     """Add the gauge `adaptory_serve_NAME`, which asks `read` at every scrape."""
     Gauge(f"adaptory_serve_{name}", documentation, registry=registry).set_function(read)
+
+
+def add_state_gauge(registry: CollectorRegistry, count: Callable[[AdapterState], int]) -> None:
+    """Add the gauge of adapters by state, which asks `count` at every scrape."""
+    gauge = Gauge(
+        "adaptory_serve_adapters", "Adapter versions this server knows something of.", ("state",), registry=registry
+    )
+    for state in AdapterState:
+        gauge.labels(state.value).set_function(partial(count, state))
 
 
 class RequestMetrics:
@@ -51,7 +63,7 @@ class RequestMetrics:
             "adaptory_serve_time_to_first_token_seconds",
             "From a request's arrival to its first token, queue and adapter load included.",
             _REQUEST_LABELS,
-            buckets=_SECONDS,
+            buckets=SECONDS,
             registry=registry,
         )
         self._inter_token = Histogram(
@@ -59,9 +71,6 @@ class RequestMetrics:
             "Between one piece of an answer and the next, per token.",
             buckets=_TOKEN_SECONDS,
             registry=registry,
-        )
-        self._queue = Histogram(
-            "adaptory_serve_queue_seconds", "Wait for a place in the engine.", buckets=_SECONDS, registry=registry
         )
         self._former = Counter(
             "adaptory_serve_former_version_answers",
@@ -123,10 +132,6 @@ class RequestMetrics:
         """Report that a shadow was not asked, since the server had better things to do."""
         self._shadows.labels(*self._name(shadow), "dropped").inc()
 
-    def queued(self, seconds: float) -> None:
-        """Report how long a request waited for its place."""
-        self._queue.observe(seconds)
-
     def _name(self, route: Route) -> tuple[str, str]:
         return self._tenants.name(route.bot.name.tenant), self._bots.name(str(route.bot.name))
 
@@ -178,13 +183,16 @@ class AdapterMetrics:
         self._load_seconds = Histogram(
             "adaptory_serve_adapter_load_seconds",
             "From the first demand for an adapter until it is in the engine.",
-            buckets=_SECONDS,
+            buckets=SECONDS,
             registry=registry,
         )
         self._resident = Gauge("adaptory_serve_resident_adapters", "Adapters in the engine.", registry=registry)
         self._evictions = Counter("adaptory_serve_evictions", "Adapters taken out of the engine.", registry=registry)
         self._quarantined = Counter(
-            "adaptory_serve_quarantined", "Adapters refused since they ended an engine.", registry=registry
+            "adaptory_serve_quarantined",
+            "Versions put into quarantine, by the reason of the error that did it.",
+            ("reason",),
+            registry=registry,
         )
 
     def adapter_loaded(self, version: AdapterVersion, seconds: float) -> None:
@@ -197,8 +205,6 @@ class AdapterMetrics:
     def adapter_failed(self, version: AdapterVersion, error: ServiceError) -> None:
         """Count a load that did not, under the reason of its error: the reasons are a fixed set."""
         self._loads.labels(error.reason).inc()
-        if error.reason == "ADAPTER_QUARANTINED":
-            self._quarantined.inc()
         log.warning("adapter_not_loaded", version=version.name, reason=error.reason, why=error.message)
 
     def adapter_unloaded(self, version: AdapterVersion) -> None:
@@ -206,6 +212,17 @@ class AdapterMetrics:
         self._evictions.inc()
         self._resident.dec()
         log.info("adapter_unloaded", version=version.name)
+
+    def adapter_quarantined(self, version: AdapterVersion, quarantine: Quarantine) -> None:
+        """Count a version that is refused from now on."""
+        self._quarantined.labels(quarantine.cause.reason).inc()
+        log.error(
+            "version_quarantined",
+            version=version.name,
+            reason=quarantine.cause.reason,
+            why=quarantine.cause.message,
+            is_tried_again=quarantine.retry_at_s is not None,
+        )
 
     def engine_emptied(self) -> None:
         """Report that the engine is gone, and every adapter in it."""

@@ -28,6 +28,11 @@ class ServedModel:
     fim_renderer: FimRenderer
     weights_dir: Path
 
+    @property
+    def weights_bytes(self) -> int:
+        """Bytes of the parity weights."""
+        return sum(file.stat().st_size for file in self.weights_dir.glob("*.safetensors"))
+
 
 def open_model(settings: ServeSettings) -> ServedModel:
     """Open the prepared base that the settings name.

@@ -7,12 +7,12 @@ import asyncio
 import random
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
-from dataclasses import dataclass
 from typing import Protocol
 
 import structlog
 
 from adaptory.core.errors import FailedPrecondition, ServiceError
+from serve_svc.backoff import Backoff
 from serve_svc.routing import Delta, Router, RoutingTable
 
 log = structlog.get_logger()
@@ -25,19 +25,6 @@ class RegistryWatch(Protocol):
         """Stream a whole table, then deltas. Raises ServiceError."""
 
 
-@dataclass(frozen=True, slots=True)
-class ReconnectPolicy:
-    """The n-th failure in a row waits a random part of `first_s * 2**n`, at most `max_s`, so that servers do not come back as one."""
-
-    first_s: float = 0.2
-    max_s: float = 5.0
-
-    def delay_s(self, num_failures: int, randomness: random.Random) -> float:
-        """Return seconds to wait after the given number of failures in a row, at least 1."""
-        longest_s = min(self.first_s * 2.0 ** min(num_failures, 16), self.max_s)
-        return randomness.uniform(longest_s / 2, longest_s)
-
-
 class RegistryFeed:
     """Follows the registry, and never goes back: a state that is older than the one served is refused."""
 
@@ -47,14 +34,14 @@ class RegistryFeed:
         router: Router,
         on_change: Callable[[RoutingTable, RoutingTable], None],
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-        policy: ReconnectPolicy | None = None,
+        backoff: Backoff | None = None,
     ) -> None:
         """Tell `on_change` of the old and the new table after the router has the new one."""
         self._registry = registry
         self._router = router
         self._on_change = on_change
         self._sleep = sleep
-        self._policy = policy or ReconnectPolicy()
+        self._backoff = backoff or Backoff()
         self._randomness = random.Random()  # noqa: S311 - spreads reconnections, guards nothing
         self.following = False
 
@@ -70,7 +57,7 @@ class RegistryFeed:
                 )
             num_failures = 1 if self.following else num_failures + 1
             self.following = False
-            await self._sleep(self._policy.delay_s(num_failures, self._randomness))
+            await self._sleep(self._backoff.delay_s(num_failures, self._randomness))
 
     async def _follow(self) -> None:
         async with aclosing(self._registry.watch()) as updates:

@@ -11,8 +11,12 @@ from adaptory.core.settings import ServiceSettings, is_loopback, split_address
 from serve_svc.admission import AdmissionLimits
 from serve_svc.canary_watch import CanaryLimits
 from serve_svc.engine.engine import EngineSettings
+from serve_svc.places import PlaceLimits
+from serve_svc.quarantine import QuarantinePolicy
+from serve_svc.slots import Turn
 from serve_svc.usage_reporter import UsagePace
 
+_MAX_QUARANTINE_PAUSE_S = 1800.0
 _STATE_ROOT = platformdirs.user_state_path("adaptory")
 
 
@@ -47,7 +51,9 @@ class ServeSettings(ServiceSettings):
     max_loras: int = Field(default=4, ge=1, le=256)
     """Distinct adapters in one batch of the engine."""
     max_cpu_loras: int = Field(default=32, ge=1, le=4096)
-    """Adapters that stay loaded; the least recently used one makes room."""
+    """Adapters that stay loaded, the last used ones. Left out, as many as fit `memory_limit_bytes`, where that is given."""
+    memory_limit_bytes: int | None = Field(default=None, ge=1)
+    """Main memory that the server may take, its engine included; it does not start with settings that take more."""
     max_lora_rank: int = Field(default=16, ge=1, le=512)
     """Highest rank served. vLLM pads every adapter to it, so it costs time and memory on each request."""
     max_model_tokens: int = Field(default=2048, ge=16)
@@ -61,12 +67,27 @@ class ServeSettings(ServiceSettings):
 
     max_in_flight: int = Field(default=16, ge=1)
     """Requests in the engine at once; the others wait in a fair queue."""
+    max_tokens_in_flight: int | None = Field(default=None, ge=16)
+    """Prompts and longest answers of the requests in the engine together: what its memory for keys and values holds. Beyond that
+    vLLM begins requests again from the start. Left out, `max_in_flight` times `max_model_tokens`."""
     max_waiting: int = Field(default=256, ge=0)
-    """Requests that may wait, of all tenants together."""
+    """Requests that may wait, of all tenants together; beyond it those with most waiting lose their newest."""
     max_waiting_per_tenant: int = Field(default=64, ge=0)
-    """Requests of one tenant that may wait."""
-    max_adapter_wait_s: float = Field(default=5.0, gt=0)
-    """After this wait an adapter without a slot goes before new requests of running adapters."""
+    """Requests of one tenant that may wait, completions and conversations each."""
+    adapter_turn_tokens: int = Field(default=2048, ge=1)
+    """By how much an adapter may be served more than one that waits for a slot, before new requests of it wait in turn. Prompt tokens
+    count once, answer tokens twice, both over the tenant's weight."""
+    adapter_turn_s: float = Field(default=5.0, gt=0)
+    """How long an adapter that is served more at all keeps its slot while another waits for one."""
+
+    adapter_disk_bytes: int = Field(default=10 * 2**30, ge=1)
+    """Adapters kept in `state_dir`; those used longest ago go first, and what the engine holds always stays."""
+    quarantine_failures: int = Field(default=3, ge=1)
+    """So many failed loads of a version, within `quarantine_window_s`, and it is refused without a try for a time."""
+    quarantine_window_s: float = Field(default=60.0, gt=0)
+    """See `quarantine_failures`."""
+    quarantine_pause_s: float = Field(default=30.0, gt=0)
+    """How long that time is at first; it doubles with every try that fails, up to half an hour."""
 
     canary_min_requests: int = Field(default=20, ge=1)
     """Requests that a canary must have had before it may end for being worse than production."""
@@ -98,6 +119,16 @@ class ServeSettings(ServiceSettings):
         return self
 
     @model_validator(mode="after")
+    def _refuse_small_budget(self) -> Self:
+        if self.max_tokens_in_flight is not None and self.max_tokens_in_flight < self.max_model_tokens:
+            message = (
+                f"max_tokens_in_flight {self.max_tokens_in_flight} must not be below max_model_tokens {self.max_model_tokens}: one "
+                "request may need as much"
+            )
+            raise ValueError(message)
+        return self
+
+    @model_validator(mode="after")
     def _refuse_small_cache(self) -> Self:
         if self.max_cpu_loras < self.max_loras:
             message = f"max_cpu_loras {self.max_cpu_loras} must not be below max_loras {self.max_loras}: adapters in use stay loaded"
@@ -124,12 +155,21 @@ class ServeSettings(ServiceSettings):
         """Return how much worse a canary may be."""
         return CanaryLimits(self.canary_min_requests, self.canary_max_more_failures, self.canary_max_first_token_ratio)
 
+    def quarantine_policy(self) -> QuarantinePolicy:
+        """Return when a version that fails is refused, and for how long."""
+        return QuarantinePolicy(
+            max_failures=self.quarantine_failures,
+            window_s=self.quarantine_window_s,
+            first_pause_s=self.quarantine_pause_s,
+            max_pause_s=max(self.quarantine_pause_s, _MAX_QUARANTINE_PAUSE_S),
+        )
+
     def admission_limits(self) -> AdmissionLimits:
         """Return the size of the queue in front of the engine."""
-        return AdmissionLimits(
+        places = PlaceLimits(
             max_in_flight=self.max_in_flight,
             max_adapters=self.max_loras,
-            max_waiting=self.max_waiting,
-            max_waiting_per_tenant=self.max_waiting_per_tenant,
-            max_wait_s=self.max_adapter_wait_s,
+            max_tokens=self.max_tokens_in_flight or self.max_in_flight * self.max_model_tokens,
+            turn=Turn(self.adapter_turn_tokens, self.adapter_turn_s),
         )
+        return AdmissionLimits(places, self.max_waiting, self.max_waiting_per_tenant)

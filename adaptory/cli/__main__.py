@@ -15,6 +15,7 @@ from adaptory.cli import (
     job,
     models,
     plan,
+    server,
     service,
     tenant,
     train,
@@ -46,6 +47,7 @@ def build_app() -> typer.Typer:
     app.add_typer(job.app, name="job")
     app.command("chat")(chat.chat)
     app.command("complete")(complete.complete)
+    app.add_typer(server.app, name="server")
     app.command("doctor")(doctor.doctor)
     app.command("bench", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(bench.bench)
     return app

@@ -23,7 +23,11 @@ class Target:
 
     def open_client(self) -> BlockingClient:
         """Return a client with the key given, or on this machine the operator's own. Raises Unauthenticated when there is none."""
-        return self._open(self.key or self._read_admin_key())
+        return self._open(self.key or _read_admin_key(self.trainer, "trainer"))
+
+    def open_server_client(self) -> BlockingClient:
+        """Return a client with the key given, or on this machine that of serve_svc's operator. Raises Unauthenticated."""
+        return self._open(self.key or _read_admin_key(self.server, "serve"))
 
     def open_tenant_client(self, tenant: str) -> BlockingClient:
         """Return a client with the key given, for calls that take no operator's key. Raises Unauthenticated when there is none."""
@@ -37,16 +41,6 @@ class Target:
 
     def _open(self, key: str) -> BlockingClient:
         return BlockingClient(key, trainer=self.trainer, server=self.server, ca_file=self.ca_file)
-
-    def _read_admin_key(self) -> str:
-        file = platformdirs.user_state_path("adaptory") / "trainer" / "admin.key"
-        if is_loopback(self.trainer) and file.is_file():
-            return file.read_text().strip()
-        message = (
-            f"No key for {self.trainer}: put one into ADAPTORY_KEY or give --key. On the machine of the trainer the operator's key "
-            f"is taken from {file}, which `adaptory trainer` makes at its first start."
-        )
-        raise Unauthenticated(message, reason="KEY_MISSING")
 
 
 def read_target(
@@ -67,3 +61,15 @@ def target_of(context: typer.Context) -> Target:
         message = "commands run below the callback that reads the target"
         raise TypeError(message)
     return target
+
+
+def _read_admin_key(address: str, service: str) -> str:
+    file = platformdirs.user_state_path("adaptory") / service / "admin.key"
+    if is_loopback(address) and file.is_file():
+        return file.read_text().strip()
+    command = {"trainer": "adaptory trainer", "serve": "adaptory serve"}[service]
+    message = (
+        f"No key for {address}: put one into ADAPTORY_KEY or give --key. On the machine of the service the operator's key "
+        f"is taken from {file}, which `{command}` makes at its first start."
+    )
+    raise Unauthenticated(message, reason="KEY_MISSING")

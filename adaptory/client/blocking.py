@@ -183,6 +183,7 @@ class BlockingServing(Twin[Serving]):
 
     get_residency = _waits(Serving.get_residency)
     warm = _waits(Serving.warm)
+    release = _waits(Serving.release)
     drain = _waits(Serving.drain)
 
 

@@ -14,13 +14,17 @@ class Serving:
         self._admin = ServeAdminServiceStub(connection.channel)  # type: ignore[no-untyped-call]  # generated
 
     async def get_residency(self) -> pb.Residency:
-        """Return which adapters are in the engine and how many requests use each."""
+        """Return which adapters are in the engine, how many requests use each, and what else the server knows of versions."""
         return await self._connection.call(self._admin.GetResidency, pb.GetResidencyRequest())
 
     async def warm(self, version: str) -> pb.WarmVersionResponse:
         """Load a version's adapter now; return when it is in the engine."""
         request = pb.WarmVersionRequest(name=version)
         return await self._connection.call(self._admin.WarmVersion, request, deadline_s=LONG_DEADLINE_S)
+
+    async def release(self, version: str) -> pb.ReleaseVersionResponse:
+        """End a version's quarantine, so that its next request tries to load it; return why it was in one, if it was."""
+        return await self._connection.call(self._admin.ReleaseVersion, pb.ReleaseVersionRequest(name=version))
 
     async def drain(self) -> pb.DrainResponse:
         """Take no new request from now on; return when the running ones have ended."""

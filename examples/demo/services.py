@@ -16,14 +16,15 @@ from adaptory.client import AdaptoryClient
 Result = TypeVar("Result")
 
 _START_S = 60.0
-_ENGINE_START_S = 240.0
+# On a machine with much other work; half a minute is usual.
+_ENGINE_START_S = 600.0
 _STOP_S = 40.0
 _POLL_S = 0.1
 _LOG_LINES = 20
 
 
 class ServiceEnded(Exception):
-    """A service ended by itself; the message has the end of its log."""
+    """A service ended by itself, or did not come up; the message has the end of its log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,16 +43,16 @@ class Services:
 
 
 @asynccontextmanager
-async def run_services(folder: Path) -> AsyncIterator[Services]:
-    """Run both below `folder` while the block runs; their logs are there too. Raises ServiceEnded when one does not come up.
+async def run_services(folder: Path, serve_settings: Mapping[str, str] | None = None) -> AsyncIterator[Services]:
+    """Run both below `folder` while the block runs, ready to be asked; their logs are there too.
 
-    The server is up but may not be ready: its engine takes half a minute. `client.chat.wait_until_ready` waits for it.
+    `serve_settings` are the server's beside those that connect the two. Raises ServiceEnded when one does not come up.
     """
     trainer_state, serve_state = folder / "trainer", folder / "serve"
     trainer_settings = {"STATE_DIR": str(trainer_state), "ADDRESS": "127.0.0.1:0", "METRICS_ADDRESS": "127.0.0.1:0"}
-    async with _run("trainer_svc", "ADAPTORY_TRAINER_", trainer_settings, folder) as trainer:
+    async with run_service("trainer_svc", "ADAPTORY_TRAINER_", trainer_settings, folder) as trainer:
         registry = await trainer.read_endpoint(trainer_state)
-        serve_settings = {
+        connected = {
             "STATE_DIR": str(serve_state),
             "ADDRESS": "127.0.0.1:0",
             "METRICS_ADDRESS": "127.0.0.1:0",
@@ -59,7 +60,8 @@ async def run_services(folder: Path) -> AsyncIterator[Services]:
             "REGISTRY_ADDRESS": registry["grpc"],
             "SERVER_KEY_FILE": str(trainer_state / "server.key"),
         }
-        async with _run("serve_svc", "ADAPTORY_SERVE_", serve_settings, folder) as server:
+        settings = {**connected, **(serve_settings or {})}
+        async with run_service("serve_svc", "ADAPTORY_SERVE_", settings, folder) as server:
             serving = await server.read_endpoint(serve_state)
             services = Services(
                 trainer=registry["grpc"],
@@ -75,16 +77,21 @@ async def run_services(folder: Path) -> AsyncIterator[Services]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Child:
+class ServiceProcess:
+    """A service that was started, and where its log goes."""
+
     module: str
     process: asyncio.subprocess.Process
     log_file: Path
 
     async def read_endpoint(self, state_dir: Path) -> Mapping[str, str]:
-        """Return the addresses the service wrote down when it listened."""
+        """Return the addresses the service wrote down when it listened. Raises ServiceEnded when it does not in time."""
         file = state_dir / "endpoint.json"
-        async with asyncio.timeout(_ENGINE_START_S):
-            await self.outlive(_wait_for_file(file))
+        try:
+            async with asyncio.timeout(_ENGINE_START_S):
+                await self.outlive(_wait_for_file(file))
+        except TimeoutError as error:
+            raise ServiceEnded(self._describe(f"is not up after {_ENGINE_START_S:.0f} s")) from error
         return _read_json(file)
 
     async def outlive(self, work: Awaitable[Result]) -> Result:
@@ -93,19 +100,22 @@ class _Child:
         try:
             await asyncio.wait((task, ended), return_when=asyncio.FIRST_COMPLETED)
             if not task.done():
-                raise ServiceEnded(self._describe_end(ended.result()))
+                raise ServiceEnded(self._describe(f"ended with {ended.result()}"))
             return task.result()
         finally:
             task.cancel()
             ended.cancel()
 
-    def _describe_end(self, code: int) -> str:
+    def _describe(self, state: str) -> str:
         lines = self.log_file.read_text(errors="replace").splitlines()[-_LOG_LINES:]
-        return "\n".join([f"{self.module} ended with {code}. The end of {self.log_file}:", *lines])
+        return "\n".join([f"{self.module} {state}. The end of {self.log_file}:", *lines])
 
 
 @asynccontextmanager
-async def _run(module: str, prefix: str, settings: Mapping[str, str], folder: Path) -> AsyncIterator[_Child]:
+async def run_service(
+    module: str, prefix: str, settings: Mapping[str, str], folder: Path
+) -> AsyncIterator[ServiceProcess]:
+    """Run one service while the block runs, on these settings alone; their names stand without the prefix of its variables."""
     # What is set for the user's own services is not meant for these.
     own = {name: value for name, value in os.environ.items() if not name.startswith(prefix)}
     environment = own | {prefix + name: value for name, value in settings.items()}
@@ -115,7 +125,7 @@ async def _run(module: str, prefix: str, settings: Mapping[str, str], folder: Pa
             sys.executable, "-m", module, stdout=log, stderr=log, env=environment, start_new_session=True
         )
     try:
-        yield _Child(module, process, log_file)
+        yield ServiceProcess(module, process, log_file)
     finally:
         await _stop(process)
 

@@ -19,6 +19,12 @@ class EngineDead(Unavailable):
     default_reason = "ENGINE_DEAD"
 
 
+class EngineDiedLoading(EngineDead):
+    """The engine died while it loaded an adapter, perhaps of it."""
+
+    default_reason = "ENGINE_DIED_LOADING"
+
+
 class AdapterLoadFailed(FailedPrecondition):
     """The engine refused the adapter; this id must never be offered to it again."""
 
@@ -144,7 +150,7 @@ class Engine(Protocol):
         """Free everything; safe to call twice, and on an engine that is dead or never started."""
 
     async def load_adapter(self, adapter: EngineAdapter) -> None:
-        """Make the adapter resident; raises AdapterLoadFailed, after which its id is spent."""
+        """Make the adapter resident; raises AdapterLoadFailed, after which its id is spent, or EngineDiedLoading."""
 
     async def unload_adapter(self, engine_id: int) -> None:
         """Forget the adapter; the caller has drained its requests. Unknown ids are ignored."""

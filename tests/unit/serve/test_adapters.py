@@ -1,42 +1,105 @@
 """The life of adapters: what is loaded when, what makes room, what goes wrong, and what stays promised meanwhile."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, aclosing
+import os
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, aclosing, suppress
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from adaptory.core.adapter_check import AdapterLimits, adapter_digest, check_adapter
+from adaptory.core.base_shape import LINEAR_MODULES
 from adaptory.core.errors import AdapterRejected, Corrupted, FailedPrecondition, Unavailable
 from serve_svc.adapter_files import AdapterFiles
-from serve_svc.adapters import AdapterCache, ServedBase
-from serve_svc.engine.engine import EngineAdapter, EngineRequest, Sampling
+from serve_svc.adapter_life import AdapterState
+from serve_svc.adapter_loading import Patience, ServedBase
+from serve_svc.adapters import AdapterCache, LifePolicy
+from serve_svc.engine.backend import OutputCorrupted
+from serve_svc.engine.engine import (
+    AdapterLoadFailed,
+    Engine,
+    EngineAdapter,
+    EngineDiedLoading,
+    EngineRequest,
+    Sampling,
+)
+from serve_svc.engine.supervisor import EngineState, Supervisor, SupervisorPolicy, SupervisorSeams
 from serve_svc.version import AdapterVersion
-from tests.adapters import read_config, tiny_shape, write_adapter, write_config
+from tests.adapters import random_tensors, read_config, tiny_shape, write_adapter, write_config, write_weights
 from tests.fakes.adapters import FolderSource, RecordingObserver
-from tests.fakes.clock import settle
-from tests.fakes.engine import fake_engine, voice_of
+from tests.fakes.clock import ManualClock, settle
+from tests.fakes.engine import FakeVllm, fake_engine, voice_of
 
 BASE_DIGEST = "b" * 64
 
 
 class Depot:
-    """A cache over a fake engine, and a source that offers the adapters a test has published."""
+    """A cache over a supervised fake engine, and a source that offers what a test has published. `judges` may be set to False."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.engine, self.backend = fake_engine()
+        self.backends: list[FakeVllm] = []
+        self.clock = ManualClock()
+        seams = SupervisorSeams(self.clock, self.clock.sleep)
+        self.engine = Supervisor(self._build, SupervisorPolicy(first_backoff_s=1.0), seams, self._entered)
         self.source = FolderSource({})
         self.observer = RecordingObserver()
         self.store = root / "store"
-        self.files = AdapterFiles(self.store, self.source)
-        self.files.clean()
-        judge = partial(check_adapter, base=tiny_shape(), limits=AdapterLimits())
-        self.cache = AdapterCache(self.engine, self.files, ServedBase(BASE_DIGEST, judge), self.observer)
+        self.naps_s: list[float] = []
+        self.judges = True
+        self._patience = Patience(sleep=self._nap, randomness=random.Random(1))
+        self.limit_disk(None)
         self._num_published = 0
+
+    def limit_disk(self, max_bytes: int | None) -> None:
+        """Begin anew with a store of so many bytes."""
+        self.files = AdapterFiles(self.store, self.source, max_bytes, self.clock)
+        self.files.clean()
+        base = ServedBase(BASE_DIGEST, self._judge)
+        policy = LifePolicy(patience=self._patience, clock=self.clock)
+        self.cache = AdapterCache(self.engine, self.files, base, self.observer, policy)
+
+    @property
+    def backend(self) -> FakeVllm:
+        """The fake below the engine that was built last."""
+        return self.backends[-1]
+
+    async def pass_time(self, seconds: float) -> None:
+        """Let time pass."""
+        await self.clock.advance(seconds)
+
+    async def reached(self, condition: Callable[[], bool]) -> None:
+        """Wait, threads included, until the condition holds."""
+        async with asyncio.timeout(10):
+            while not condition():
+                await settle()
+
+    async def replace_engine(self) -> None:
+        """Kill the engine and wait for the next."""
+        dead = self.backend
+        dead.kill()
+        while self.backend is dead or self.engine.state is not EngineState.SERVING:
+            await self.clock.advance(1.0)
+
+    async def _build(self) -> Engine:
+        engine, backend = fake_engine()
+        self.backends.append(backend)
+        return engine
+
+    def _entered(self, state: EngineState) -> None:
+        if state is EngineState.RECOVERING:
+            self.cache.engine_lost()
+
+    async def _nap(self, seconds: float) -> None:
+        self.naps_s.append(seconds)
+
+    def _judge(self, folder: Path) -> None:
+        if self.judges:
+            check_adapter(folder, base=tiny_shape(), limits=AdapterLimits())
 
     def publish(self, tenant: str = "acme", *, seed: int | None = None) -> AdapterVersion:
         """Offer a good adapter of the tenant as its next version; equal seeds make equal files."""
@@ -47,7 +110,7 @@ class Depot:
 
     def offer(self, folder: Path, tenant: str = "acme") -> AdapterVersion:
         """Offer whatever is in the folder as a version."""
-        number = len(self.source.folders) + self._num_published * 100
+        number = len(self.source.folders) + self._num_published * 100 + 1
         digest = adapter_digest(folder)
         self.source.folders[digest] = folder
         return AdapterVersion(
@@ -77,9 +140,11 @@ class Depot:
 async def depot(tmp_path: Path) -> AsyncIterator[Depot]:
     """A depot with nothing published."""
     depot = Depot(tmp_path)
+    await depot.engine.start()
     yield depot
     depot.backend.release_loads()
     await depot.cache.close()
+    await depot.engine.stop()
 
 
 def request(adapter: EngineAdapter, num_tokens: int = 3) -> EngineRequest:
@@ -137,7 +202,7 @@ async def test_least_recently_used_version_makes_room(depot: Depot) -> None:
     await depot.warm(versions[4])
 
     assert depot.observer.unloaded == [versions[1]]
-    assert set(await depot.cache.resident_versions()) == {versions[0], *versions[2:]}
+    assert {known.version for known in await depot.cache.residents()} == {versions[0], *versions[2:]}
 
 
 async def test_version_in_use_never_makes_room(depot: Depot) -> None:
@@ -226,17 +291,30 @@ async def test_version_of_another_base_is_refused_with_both_digests(depot: Depot
 
 
 async def test_wrong_bytes_are_refused_for_good_and_the_former_version_serves_on(depot: Depot) -> None:
-    """A source with other bytes than registered is asked once; the refusal stays, and other versions do not notice."""
+    """A source with other bytes than registered is asked twice, then nobody asks again; other versions do not notice."""
     former, version = depot.publish(), depot.publish()
     depot.source.folders[version.digest] = depot.source.folders[former.digest]
     await depot.warm(former)
+    num_reads = depot.source.num_reads
 
-    for _ in range(2):
-        with pytest.raises(Corrupted, match=version.digest):
-            await speak(depot, version)
+    with pytest.raises(Corrupted, match=version.digest):
+        await speak(depot, version)
+    await depot.pass_time(1e6)
+    with pytest.raises(FailedPrecondition, match=version.digest) as refusal:
+        await speak(depot, version)
 
-    assert depot.source.num_reads == 2
+    assert (refusal.value.reason, refusal.value.metadata["cause"]) == ("VERSION_QUARANTINED", "CORRUPTED")
+    assert depot.source.num_reads == num_reads + 2
     assert await speak(depot, former) == {depot.voice(former)}
+
+
+async def test_bytes_damaged_on_their_way_are_fetched_once_more(depot: Depot) -> None:
+    """One damaged transfer is no fault of the version."""
+    version = depot.publish()
+    depot.source.num_damaged = 1
+
+    assert await speak(depot, version) == {depot.voice(version)}
+    assert (depot.source.num_reads, depot.observer.failed) == (2, [])
 
 
 async def test_folder_damaged_on_disk_is_fetched_again(depot: Depot) -> None:
@@ -286,15 +364,216 @@ async def test_interrupted_download_is_cleaned_up_at_the_next_start(depot: Depot
 
 
 async def test_source_that_is_down_is_asked_again(depot: Depot) -> None:
-    """Not to reach the registry is no fault of the version: the next request tries again."""
+    """Not to reach the registry is no fault of the version: a load asks three times, and the next request tries again."""
     version = depot.publish()
     depot.source.is_down = True
     with pytest.raises(Unavailable):
         await speak(depot, version)
+    num_asked = depot.source.num_refused
 
     depot.source.is_down = False
 
     assert await speak(depot, version) == {depot.voice(version)}
+    assert (num_asked, len(depot.naps_s)) == (3, 2)
+    assert depot.naps_s[0] < depot.naps_s[1]
+
+
+async def test_version_that_fails_again_and_again_is_left_alone_for_a_growing_time(depot: Depot) -> None:
+    """After three failures in a minute callers are refused without a try, until a pause is over; each failed try doubles it."""
+    version = depot.publish()
+    depot.source.is_down = True
+    for _ in range(3):
+        with pytest.raises(Unavailable, match="registry is down"):
+            await speak(depot, version)
+    num_asked = depot.source.num_refused
+
+    retries_s = []
+    for _ in range(3):
+        with pytest.raises(Unavailable, match="in quarantine since") as refusal:
+            await speak(depot, version)
+        retries_s.append(refusal.value.retry_after_s)
+        await depot.pass_time(refusal.value.retry_after_s or 0)
+        with pytest.raises(Unavailable, match="registry is down"):
+            await speak(depot, version)
+
+    assert retries_s == [30, 60, 120]
+    assert depot.source.num_refused == num_asked + 3 * 3
+    depot.source.is_down = False
+    await depot.pass_time(240)
+    assert await speak(depot, version) == {depot.voice(version)}
+    assert [known.state for known in depot.cache.known()] == [AdapterState.LOADED]
+
+
+async def test_failures_far_apart_are_each_forgotten(depot: Depot) -> None:
+    """Three failures in an hour are no reason to refuse a version; of one that is not here nothing is kept after a minute."""
+    version, other = depot.publish(), depot.publish()
+    for _ in range(4):
+        depot.source.is_down = True
+        with pytest.raises(Unavailable, match="registry is down"):
+            await speak(depot, version)
+        await depot.pass_time(1200)
+    with pytest.raises(Unavailable, match="registry is down"):
+        await speak(depot, other)
+
+    assert [known.version for known in depot.cache.known()] == [other]
+
+
+async def test_operator_has_a_version_in_quarantine_tried_again(depot: Depot) -> None:
+    """Once the source is repaired a release ends the refusal at once; who was not refused needs none."""
+    version, other = depot.publish(), depot.publish()
+    good = depot.source.folders[version.digest]
+    depot.source.folders[version.digest] = depot.source.folders[other.digest]
+    with pytest.raises(Corrupted):
+        await speak(depot, version)
+
+    depot.source.folders[version.digest] = good
+    released = await depot.cache.release(version)
+
+    assert released is not None
+    assert released.cause.reason == "CORRUPTED"
+    assert await speak(depot, version) == {depot.voice(version)}
+    assert await depot.cache.release(version) is None
+
+
+async def test_id_that_the_engine_refused_is_never_offered_again(depot: Depot) -> None:
+    """A second load would be answered with what is left in the slot: no release and no new engine makes it try again."""
+    depot.judges = False
+    folder = write_adapter(depot.root / "liar", tiny_shape(), rank=16)
+    version = depot.offer(folder)
+    with pytest.raises(AdapterLoadFailed):
+        await speak(depot, version)
+
+    with pytest.raises(FailedPrecondition) as refusal:
+        await depot.cache.release(version)
+    with pytest.raises(FailedPrecondition, match="in quarantine"):
+        await speak(depot, version)
+
+    assert refusal.value.reason == "ENGINE_ID_SPENT"
+    assert depot.backend.loads == [version.engine_id]
+
+
+async def test_version_whose_load_ends_two_engines_is_refused(depot: Depot) -> None:
+    """The first death may be chance; after the second the version waits for an operator."""
+    version = depot.publish()
+    for _ in range(2):
+        depot.backend.hold_loads()
+        load = asyncio.create_task(speak(depot, version))
+        await depot.reached(lambda: depot.backend.num_loads_held == 1)
+        await depot.replace_engine()
+        assert isinstance((await asyncio.gather(load, return_exceptions=True))[0], EngineDiedLoading)
+
+    with pytest.raises(FailedPrecondition, match="in quarantine"):
+        await speak(depot, version)
+    await depot.cache.release(version)
+
+    assert await speak(depot, version) == {depot.voice(version)}
+
+
+async def test_version_that_computes_nan_is_refused_and_no_other(depot: Depot) -> None:
+    """The stream that met NaN first puts its version in quarantine; one beside it ends too, and its version is served on."""
+    depot.judges = False
+    good, poison = depot.publish(), depot.offer(write_poison(depot.root / "poison"))
+    async with depot.cache.lease(good) as adapter, aclosing(depot.engine.generate(request(adapter, 9))) as bystander:
+        await anext(bystander)
+        with pytest.raises(OutputCorrupted):
+            await speak(depot, poison)
+        with pytest.raises(OutputCorrupted):
+            await collect(bystander)
+    await depot.replace_engine()
+
+    with pytest.raises(FailedPrecondition) as refusal:
+        await speak(depot, poison)
+    assert refusal.value.metadata["cause"] == "OUTPUT_CORRUPTED"
+    assert await speak(depot, good) == {depot.voice(good)}
+
+
+async def test_disk_keeps_what_was_used_last_within_its_bytes(depot: Depot) -> None:
+    """Beyond the limit the folder used longest ago goes, and nothing is kept of its version; what the engine holds stays."""
+    versions = [depot.publish() for _ in range(7)]
+    depot.limit_disk(5 * versions[0].size_bytes)
+
+    await depot.warm(*versions)
+
+    on_disk = {version for version in versions if depot.files.folder_of(version.digest).exists()}
+    assert on_disk == set(versions[2:])
+    assert {known.version: known.state for known in depot.cache.known()} == {
+        versions[2]: AdapterState.VERIFIED,
+        **dict.fromkeys(versions[3:], AdapterState.LOADED),
+    }
+    await depot.warm(versions[0])
+    assert depot.source.num_reads == 8
+
+
+async def test_disk_never_loses_what_the_engine_can_name(depot: Depot) -> None:
+    """A limit below what is resident is exceeded, since the engine may read those files at any time."""
+    versions = [depot.publish() for _ in range(4)]
+    depot.limit_disk(1)
+
+    await depot.warm(*versions)
+
+    assert all(depot.files.folder_of(version.digest).exists() for version in versions)
+
+
+async def test_uses_are_remembered_by_the_disk(depot: Depot) -> None:
+    """A process that starts on the same store knows what was used last."""
+    versions = [depot.publish() for _ in range(3)]
+    await depot.warm(*versions)
+    await depot.pass_time(120)
+    await depot.warm(versions[0])
+
+    heir = AdapterFiles(depot.store, depot.source)
+    heir.clean()
+
+    recency = heir.recency()
+    assert max(recency, key=lambda digest: recency[digest]) == versions[0].digest
+    assert set(recency) == {version.digest for version in versions}
+
+
+async def test_folders_of_versions_that_are_gone_are_swept(depot: Depot) -> None:
+    """What was retired while nobody looked leaves the disk, unless it is still in use."""
+    gone, kept, used = (depot.publish() for _ in range(3))
+    await depot.warm(gone, kept)
+    await depot.cache.undeploy(gone)
+    await depot.files.fetch(gone)
+    async with depot.cache.lease(used):
+        assert await depot.cache.sweep({kept.digest}) == 1
+
+    assert [depot.files.folder_of(version.digest).exists() for version in (gone, kept, used)] == [False, True, True]
+
+
+async def test_prefetch_counts_as_no_use(depot: Depot) -> None:
+    """What nobody asked for makes room before what somebody did."""
+    versions = [depot.publish() for _ in range(5)]
+    await depot.warm(*versions[:4])
+    await depot.cache.undeploy(versions[3])
+    await depot.files.fetch(versions[4])
+    os.utime(depot.files.folder_of(versions[4].digest), (1, 1))
+    depot.files.clean()
+    await depot.cache.prefetch(versions[4])
+
+    await depot.warm(depot.publish())
+
+    assert depot.observer.unloaded == [versions[3], versions[4]]
+
+
+async def test_thousand_versions_leave_as_many_traces_as_there_is_room(depot: Depot) -> None:
+    """What is kept in memory is bounded by the disk and the engine, not by the versions that were ever asked for."""
+    folder = write_adapter(depot.root / "many", tiny_shape(), rank=1)
+    template = depot.offer(folder)
+    depot.limit_disk(template.size_bytes)
+    for number in range(1000, 1100):
+        version = replace(template, name=f"tenants/t{number}/bots/b/versions/1", engine_id=number, tenant=f"t{number}")
+        depot.source.is_down = number % 2 == 0
+        with suppress(Unavailable):
+            await depot.warm(replace(version, digest=f"{number:064}") if number % 2 == 0 else version)
+        await depot.pass_time(120)
+
+    assert len(depot.cache.known()) <= 100 // 2 + 1
+    await depot.pass_time(120)
+    depot.source.is_down = True
+    with suppress(Unavailable):
+        await depot.warm(replace(template, digest="9" * 64, engine_id=9999))
+    assert sum(known.state is AdapterState.ABSENT for known in depot.cache.known()) == 1
 
 
 async def test_disk_that_takes_no_files_is_no_fault_of_the_version(depot: Depot) -> None:
@@ -316,13 +595,12 @@ async def test_adapter_the_judge_refuses_never_reaches_the_engine(depot: Depot) 
     write_config(folder, {**read_config(folder), "r": 4})
     version = depot.offer(folder)
 
-    reasons = []
-    for _ in range(2):
-        with pytest.raises(AdapterRejected) as rejection:
-            await speak(depot, version)
-        reasons.append(rejection.value.reason)
+    with pytest.raises(AdapterRejected) as rejection:
+        await speak(depot, version)
+    with pytest.raises(FailedPrecondition, match="in quarantine") as refusal:
+        await speak(depot, version)
 
-    assert reasons == ["SHAPE_MISMATCH"] * 2
+    assert (rejection.value.reason, refusal.value.metadata["cause"]) == ("SHAPE_MISMATCH", "SHAPE_MISMATCH")
     assert (depot.backend.loads, depot.source.num_reads, len(depot.observer.failed)) == ([], 1, 1)
 
 
@@ -347,6 +625,14 @@ async def test_observer_hears_of_each_load_once(depot: Depot) -> None:
 async def collect(stream: AsyncIterator[object]) -> list[str]:
     """Return the words of the rest of a stream."""
     return [chunk.text.strip() async for chunk in stream]  # type: ignore[attr-defined]  # chunks have text
+
+
+def write_poison(folder: Path) -> Path:
+    """Write an adapter that computes NaN."""
+    write_adapter(folder, tiny_shape())
+    tensors = random_tensors(tiny_shape(), 8, LINEAR_MODULES)
+    write_weights(folder, {name: np.full_like(tensor, np.nan) for name, tensor in tensors.items()})
+    return folder
 
 
 def flip_bit(file: Path) -> None:

@@ -8,6 +8,7 @@ from grpc_health.v1 import health_pb2
 
 from adaptory.serve.v1 import serve_admin_service_pb2
 from adaptory.serve.v1.generation_pb2 import Finish
+from adaptory.serve.v1.serve_admin_service_pb2 import KnownVersion
 from tests.fakes.server import SERVE_SERVICE, Stage, info_of, key_of, question, reason_of
 
 ACME = key_of("adk_acme")
@@ -54,6 +55,66 @@ async def test_residency_tells_who_uses_what(stage: Stage, bot: str) -> None:
     assert [adapter.num_leases for adapter in residency.adapters] == [1]
     assert (residency.max_resident, residency.base_digest) == (4, stage.model.base.digest)
     stream.cancel()
+
+
+async def test_residency_tells_how_far_each_version_has_come(stage: Stage, bot: str) -> None:
+    """A version in the engine and one in quarantine, with why and since when; what nobody asked for is not there."""
+    stage.add_version(f"{BOT}/versions/2", digest="0" * 64)
+    stage.add_version(f"{BOT}/versions/3")
+    await stage.followed()
+    await stage.chat.ChatUnary(question(V1, max_output_tokens=1), metadata=ACME)
+    with pytest.raises(grpc.aio.AioRpcError):
+        await stage.chat.ChatUnary(question(f"{BOT}/versions/2"), metadata=ACME)
+
+    residency = await stage.residency()
+
+    states = {known.version: KnownVersion.State.Name(known.state) for known in residency.versions}
+    assert states == {V1: "STATE_LOADED", f"{BOT}/versions/2": "STATE_QUARANTINED"}
+    quarantine = residency.versions[1].quarantine
+    assert (quarantine.reason, quarantine.HasField("retry_time")) == ("CORRUPTED", False)
+    assert quarantine.since_time.seconds > 0
+    assert 0 < residency.disk_bytes < residency.max_disk_bytes
+
+
+async def test_a_released_version_is_tried_again(stage: Stage, bot: str) -> None:
+    """Until then it is refused with its cause; afterwards a version whose bytes are right by now answers."""
+    second = f"{BOT}/versions/2"
+    voice = stage.add_version(second)
+    await stage.followed()
+    good = stage.registry.folder_of(second)
+    stage.registry.replace_files(second, stage.registry.folder_of(V1))
+    refusals = []
+    for _ in range(2):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stage.chat.ChatUnary(question(second), metadata=ACME)
+        refusals.append(reason_of(caught.value))
+    stage.registry.replace_files(second, good)
+
+    released = await stage.admin.ReleaseVersion(
+        serve_admin_service_pb2.ReleaseVersionRequest(name=second), metadata=stage.admin_key
+    )
+    answer = await stage.chat.ChatUnary(question(second, max_output_tokens=1), metadata=ACME)
+
+    assert refusals == ["CORRUPTED", "VERSION_QUARANTINED"]
+    assert released.quarantine.reason == "CORRUPTED"
+    assert answer.text.strip() == voice
+
+
+async def test_a_restarted_server_loads_what_was_used_last_first(stage: Stage, bot: str) -> None:
+    """Of more versions than the engine holds the last used are there again before anybody asks, from the disk alone."""
+    names = [f"{BOT}/versions/{number}" for number in range(1, 7)]
+    for name in names[1:]:
+        stage.add_version(name)
+    await stage.followed()
+    for name in (*names[1:], names[0]):
+        await stage.chat.ChatUnary(question(name, max_output_tokens=1), metadata=ACME)
+    num_downloads = stage.registry.num_downloads
+    await stage.stop()
+    await stage.start()
+
+    await stage.loaded(names[0], *names[3:])
+
+    assert stage.registry.num_downloads == num_downloads
 
 
 async def test_a_drained_server_refuses_and_says_so_to_balancers(stage: Stage, bot: str) -> None:

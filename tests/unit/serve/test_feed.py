@@ -7,7 +7,8 @@ from collections.abc import AsyncGenerator
 import pytest
 
 from adaptory.core.errors import Unavailable
-from serve_svc.registry_feed import ReconnectPolicy, RegistryFeed
+from serve_svc.backoff import Backoff
+from serve_svc.registry_feed import RegistryFeed
 from serve_svc.routing import NOTHING_KNOWN, BaseIdentity, Delta, Router, RoutingTable
 
 Update = RoutingTable | Delta
@@ -90,7 +91,7 @@ async def test_an_older_state_is_refused_with_the_deltas_behind_it() -> None:
 @pytest.mark.parametrize("num_failures", [1, 4, 50])
 def test_waits_grow_to_a_bound_and_differ(num_failures: int) -> None:
     """Servers that lost the registry together do not come back as one."""
-    policy = ReconnectPolicy(first_s=0.2, max_s=5.0)
+    policy = Backoff(first_s=0.2, max_s=5.0)
     waits_s = {policy.delay_s(num_failures, random.Random(seed)) for seed in range(20)}
 
     assert len(waits_s) == 20

@@ -64,6 +64,9 @@ async def test_a_version_that_cannot_be_loaded_is_counted(stage: Stage, bot: str
 
     assert samples['adaptory_serve_adapter_loads_total{result="CORRUPTED"}'] == 1
     assert samples["adaptory_serve_former_version_answers_total"] == 1
+    assert samples['adaptory_serve_quarantined_total{reason="CORRUPTED"}'] == 1
+    assert samples['adaptory_serve_adapters{state="QUARANTINED"}'] == 1
+    assert samples['adaptory_serve_adapters{state="LOADED"}'] == 1
 
 
 async def test_tenants_beyond_the_cap_are_counted_as_other(stage: Stage, bot: str) -> None:

@@ -11,7 +11,14 @@ import pytest
 from adaptory.core.base_shape import LINEAR_MODULES
 from adaptory.core.errors import ServiceError
 from serve_svc.engine.backend import OutputCorrupted
-from serve_svc.engine.engine import AdapterLoadFailed, Engine, EngineAdapter, EngineDead, EngineRequest, Sampling
+from serve_svc.engine.engine import (
+    Engine,
+    EngineAdapter,
+    EngineDead,
+    EngineDiedLoading,
+    EngineRequest,
+    Sampling,
+)
 from serve_svc.engine.supervisor import EngineState, Supervisor, SupervisorPolicy, SupervisorSeams
 from tests.adapters import random_tensors, tiny_shape, write_adapter, write_weights
 from tests.fakes.clock import ManualClock, settle
@@ -177,36 +184,37 @@ async def test_engine_that_lived_long_is_replaced_without_delay(shop: Workshop) 
     assert shop.supervisor.state is EngineState.SERVING
 
 
-async def test_adapter_whose_load_ends_two_engines_is_quarantined(shop: Workshop, tmp_path: Path) -> None:
-    """The first death may be chance and the load is tried again; after the second it is refused."""
+async def test_load_that_ends_with_the_engine_says_so(shop: Workshop, tmp_path: Path) -> None:
+    """Whoever asked for the load is told that it may be to blame; one that finds no engine is not."""
     adapter = make_adapter(tmp_path / "a")
-    for _ in range(2):
-        shop.backend.hold_loads()
-        load = asyncio.create_task(shop.supervisor.load_adapter(adapter))
-        await settle()
-        shop.backend.kill()
-        await shop.pass_time(8)
-        assert isinstance(load.exception(), EngineDead)
-
-    with pytest.raises(AdapterLoadFailed) as refusal:
+    shop.backend.hold_loads()
+    load = asyncio.create_task(shop.supervisor.load_adapter(adapter))
+    await settle()
+    shop.backend.kill()
+    await shop.pass_time(1)
+    with pytest.raises(EngineDead) as late:
         await shop.supervisor.load_adapter(adapter)
 
-    assert refusal.value.reason == "ADAPTER_QUARANTINED"
+    assert isinstance(load.exception(), EngineDiedLoading)
+    assert not isinstance(late.value, EngineDiedLoading)
 
 
-async def test_poisonous_adapter_costs_one_engine_only(shop: Workshop, tmp_path: Path) -> None:
-    """NaN recycles the engine and quarantines the adapter of that request at once; others serve from the next engine."""
+async def test_poison_names_the_adapter_that_brought_it_alone(shop: Workshop, tmp_path: Path) -> None:
+    """NaN recycles the engine; streams that meet the poisoned memory after the first are told of it without a suspect."""
     poison, good = make_adapter(tmp_path / "p", 1, is_poison=True), make_adapter(tmp_path / "g", 2)
     await shop.supervisor.load_adapter(poison)
-
-    with pytest.raises(OutputCorrupted):
-        await read_all(shop.supervisor, request(poison))
+    await shop.supervisor.load_adapter(good)
+    async with aclosing(shop.supervisor.generate(request(good))) as bystander:
+        await anext(bystander)
+        with pytest.raises(OutputCorrupted) as culprit:
+            await read_all(shop.supervisor, request(poison))
+        with pytest.raises(OutputCorrupted) as victim:
+            await anext(bystander)
     await shop.pass_time(5)
     await shop.supervisor.load_adapter(good)
 
+    assert (culprit.value.adapter, victim.value.adapter) == (poison, None)
     assert len((await read_all(shop.supervisor, request(good))).split()) == 3
-    with pytest.raises(AdapterLoadFailed):
-        await shop.supervisor.load_adapter(poison)
 
 
 async def test_poison_that_no_stream_saw_is_found_by_the_count(shop: Workshop, tmp_path: Path) -> None:

@@ -1,0 +1,19 @@
+"""How large both sides' engines are: serve_svc's own defaults, stated so that no environment changes them."""
+
+MAX_LORAS = 4
+MAX_CPU_LORAS = 32
+MAX_LORA_RANK = 16
+MAX_MODEL_TOKENS = 2048
+KV_CACHE_BYTES = 1 << 30
+MAX_SEQUENCES = 16
+"""Requests in the engine at once, and the streams of a load that never pauses."""
+
+SETTINGS = {
+    "MAX_LORAS": str(MAX_LORAS),
+    "MAX_CPU_LORAS": str(MAX_CPU_LORAS),
+    "MAX_LORA_RANK": str(MAX_LORA_RANK),
+    "MAX_MODEL_TOKENS": str(MAX_MODEL_TOKENS),
+    "KV_CACHE_BYTES": str(KV_CACHE_BYTES),
+    "MAX_IN_FLIGHT": str(MAX_SEQUENCES),
+}
+"""The same as settings of serve_svc."""

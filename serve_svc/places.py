@@ -1,0 +1,90 @@
+"""The places in the engine: how many requests, adapters and tokens run at once. Who gets one is `admission.py`."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from serve_svc.ask import Ask
+from serve_svc.fair_share import Share
+from serve_svc.slots import Slots, Turn
+
+_Item = TypeVar("_Item")
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceLimits:
+    """How much may run at once, and how long an adapter keeps its slot.
+
+    `max_tokens` bounds prompts and longest answers of all that runs together: above what the engine's memory for keys and values
+    holds, vLLM would throw away what it has computed for one request and begin it again. A request above it runs alone.
+    """
+
+    max_in_flight: int
+    max_adapters: int
+    max_tokens: int
+    turn: Turn
+
+
+@dataclass(eq=False, slots=True)
+class Place:
+    """One request's place; `share` is whom it is charged to, None for a shadow."""
+
+    ask: Ask
+    share: Share[Any] | None
+    num_output_tokens: int = 0
+
+
+class Places:
+    """Counts what runs."""
+
+    def __init__(self, limits: PlaceLimits, clock: Callable[[], float]) -> None:
+        """Begin with all places free."""
+        self._limits = limits
+        self._slots = Slots(limits.max_adapters, limits.turn, clock)
+        self._num_tokens = 0
+        self.num_taken = 0
+
+    @property
+    def has_room(self) -> bool:
+        """Whether one more request may run, if it is short enough."""
+        return self.num_taken < self._limits.max_in_flight
+
+    def fits(self, ask: Ask) -> bool:
+        """Tell whether the tokens of a request find room."""
+        return not self.num_taken or self._num_tokens + ask.max_tokens <= self._limits.max_tokens
+
+    def has_spare(self, ask: Ask) -> bool:
+        """Tell whether a place, and a slot, would be left after the request has started."""
+        has_place = self.num_taken + 1 < self._limits.max_in_flight
+        return has_place and self.fits(ask) and self._slots.is_spare_for(ask.engine_id)
+
+    def find_next(self, leaves: Sequence[Share[_Item]]) -> Share[_Item] | None:
+        """Return the first leaf, of those in order, that may start, if any; slots are closed for those that it goes before."""
+        self._slots.open_unclaimed(leaves)
+        passed_over: list[Share[_Item]] = []
+        # The lowest of those passed over, by their parent: leaves come lowest first.
+        lowest: dict[Share[_Item], Share[_Item]] = {}
+        for leaf in leaves:
+            if self._slots.is_open_to(leaf.key) and not self._is_too_far_ahead(leaf, lowest):
+                break
+            passed_over.append(leaf)
+            for parent, share in leaf.path():
+                lowest.setdefault(parent, share)
+        self._slots.close_for(passed_over)
+        return leaves[len(passed_over)] if len(passed_over) < len(leaves) else None
+
+    def take(self, place: Place) -> None:
+        """Let a request run."""
+        self.num_taken += 1
+        self._num_tokens += place.ask.max_tokens
+        self._slots.hold(place.ask.engine_id, place.share)
+
+    def give_back(self, place: Place) -> None:
+        """Let a request end."""
+        self.num_taken -= 1
+        self._num_tokens -= place.ask.max_tokens
+        self._slots.release(place.ask.engine_id)
+
+    def _is_too_far_ahead(self, leaf: Share[_Item], lowest: Mapping[Share[_Item], Share[_Item]]) -> bool:
+        leads = (share.rank - lowest.get(parent, share).rank for parent, share in leaf.path())
+        return max(leads) >= 2 * self._limits.turn.cost

@@ -1,0 +1,293 @@
+"""Many tenants on one engine with few slots: the product's own parts, without its ports, over an engine that can be troubled.
+
+Everything runs on one event loop and a clock that a test moves, with what the product does in threads done in place: a history of one
+seed is the same every time.
+"""
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+
+from adaptory.core.adapter_check import AdapterLimits, adapter_digest, check_adapter
+from adaptory.core.auth import Caller, Role
+from adaptory.core.names import BotName, TenantName, VersionName
+from serve_svc.adapter_files import AdapterFiles
+from serve_svc.adapter_loading import Patience, ServedBase
+from serve_svc.adapters import AdapterCache, LifePolicy
+from serve_svc.admission import Admission, AdmissionSeams
+from serve_svc.canary_watch import CanaryLimits, CanaryWatch
+from serve_svc.day_tokens import DayTokens
+from serve_svc.deadline import Closing, Deadline
+from serve_svc.deployment import Deployment
+from serve_svc.engine.backend import OutputCorrupted
+from serve_svc.engine.engine import AdapterLoadFailed, Engine, EngineAdapter, EngineChunk, EngineRequest, Sampling
+from serve_svc.engine.guarded_engine import GuardedEngine
+from serve_svc.engine.supervisor import EngineState, Supervisor, SupervisorPolicy, SupervisorSeams
+from serve_svc.generation import Generation, Line, Prompt, Watchers
+from serve_svc.metrics import RequestMetrics
+from serve_svc.quota import Quotas
+from serve_svc.routing import (
+    BaseIdentity,
+    BotKind,
+    Delta,
+    GenerationDefaults,
+    RoutedBot,
+    RoutedTenant,
+    RoutedVersion,
+    Router,
+    RoutingTable,
+)
+from serve_svc.tenancy import Intake
+from serve_svc.usage_meter import UsageMeter
+from serve_svc.version import AdapterVersion
+from tests.adapters import tiny_shape
+from tests.fakes.adapters import FolderSource, RecordingObserver
+from tests.fakes.clock import ManualClock
+from tests.fakes.engine import SETTINGS, FakeVllm, Weights, voice_of
+from tests.fakes.queue import RecordingQueueObserver, queue_limits
+
+BASE = BaseIdentity("tiny", "b" * 64, "t" * 64)
+
+
+class InPlace(ThreadPoolExecutor):
+    """Runs what is meant for a thread at once, where it is asked for."""
+
+    def submit(self, work: Callable[..., Any], /, *arguments: Any, **named: Any) -> "Future[Any]":
+        """Return the result of the work, which is done."""
+        done: Future[Any] = Future()
+        try:
+            done.set_result(work(*arguments, **named))
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it is the caller's
+            done.set_exception(error)
+        return done
+
+
+class TroubledVllm(FakeVllm):
+    """A fake engine that refuses or poisons what it is told to, and counts what must never happen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.num_refusals = 0
+        self.poisoned: set[int] = set()
+        self.running: Counter[int] = Counter()
+        self.num_loads_in_steps = 0
+        self.num_dropped = 0
+
+    @property
+    def registered(self) -> frozenset[int]:
+        """Ids whose files the engine may read at any time."""
+        return frozenset(self._registered)
+
+    @property
+    def is_dead(self) -> bool:
+        """Tell whether its process has ended."""
+        return self._is_dead
+
+    async def generate(self, request: EngineRequest) -> AsyncGenerator[EngineChunk, None]:
+        """Speak, unless the adapter computes NaN by now."""
+        engine_id = request.adapter.engine_id if request.adapter else 0
+        self.running[engine_id] += 1
+        try:
+            async with aclosing(super().generate(request)) as chunks:
+                async for chunk in chunks:
+                    if engine_id in self.poisoned:
+                        self._is_poisoned = True
+                        raise OutputCorrupted(request.adapter)
+                    yield chunk
+        finally:
+            self.running[engine_id] -= 1
+            self.running += Counter()
+
+    def _weights_of(self, adapter: EngineAdapter | None) -> Weights:
+        self.num_loads_in_steps += adapter is not None and adapter.engine_id not in self._registered
+        return super()._weights_of(adapter)
+
+    def _load(self, adapter: EngineAdapter) -> None:
+        if self.num_refusals:
+            self.num_refusals -= 1
+            self._registered[adapter.engine_id] = self._left_in_slot
+            raise AdapterLoadFailed("The size of tensor a must match the size of tensor b")
+        self.num_dropped += len(self._registered) >= SETTINGS.max_cpu_loras
+        super()._load(adapter)
+
+
+@dataclass(eq=False)
+class Asked:
+    """One request: whose words its answer may be in, and what came of it."""
+
+    tenant: str
+    words: frozenset[str]
+    heard: list[str] = field(default_factory=list)
+    versions: set[VersionName] = field(default_factory=set)
+    task: "asyncio.Task[None] | None" = None
+
+
+class Town:
+    """Tenants, their bots and versions, and a server for all of them. Tenant n owns every folder whose index ends with n."""
+
+    def __init__(self, root: Path, folders: list[Path], num_tenants: int, seed: int) -> None:
+        self.folders = folders
+        self.digests = [adapter_digest(folder) for folder in folders]
+        self.words = [voice_of(folder) for folder in folders]
+        self.num_tenants = num_tenants
+        self.clock = ManualClock()
+        self.backends: list[TroubledVllm] = []
+        self.source = FolderSource(dict(zip(self.digests, folders, strict=True)))
+        self.observer = RecordingObserver()
+        self.canaries = CanaryWatch(CanaryLimits(1_000_000, 1.0, 1e9))
+        self.router = Router(BASE, self.canaries.ended)
+        size = sum(file.stat().st_size for file in folders[0].iterdir())
+        self.files = AdapterFiles(root, self.source, 6 * size, self.clock)
+        self.files.clean()
+        seams = SupervisorSeams(self.clock, self.clock.sleep)
+        self.supervisor = Supervisor(self._build, SupervisorPolicy(), seams, self._entered)
+        patience = Patience(sleep=self.clock.sleep, randomness=random.Random(seed))
+        judge = partial(check_adapter, base=tiny_shape(), limits=AdapterLimits())
+        policy = LifePolicy(patience=patience, clock=self.clock)
+        self.cache = AdapterCache(self.supervisor, self.files, ServedBase(BASE.digest, judge), self.observer, policy)
+        limits = queue_limits(max_in_flight=SETTINGS.max_sequences, max_adapters=SETTINGS.max_loras)
+        self.admission = Admission(limits, AdmissionSeams(self.clock, lambda _: 1.0, RecordingQueueObserver()))
+        self.deployment = Deployment(self.cache, self.router, SETTINGS.max_cpu_loras)
+        quotas = Quotas(DayTokens(), self.clock, _read_new_year)
+        line = Line(Intake(), self.admission, self.cache, self.supervisor, quotas)
+        usage = UsageMeter(quotas, _read_new_year)
+        watchers = Watchers(RequestMetrics(CollectorRegistry(), 100), self.canaries, usage)
+        self.generation = Generation(line, watchers, b"secret")
+        self.closing = Closing()
+        self.requests: list[Asked] = []
+        self._num_versions = 0
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def open(self) -> None:
+        """Start the engine and the deployment, with every tenant's bot and no version."""
+        asyncio.get_running_loop().set_default_executor(InPlace())
+        await self.supervisor.start()
+        names = [f"t{number}" for number in range(self.num_tenants)]
+        tenants = {f"tenants/{name}": RoutedTenant(TenantName(name), frozenset(), 10_000) for name in names}
+        defaults = GenerationDefaults(16, 0.0, 1.0)
+        bots = {
+            f"tenants/{name}/bots/b": RoutedBot(BotName(name, "b"), BotKind.FAQ, BASE.name, "", defaults, None, None)
+            for name in names
+        }
+        self._tasks.append(asyncio.create_task(self.deployment.run()))
+        self._replace(RoutingTable(0, tenants, bots, {}))
+
+    async def close(self) -> None:
+        """Stop everything."""
+        for task in (*self._tasks, *(asked.task for asked in self.requests if asked.task)):
+            task.cancel()
+        await asyncio.gather(
+            *self._tasks, *(asked.task for asked in self.requests if asked.task), return_exceptions=True
+        )
+        await self.cache.close()
+        await self.supervisor.stop()
+
+    @property
+    def backend(self) -> TroubledVllm:
+        """The engine that lives now, or lived last."""
+        return self.backends[-1]
+
+    def bot(self, tenant: int) -> RoutedBot:
+        """Return a tenant's bot as it is routed now."""
+        return self.router.table.bots[f"tenants/t{tenant}/bots/b"]
+
+    def versions(self, tenant: int) -> list[RoutedVersion]:
+        """Return a tenant's versions, oldest first."""
+        owned = (version for version in self.router.table.versions.values() if version.name.tenant == f"t{tenant}")
+        return sorted(owned, key=lambda version: version.name.number)
+
+    def word(self, version: VersionName) -> str:
+        """Return the word that a version was taught."""
+        return self.words[self.digests.index(self.router.table.versions[str(version)].adapter.digest)]
+
+    def deploy(self, tenant: int, folder: int) -> RoutedVersion:
+        """Register a folder of the tenant's as its next version, under an engine id of its own."""
+        self._num_versions += 1
+        name = VersionName(f"t{tenant}", "b", self._num_versions)
+        path = self.folders[folder]
+        adapter = AdapterVersion(
+            name=str(name),
+            tenant=name.tenant,
+            bot=name.bot,
+            number=name.number,
+            engine_id=self._num_versions,
+            digest=self.digests[folder],
+            rank=1,
+            base_digest=BASE.digest,
+            size_bytes=sum(file.stat().st_size for file in path.iterdir()),
+        )
+        version = RoutedVersion(name, adapter, "", BASE.template_digest)
+        self.apply(versions=(version,))
+        return version
+
+    def route(self, tenant: int, **routes: Any) -> None:
+        """Change a bot's routes, as PromoteVersion, SetCanary and RollbackBot do."""
+        self.apply(bots=(replace(self.bot(tenant), **routes),))
+
+    def apply(self, **changes: Any) -> None:
+        """Have the server hear of a change."""
+        self._replace(self.router.table.apply(Delta(self.router.table.generation + 1, **changes)))
+
+    def ask(self, name: BotName | VersionName, num_tokens: int, key: str) -> Asked:
+        """Begin a request; its answer comes while the loop runs."""
+        bot = self.router.table.bots[f"tenants/{name.tenant}/bots/{name.bot}"]
+        routed = (name,) if isinstance(name, VersionName) else (bot.production, bot.previous, bot.canary)
+        words = frozenset(self.word(v) for v in routed if v and str(v) in self.router.table.versions)
+        asked = Asked(name.tenant, words)
+        asked.task = asyncio.create_task(self._answer(asked, name, num_tokens, key))
+        self.requests.append(asked)
+        return asked
+
+    async def settle(self, rounds: int = 200) -> None:
+        """Let everything come to its end, time included."""
+        for _ in range(rounds):
+            await self.clock.advance(5.0)
+            pending = [asked for asked in self.requests if asked.task and not asked.task.done()]
+            leased = [adapter for adapter in self.cache.known() if adapter.num_leases]
+            is_well = self.supervisor.state is EngineState.SERVING and not self.backend.is_dead
+            if is_well and not pending and not leased:
+                return
+        raise AssertionError(f"{len(pending)} requests never end, and these leases are never returned: {leased}")
+
+    async def _answer(self, asked: Asked, name: BotName | VersionName, num_tokens: int, key: str) -> None:
+        route = self.router.route(name, Caller(Role.TENANT, name.tenant), key)
+
+        async def make_prompt(_: object) -> Prompt:
+            return Prompt((1, 2, 3), Sampling(num_tokens, 0.0, 1.0, None, ()))
+
+        deadline = Deadline(None, self.closing)
+        async with aclosing(self.generation.run(route, make_prompt, deadline)) as steps:
+            async for step in steps:
+                asked.heard += step.text.split()
+                if step.reason:
+                    asked.versions.add(step.end(step.reason).version)
+
+    def _replace(self, after: RoutingTable) -> None:
+        before, self.router.table = self.router.table, after
+        self.deployment.follow(before, after)
+        self.canaries.follow(after)
+
+    async def _build(self) -> Engine:
+        backend = TroubledVllm()
+        self.backends.append(backend)
+        return GuardedEngine(backend, SETTINGS)
+
+    def _entered(self, state: EngineState) -> None:
+        if state is EngineState.SERVING:
+            self.deployment.refill()
+        else:
+            self.cache.engine_lost()
+
+
+def _read_new_year() -> datetime:
+    return datetime(2026, 1, 1, tzinfo=UTC)
