@@ -23,6 +23,7 @@ from adaptory.serve.v1 import (
     serve_service_pb2_grpc,
 )
 from serve_svc.access import ACCESS
+from serve_svc.accounts import open_accounts
 from serve_svc.adapter_files import AdapterFiles
 from serve_svc.adapter_loading import ServedBase
 from serve_svc.adapters import AdapterCache, LifePolicy
@@ -38,8 +39,9 @@ from serve_svc.engine.engine import Engine
 from serve_svc.engine.factory import computes_on_cpu
 from serve_svc.engine.metrics import VllmCollector
 from serve_svc.engine.supervisor import EngineState, Supervisor, SupervisorPolicy, SupervisorSeams
+from serve_svc.gauges import add_gauges
 from serve_svc.generation import Generation, Line, Watchers
-from serve_svc.metrics import AdapterMetrics, EngineMetrics, RequestMetrics, add_gauge, add_state_gauge
+from serve_svc.metrics import AdapterMetrics, EngineMetrics, RequestMetrics
 from serve_svc.model import ServedModel
 from serve_svc.openai.app import Door, make_app
 from serve_svc.openai.operations import Answering
@@ -103,6 +105,7 @@ class ServeApp:
         self._router = Router(model.base, self._canaries.ended)
         self._intake = Intake()
         self._closing = Closing()
+        self._accounts = open_accounts(settings.state_dir / "usage.spool", settings.usage_pace(), self._router)
         self._request_metrics = RequestMetrics(self._telemetry.registry, settings.max_tenant_labels)
         self._shadows = Shadows(self._request_metrics, self._closing)
         queue = AdmissionSeams(time.monotonic, _weigh_equally, QueueMetrics(self._telemetry.registry))
@@ -131,6 +134,7 @@ class ServeApp:
         """Serve while the block runs: from the engine's start until the running requests have had their time."""
         settings = self._settings
         await asyncio.to_thread(self._files.clean)
+        await self._accounts.reporter.start()
         self._router.table = await asyncio.to_thread(self._snapshot.load)
         self._canaries.follow(self._router.table)
         log.info("memory_planned", plan=self._capacity.describe(), ranks_seen=describe_ranks(self._router.table))
@@ -146,6 +150,7 @@ class ServeApp:
                             yield endpoint
                 finally:
                     await self._stop_answering()
+                    await self._accounts.reporter.close(self._registry)
                     await self._cache.close()
                     await self._supervisor.stop()
 
@@ -158,6 +163,7 @@ class ServeApp:
                 self._snapshot_writer.run(),
                 self._deployment.run(),
                 self._canaries.run(self._registry.end_canary),
+                self._accounts.reporter.run(self._registry),
                 self._shadows.run(),
                 self._publish_health(),
             )
@@ -171,8 +177,8 @@ class ServeApp:
     def _build_answering(self) -> Answering:
         settings, model = self._settings, self._model
         generation = Generation(
-            Line(self._intake, self._admission, self._cache, self._supervisor),
-            Watchers(self._request_metrics, self._canaries),
+            Line(self._intake, self._admission, self._cache, self._supervisor, self._accounts.quotas),
+            Watchers(self._request_metrics, self._canaries, self._accounts.meter),
             load_or_make_key(settings.state_dir / "cache_salt.key").encode(),
         )
         chat = Chat(self._router, Prompts(model.renderer, settings.max_model_tokens), generation, self._shadows)
@@ -238,17 +244,7 @@ class ServeApp:
 
     def _add_gauges(self) -> None:
         registry = self._telemetry.registry
-        add_gauge(
-            registry,
-            "streams_in_flight",
-            "Requests under way, waiting ones included.",
-            lambda: self._intake.num_running,
-        )
-        add_gauge(registry, "registry_following", "1 while the registry is followed.", lambda: self._feed.following)
-        add_gauge(
-            registry, "registry_generation", "Generation of the state served.", lambda: self._router.table.generation
-        )
-        add_state_gauge(registry, self._cache.count)
+        add_gauges(registry, self._intake, self._feed, self._router, self._accounts, self._cache)
         self._telemetry.add_collector(VllmCollector())
 
     def _open_metrics(self) -> str:

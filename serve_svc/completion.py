@@ -95,7 +95,8 @@ class Completion:
         async def make_prompt(route: Route) -> Prompt:
             nonlocal context, carried
             sampling = self._choose_sampling(call, route.bot.defaults)
-            context, ids = await asyncio.to_thread(self._render, call, sampling.max_tokens)
+            room = route.tenant.quota.max_prompt_tokens or self._max_tokens
+            context, ids = await asyncio.to_thread(self._render, call, sampling.max_tokens, room)
             carried = self._renderer.carry(context.prefix)
             return Prompt(ids, sampling)
 
@@ -132,10 +133,13 @@ class Completion:
             num_logprobs=options.num_logprobs,
         )
 
-    def _render(self, call: CompletionCall, max_output_tokens: int) -> tuple[FimContext, tuple[int, ...]]:
-        """Trim the code to what the prompt may hold, and render it; a token is kept for the space that may come before a prefix."""
-        room = min(self._max_prompt_tokens, self._max_tokens - max_output_tokens)
-        max_text_tokens = room - self._renderer.count_form_tokens() - 1
+    def _render(self, call: CompletionCall, max_output_tokens: int, room: int) -> tuple[FimContext, tuple[int, ...]]:
+        """Trim the code to what the prompt may hold, at most `room`, and render it.
+
+        A token is kept for the space that may come before a prefix, and some code in any case.
+        """
+        room = min(room, self._max_prompt_tokens, self._max_tokens - max_output_tokens)
+        max_text_tokens = max(room - self._renderer.count_form_tokens() - 1, _MIN_CODE_TOKENS)
         context = self._renderer.fit_context(call.prefix, call.suffix, max_text_tokens)
         return context, self._renderer.render_prompt(context.prefix, context.suffix)
 

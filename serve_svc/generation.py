@@ -9,14 +9,7 @@ import hmac
 import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import (
-    AbstractContextManager,
-    AsyncExitStack,
-    aclosing,
-    asynccontextmanager,
-    contextmanager,
-    nullcontext,
-)
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -30,8 +23,10 @@ from serve_svc.deadline import Deadline, ShutDown
 from serve_svc.engine.engine import Engine, EngineAdapter, EngineDead, EngineRequest, GeneratedToken, Sampling
 from serve_svc.metrics import RequestMetrics, RequestRecord
 from serve_svc.places import Place
+from serve_svc.quota import Quotas
 from serve_svc.routing import BotKind, Lane, Route
 from serve_svc.tenancy import Intake
+from serve_svc.usage_meter import UsageMeter
 
 # The ways in which an adapter does not come: its bytes, its place, its source. Not the caller's doing, and not the queue's.
 _LOAD_FAILURES = (FailedPrecondition, Corrupted, NotFound, Unavailable)
@@ -92,14 +87,16 @@ class Line:
     admission: Admission
     cache: AdapterCache
     engine: Engine
+    quotas: Quotas
 
 
 @dataclass(frozen=True, slots=True)
 class Watchers:
-    """Who hears of every request: the operator's metrics, and whoever compares canaries with production."""
+    """Who hears of every request: the operator's metrics, who compares canaries with production, who counts what tenants use."""
 
     metrics: RequestMetrics
     canaries: CanaryWatch
+    usage: UsageMeter
 
 
 class Generation:
@@ -113,6 +110,7 @@ class Generation:
         self._line = line
         self._metrics = watchers.metrics
         self._canaries = watchers.canaries
+        self._usage = watchers.usage
         self._salt_secret = salt_secret
 
     async def run(self, route: Route, make_prompt: MakePrompt, deadline: Deadline) -> AsyncGenerator[Step, None]:
@@ -122,7 +120,8 @@ class Generation:
 
         Raises:
             FailedPrecondition, NotFound: As AdapterCache.lease when no former version can stand in.
-            Busy: The tenant's limit is reached, or as Admission.admit; a shadow also when somebody waits for its place.
+            Busy: A limit of the tenant is reached, or as Admission.admit; a shadow also when somebody waits for its place.
+            InvalidRequest: Prompt or answer would be longer than the tenant's may be.
             SchemaImpossible: The engine cannot keep the answer to the bot's schema.
             Unavailable: ENGINE_RESTARTING with the tokens delivered so far, or as AdapterCache.lease.
             DeadlineExceeded: It passed, in the queue or amid the answer.
@@ -130,12 +129,18 @@ class Generation:
             ServiceError: Whatever `make_prompt` raises.
         """
         arrived_s = time.monotonic()
-        with self._metrics.observe(route) as record, self._hold_place(route), _cut_told(record):
+        with (
+            self._metrics.observe(route) as record,
+            self._usage.observe(route, record) as usage,
+            self._hold_place(route),
+            _cut_told(record),
+        ):
             async with AsyncExitStack() as held:
                 held.enter_context(self._canaries.observe(route, record))
                 asked = route
                 route, request, place = await deadline.bound(self._open(held, route, make_prompt, deadline))
                 record.former_answers = route is not asked
+                usage.begins(route, len(request.prompt_ids))
                 end = _finisher(route, record)
                 chunks = await held.enter_async_context(aclosing(self._line.engine.generate(request)))
                 tokens: tuple[GeneratedToken, ...] = ()
@@ -143,6 +148,7 @@ class Generation:
                     async with aclosing(deadline.bound_each(chunks)) as timely_chunks:
                         async for chunk in timely_chunks:
                             record.heard(chunk, time.monotonic() - arrived_s)
+                            usage.heard(chunk)
                             self._line.admission.heard(place, chunk.num_output_tokens)
                             tokens += chunk.tokens
                             if chunk.text or chunk.finish_reason:
@@ -154,10 +160,15 @@ class Generation:
                         yield Step("", _find_cut(error), tokens, end)
                     raise
 
-    def _hold_place(self, route: Route) -> AbstractContextManager[None]:
+    @contextmanager
+    def _hold_place(self, route: Route) -> Iterator[None]:
         if route.lane is Lane.SHADOW:
-            return nullcontext()  # no tenant asked for it, and no stop waits for it
-        return self._line.intake.hold_place(route.tenant.name.tenant, route.tenant.max_requests_in_flight)
+            yield  # no tenant asked for it, and no stop waits for it
+            return
+        tenant = route.tenant
+        with self._line.intake.hold_place(tenant.name.tenant, tenant.max_requests_in_flight):
+            self._line.quotas.admit(tenant.name.tenant, tenant.quota)
+            yield
 
     async def _open(
         self, held: AsyncExitStack, route: Route, make_prompt: MakePrompt, deadline: Deadline
@@ -177,6 +188,7 @@ class Generation:
         if route.adapter:
             self._line.cache.check(route.adapter)  # what is refused anyway does not wait for a place first
         prompt = await make_prompt(route)
+        route.tenant.quota.require_fit(len(prompt.ids), prompt.sampling.max_tokens)
         if schema := prompt.sampling.answer_schema:
             await self._line.engine.prepare_schema(schema)
         adapter, place = await held.enter_async_context(self._hold_adapter(route, _ask(route, prompt, deadline)))

@@ -1,4 +1,4 @@
-"""Speaks to the registry: one channel, one key, the two streams a server needs. What they mean is for others."""
+"""Speaks to the registry: one channel, one key, what a server hears and tells. What it means is for others."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -10,12 +10,14 @@ import grpc
 import structlog
 
 from adaptory.core.auth import not_found
-from adaptory.core.errors import Corrupted, InvalidRequest, ServiceError, Unavailable
+from adaptory.core.errors import AlreadyExists, Corrupted, InvalidRequest, ServiceError, Unavailable
 from adaptory.core.names import VersionName
-from adaptory.registry.v1 import registry_service_pb2, registry_service_pb2_grpc
+from adaptory.registry.v1 import registry_service_pb2, registry_service_pb2_grpc, usage_service_pb2_grpc
 from serve_svc.adapter_files import FileChunk
-from serve_svc.registry_convert import parse_update
+from serve_svc.day_tokens import DayTotals
+from serve_svc.registry_convert import dump_report, parse_totals, parse_update
 from serve_svc.routing import Delta, RoutingTable
+from serve_svc.usage_spool import UsageReport
 from serve_svc.version import AdapterVersion
 
 log = structlog.get_logger()
@@ -70,11 +72,12 @@ def read_server_key(file: Path) -> str:
 
 
 class RegistryClient:
-    """An AdapterSource, and the feed of routing tables."""
+    """An AdapterSource, a UsageRegistry, and the feed of routing tables."""
 
     def __init__(self, channel: grpc.aio.Channel, read_key: Callable[[], str]) -> None:
         """Take the channel, which its owner closes, and where the server's key is read for every call."""
         self._stub = registry_service_pb2_grpc.RegistryServiceStub(channel)  # type: ignore[no-untyped-call]  # generated
+        self._usage_stub = usage_service_pb2_grpc.UsageServiceStub(channel)  # type: ignore[no-untyped-call]  # generated
         self._read_key = read_key
 
     async def watch(self) -> AsyncGenerator[RoutingTable | Delta, None]:
@@ -99,6 +102,17 @@ class RegistryClient:
             await self._stub.EndCanary(request, metadata=self._metadata(), timeout=_CALL_TIMEOUT_S)
         except grpc.aio.AioRpcError as error:
             raise _to_error(error.code(), str(version)) from error
+
+    async def report_usage(self, report: UsageReport | None) -> DayTotals:
+        """Have a report be counted once, if there is one, and return today's totals. Raises Unavailable or AlreadyExists."""
+        request, name = dump_report(report), "a report of usage"
+        try:
+            answer = await self._usage_stub.ReportUsage(request, metadata=self._metadata(), timeout=_CALL_TIMEOUT_S)
+        except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.ALREADY_EXISTS:
+                raise AlreadyExists(error.details() or name, reason="REPORT_REUSED") from error
+            raise _to_error(error.code(), name) from error
+        return parse_totals(answer)
 
     def _metadata(self) -> tuple[tuple[str, str], ...]:
         return (("authorization", f"Bearer {self._read_key()}"),)

@@ -1,15 +1,24 @@
 """Turns the registry's messages into the routing table's values, and a table back into a message for the snapshot on disk."""
 
+from dataclasses import asdict, fields
+
 from adaptory.core.errors import InvalidRequest
 from adaptory.core.names import BotName, TenantName, VersionName
-from adaptory.registry.v1 import bot_pb2, serving_pb2, tenant_pb2
+from adaptory.core.usage import dump_usage
+from adaptory.registry.v1 import bot_pb2, serving_pb2, tenant_pb2, usage_service_pb2
+from serve_svc.day_tokens import DayTotals
+from serve_svc.quota import Quota
 from serve_svc.routing import BotKind, Delta, GenerationDefaults, RoutedBot, RoutedTenant, RoutedVersion, RoutingTable
+from serve_svc.usage_spool import UsageReport
 from serve_svc.version import AdapterVersion
 
 # What the contract says a zero means.
 _DEFAULT_MAX_OUTPUT_TOKENS = 256
 _DEFAULT_TOP_P = 1.0
 _DEFAULT_MAX_REQUESTS_IN_FLIGHT = 32
+
+# The contract calls them by the same names.
+_QUOTA_FIELDS = tuple(field.name for field in fields(Quota))
 
 _KIND_PREFIX = "BOT_KIND_"
 
@@ -51,11 +60,26 @@ def dump_kind(kind: BotKind) -> str:
     return _KIND_PREFIX + kind.value
 
 
+def dump_report(report: UsageReport | None) -> usage_service_pb2.ReportUsageRequest:
+    """Return a report as the contract says it; without one, the question for the totals."""
+    if report is None:
+        return usage_service_pb2.ReportUsageRequest()
+    usage = [dump_usage(key, counts) for key, counts in report.usage.items()]
+    return usage_service_pb2.ReportUsageRequest(server=report.server, sequence=report.sequence, usage=usage)
+
+
+def parse_totals(answer: usage_service_pb2.ReportUsageResponse) -> DayTotals:
+    """Return what answered a report. Raises InvalidRequest for a name out of contract."""
+    tokens = {TenantName.parse(total.tenant, field="totals.tenant").tenant: total.num_tokens for total in answer.totals}
+    return DayTotals(answer.day, tokens)
+
+
 def _parse_tenant(tenant: serving_pb2.ServingTenant) -> RoutedTenant:
     return RoutedTenant(
         name=TenantName.parse(tenant.name, field="tenants.name"),
         key_digests=frozenset(tenant.key_digests),
         max_requests_in_flight=tenant.limits.max_requests_in_flight or _DEFAULT_MAX_REQUESTS_IN_FLIGHT,
+        quota=Quota(**{name: getattr(tenant.limits, name) for name in _QUOTA_FIELDS}),
     )
 
 
@@ -111,7 +135,7 @@ def _dump_tenant(tenant: RoutedTenant) -> serving_pb2.ServingTenant:
     return serving_pb2.ServingTenant(
         name=str(tenant.name),
         key_digests=sorted(tenant.key_digests),
-        limits=tenant_pb2.TenantLimits(max_requests_in_flight=tenant.max_requests_in_flight),
+        limits=tenant_pb2.TenantLimits(max_requests_in_flight=tenant.max_requests_in_flight, **asdict(tenant.quota)),
     )
 
 

@@ -6,7 +6,7 @@ adapter can be loaded `adapters.py`.
 
 import enum
 from collections.abc import Collection, Container, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from typing import TypeVar
 
@@ -15,6 +15,7 @@ from adaptory.core.errors import FailedPrecondition
 from adaptory.core.names import BotName, TenantName, VersionName
 from adaptory.core.receipt import Receipt
 from serve_svc.conversations import falls_to
+from serve_svc.quota import Quota
 from serve_svc.version import AdapterVersion
 
 _Item = TypeVar("_Item")
@@ -52,11 +53,12 @@ class GenerationDefaults:
 
 @dataclass(frozen=True, slots=True)
 class RoutedTenant:
-    """A tenant, the SHA-256 digests of its good keys, and what it may use at once."""
+    """A tenant, the SHA-256 digests of its good keys, and what it may use at once, over time and in one request."""
 
     name: TenantName
     key_digests: frozenset[str]
     max_requests_in_flight: int
+    quota: Quota = field(default_factory=Quota)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,12 @@ class RoutedBot:
     shadow: VersionName | None = None
     shadow_percent: int = 0
     answer_schema: str = ""
+
+    def limit_output(self, most: int) -> "RoutedBot":
+        """Return the bot, by default no longer than `most`; 0 is no limit."""
+        if not most or self.defaults.max_output_tokens <= most:
+            return self
+        return replace(self, defaults=replace(self.defaults, max_output_tokens=most))
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +219,7 @@ class Router:
         bot = self.table.bots.get(str(BotName(name.tenant, name.bot)))
         if tenant is None or bot is None:
             raise not_found(str(name))
+        bot = bot.limit_output(tenant.quota.max_output_tokens)
         if bot.base_model != self._base.name:
             raise _base_mismatch(str(bot.name), "base model", bot.base_model, self._base.name)
         if isinstance(name, VersionName):

@@ -14,6 +14,7 @@ from serve_svc.engine.engine import EngineSettings
 from serve_svc.places import PlaceLimits
 from serve_svc.quarantine import QuarantinePolicy
 from serve_svc.slots import Turn
+from serve_svc.usage_reporter import UsagePace
 
 _MAX_QUARANTINE_PAUSE_S = 1800.0
 _STATE_ROOT = platformdirs.user_state_path("adaptory")
@@ -95,6 +96,11 @@ class ServeSettings(ServiceSettings):
     canary_max_first_token_ratio: float = Field(default=1.5, ge=1)
     """How many times production's median time to the first token, and 50 ms, a canary's may be."""
 
+    usage_keep_seconds: float = Field(default=1.0, gt=0)
+    """How often what requests used is written to disk: a server that is killed loses what it counted since."""
+    usage_report_seconds: float = Field(default=5.0, gt=0)
+    """How often it is reported to the registry, and what other servers counted is heard of, which tokens of a day are limited by."""
+
     @model_validator(mode="after")
     def _check_openai_address(self) -> Self:
         if self.openai_address:
@@ -140,6 +146,10 @@ class ServeSettings(ServiceSettings):
             kv_cache_bytes=self.kv_cache_bytes,
             gpu_memory_fraction=self.gpu_memory_fraction,
         )
+
+    def usage_pace(self) -> UsagePace:
+        """Return how often what requests used is written and reported."""
+        return UsagePace(self.usage_keep_seconds, self.usage_report_seconds)
 
     def canary_limits(self) -> CanaryLimits:
         """Return how much worse a canary may be."""

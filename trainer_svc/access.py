@@ -11,12 +11,14 @@ _TENANT = frozenset({Role.ADMIN, Role.TENANT})
 _TENANT_AND_SERVER = _TENANT | _SERVER
 
 _REGISTRY = "/adaptory.registry.v1.RegistryService"
+_USAGE = "/adaptory.registry.v1.UsageService"
 _TRAINER = "/adaptory.trainer.v1.TrainerService"
 
 ACCESS: Mapping[str, frozenset[Role]] = {
     f"{_REGISTRY}/CreateTenant": _ADMIN,
     f"{_REGISTRY}/GetTenant": _TENANT,
     f"{_REGISTRY}/ListTenants": _ADMIN,
+    f"{_REGISTRY}/UpdateTenant": _ADMIN,
     f"{_REGISTRY}/CreateApiKey": _ADMIN,
     f"{_REGISTRY}/ListApiKeys": _ADMIN,
     f"{_REGISTRY}/RevokeApiKey": _ADMIN,
@@ -40,6 +42,8 @@ ACCESS: Mapping[str, frozenset[Role]] = {
     f"{_REGISTRY}/DownloadAdapter": _TENANT_AND_SERVER,
     f"{_REGISTRY}/ImportAdapter": _TENANT,
     f"{_REGISTRY}/WatchServing": _SERVER,
+    f"{_USAGE}/ReportUsage": _SERVER,
+    f"{_USAGE}/ListUsage": _TENANT,
     f"{_TRAINER}/PlanTrainingJob": _TENANT,
     f"{_TRAINER}/CreateTrainingJob": _TENANT,
     f"{_TRAINER}/GetTrainingJob": _TENANT,

@@ -16,7 +16,12 @@ from adaptory.core.rpc import Interceptor
 from adaptory.core.server import Server, Service
 from adaptory.core.state_dir import Endpoint, own_state_dir, published_endpoint
 from adaptory.core.telemetry import GrpcMetrics, Telemetry
-from adaptory.registry.v1 import registry_service_pb2, registry_service_pb2_grpc
+from adaptory.registry.v1 import (
+    registry_service_pb2,
+    registry_service_pb2_grpc,
+    usage_service_pb2,
+    usage_service_pb2_grpc,
+)
 from adaptory.trainer.v1 import trainer_service_pb2, trainer_service_pb2_grpc
 from trainer_svc.access import ACCESS
 from trainer_svc.bots.limits import DataLimits
@@ -46,13 +51,16 @@ from trainer_svc.registry.database import Database
 from trainer_svc.registry.datasets import Datasets
 from trainer_svc.registry.feed import ServingFeed
 from trainer_svc.registry.keys import ApiKeys
+from trainer_svc.registry.registry import Registry
 from trainer_svc.registry.routes import RouteTable
 from trainer_svc.registry.tenants import Tenants
 from trainer_svc.registry.uploads import UploadLimits, Uploads
+from trainer_svc.registry.usage import UsageLedger
 from trainer_svc.registry.versions import Versions
-from trainer_svc.registry_servicer import Registry, RegistryServicer
+from trainer_svc.registry_servicer import RegistryServicer
 from trainer_svc.settings import TrainerSettings, select_worker_environment
 from trainer_svc.trainer_servicer import TrainerServicer
+from trainer_svc.usage_servicer import UsageServicer
 
 
 @asynccontextmanager
@@ -170,6 +178,7 @@ class TrainerApp:
             self._planner, self._store, JobEvents(self._database), max_rank=self._settings.max_adapter_rank
         )
         registering = RegistryServicer(self._build_registry(), self._find_base, default_base=self._settings.base_model)
+        counting = UsageServicer(UsageLedger(self._database, read_utc))
         services = (
             Service(
                 trainer_service_pb2.DESCRIPTOR.services_by_name["TrainerService"],
@@ -178,6 +187,10 @@ class TrainerApp:
             Service(
                 registry_service_pb2.DESCRIPTOR.services_by_name["RegistryService"],
                 partial(registry_service_pb2_grpc.add_RegistryServiceServicer_to_server, registering),
+            ),
+            Service(
+                usage_service_pb2.DESCRIPTOR.services_by_name["UsageService"],
+                partial(usage_service_pb2_grpc.add_UsageServiceServicer_to_server, counting),
             ),
         )
         methods = [method for service in services for method in service.methods]

@@ -13,7 +13,7 @@ from trainer_svc.registry.bots import Bot, CanaryEnd, GenerationDefaults, Routes
 from trainer_svc.registry.datasets import Dataset
 from trainer_svc.registry.feed import FeedUpdate, ServedTenant
 from trainer_svc.registry.keys import ApiKey
-from trainer_svc.registry.tenants import Tenant
+from trainer_svc.registry.tenants import Tenant, TenantLimits
 from trainer_svc.registry.versions import GateOverride, Lineage, Version, VersionDraft
 
 
@@ -31,7 +31,7 @@ def write_tenant(tenant: Tenant) -> tenant_pb2.Tenant:
     return tenant_pb2.Tenant(
         name=str(tenant.name),
         display_name=tenant.display_name,
-        limits=_write_limits(tenant),
+        limits=_write_limits(tenant.limits),
         create_time=write_time(tenant.create_time),
     )
 
@@ -121,8 +121,8 @@ def write_update(update: FeedUpdate) -> serving_pb2.ServingUpdate:
     return serving_pb2.ServingUpdate(generation=update.generation, delta=delta)
 
 
-def _write_limits(tenant: Tenant) -> tenant_pb2.TenantLimits:
-    return tenant_pb2.TenantLimits(max_requests_in_flight=tenant.max_requests_in_flight)
+def _write_limits(limits: TenantLimits) -> tenant_pb2.TenantLimits:
+    return tenant_pb2.TenantLimits(**asdict(limits))
 
 
 def _write_kind(kind: BotKind) -> str:
@@ -233,7 +233,7 @@ def _write_override(override: GateOverride | None) -> version_pb2.GateOverride |
 
 def _write_served_tenant(served: ServedTenant) -> serving_pb2.ServingTenant:
     return serving_pb2.ServingTenant(
-        name=str(served.tenant.name), key_digests=served.key_digests, limits=_write_limits(served.tenant)
+        name=str(served.tenant.name), key_digests=served.key_digests, limits=_write_limits(served.tenant.limits)
     )
 
 

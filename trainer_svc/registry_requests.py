@@ -20,24 +20,8 @@ _MAX_SYSTEM_PROMPT_CHARS = 4_000
 _MAX_CHUNK_BYTES = 1024 * 1024
 _MAX_OUTPUT_TOKENS = 32_768
 _MAX_TEMPERATURE = 2.0
-_MAX_IN_FLIGHT = 10_000
 _MAX_REASON_CHARS = 1_000
 _MAX_PERCENT = 100
-
-
-def read_new_tenant(request: registry_service_pb2.CreateTenantRequest) -> TenantName:
-    """Check a new tenant and return its name. Raises InvalidRequest."""
-    violations = Violations()
-    _check_id(request.tenant_id, "tenant_id", violations)
-    violations.check_length(request.tenant.display_name, field="tenant.display_name", limit=_MAX_DISPLAY_NAME_CHARS)
-    in_flight = request.tenant.limits.max_requests_in_flight
-    violations.check(
-        field="tenant.limits.max_requests_in_flight",
-        is_good=0 <= in_flight <= _MAX_IN_FLIGHT,
-        sentence=f"is {in_flight}; it must be 0 (the default) to {_MAX_IN_FLIGHT}",
-    )
-    violations.raise_if_any()
-    return TenantName(request.tenant_id)
 
 
 def check_display_name(text: str) -> None:

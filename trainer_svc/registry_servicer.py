@@ -6,7 +6,6 @@ Servicers raise; `adaptory.core.rpc` turns what they raise into a status.
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, closing
-from dataclasses import dataclass
 from typing import Any
 
 import grpc
@@ -28,35 +27,12 @@ from trainer_svc import registry_convert as convert
 from trainer_svc import registry_requests as requests
 from trainer_svc.edge import name_caller, read_name, read_request_key, require_operator
 from trainer_svc.import_requests import read_import
-from trainer_svc.importing.importer import Importer
-from trainer_svc.registry.artifacts import CHUNK_BYTES, ArtifactStore
-from trainer_svc.registry.bots import Bots
-from trainer_svc.registry.datasets import Datasets
-from trainer_svc.registry.feed import ServingFeed
-from trainer_svc.registry.keys import ApiKeys
+from trainer_svc.registry.artifacts import CHUNK_BYTES
 from trainer_svc.registry.pages import PageRequest
-from trainer_svc.registry.routes import RouteTable
-from trainer_svc.registry.tenants import Tenants
-from trainer_svc.registry.uploads import Uploads
-from trainer_svc.registry.versions import Versions
+from trainer_svc.registry.registry import Registry
+from trainer_svc.tenant_requests import read_new_tenant, read_tenant_change
 
 Context = grpc.aio.ServicerContext[Any, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Registry:
-    """The nouns of the registry, built by `app.py`."""
-
-    tenants: Tenants
-    keys: ApiKeys
-    datasets: Datasets
-    uploads: Uploads
-    bots: Bots
-    versions: Versions
-    routes: RouteTable
-    feed: ServingFeed
-    artifacts: ArtifactStore
-    importer: Importer
 
 
 class RegistryServicer(registry_service_pb2_grpc.RegistryServiceServicer):
@@ -72,13 +48,9 @@ class RegistryServicer(registry_service_pb2_grpc.RegistryServiceServicer):
         self, request: registry_service_pb2.CreateTenantRequest, _context: Context
     ) -> tenant_pb2.Tenant:
         """Create a tenant."""
-        name = requests.read_new_tenant(request)
-        tenant = await self._registry.tenants.create(
-            name,
-            display_name=request.tenant.display_name,
-            max_requests_in_flight=request.tenant.limits.max_requests_in_flight,
-        )
-        return convert.write_tenant(tenant)
+        name, limits = read_new_tenant(request)
+        display_name = request.tenant.display_name
+        return convert.write_tenant(await self._registry.tenants.create(name, display_name=display_name, limits=limits))
 
     async def GetTenant(self, request: registry_service_pb2.GetTenantRequest, _context: Context) -> tenant_pb2.Tenant:
         """Return a tenant."""
@@ -94,6 +66,12 @@ class RegistryServicer(registry_service_pb2_grpc.RegistryServiceServicer):
         return registry_service_pb2.ListTenantsResponse(
             tenants=[convert.write_tenant(tenant) for tenant in page.items], next_page_token=page.next_token
         )
+
+    async def UpdateTenant(
+        self, request: registry_service_pb2.UpdateTenantRequest, _context: Context
+    ) -> tenant_pb2.Tenant:
+        """Change what the mask names."""
+        return convert.write_tenant(await self._registry.tenants.change(read_tenant_change(request)))
 
     async def CreateApiKey(
         self, request: registry_service_pb2.CreateApiKeyRequest, _context: Context

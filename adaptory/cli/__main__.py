@@ -19,6 +19,7 @@ from adaptory.cli import (
     service,
     tenant,
     train,
+    usage,
     version,
 )
 from adaptory.cli.failure import report_failure
@@ -37,6 +38,7 @@ def build_app() -> typer.Typer:
     app.command("serve")(service.run_server)
     app.add_typer(models.app, name="models")
     app.add_typer(tenant.app, name="tenant")
+    app.command("usage")(usage.show_usage)
     app.add_typer(dataset.app, name="dataset")
     app.add_typer(bot.app, name="bot")
     app.add_typer(version.app, name="version")

@@ -1,4 +1,4 @@
-"""`adaptory tenant`: companies and their keys. For the operator."""
+"""`adaptory tenant`: companies, their keys and what they may use. For the operator."""
 
 from typing import Annotated
 
@@ -6,8 +6,9 @@ import typer
 
 from adaptory.cli.output import AsJson, print_json, print_message, print_table, say, to_dict
 from adaptory.cli.target import target_of
+from adaptory.registry.v1.tenant_pb2 import Tenant, TenantLimits
 
-app = typer.Typer(no_args_is_help=True, help="Companies and their keys. For the operator.")
+app = typer.Typer(no_args_is_help=True, help="Companies, their keys and limits. For the operator.")
 
 TenantArgument = Annotated[str, typer.Argument(metavar="TENANT", help="A tenant: `aurora` or `tenants/aurora`.")]
 
@@ -46,6 +47,43 @@ def list_all(context: typer.Context, *, as_json: AsJson = False) -> None:
         (tenant.name, tenant.display_name, f"{tenant.create_time.ToDatetime():%Y-%m-%d %H:%M}") for tenant in tenants
     ]
     print_table("Tenants", ("tenant", "name", "created (UTC)"), rows)
+
+
+@app.command("limits")
+def change_limits(  # noqa: PLR0913 - each is an option of the command line
+    context: typer.Context,
+    tenant: TenantArgument,
+    max_requests_in_flight: Annotated[int | None, typer.Option(min=0, help="At once; 0 is the default.")] = None,
+    requests_per_minute: Annotated[int | None, typer.Option(min=0, help="0 is no limit, here and below.")] = None,
+    tokens_per_minute: Annotated[int | None, typer.Option(min=0, help="Of prompts and answers.")] = None,
+    tokens_per_day: Annotated[int | None, typer.Option(min=0, help="Of a UTC day, on all servers.")] = None,
+    max_prompt_tokens: Annotated[int | None, typer.Option(min=0, help="Of one prompt.")] = None,
+    max_output_tokens: Annotated[int | None, typer.Option(min=0, help="Of one answer.")] = None,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Change the limits that are given, for the next request on every server, and show them all."""
+    given = {
+        "max_requests_in_flight": max_requests_in_flight,
+        "requests_per_minute": requests_per_minute,
+        "tokens_per_minute": tokens_per_minute,
+        "tokens_per_day": tokens_per_day,
+        "max_prompt_tokens": max_prompt_tokens,
+        "max_output_tokens": max_output_tokens,
+    }
+    changes = {limit: value for limit, value in given.items() if value is not None}
+    name = tenant_name(tenant)
+    with target_of(context).open_client() as client:
+        if changes:
+            wanted = Tenant(name=name, limits=TenantLimits(**changes))
+            found = client.tenants.update(wanted, [f"limits.{limit}" for limit in changes])
+        else:
+            found = client.tenants.get(name)
+    if as_json:
+        print_message(found, as_json=True)
+        return
+    rows = [(limit.replace("_", " "), f"{getattr(found.limits, limit):,}") for limit in given]
+    print_table(f"Limits of {name}", ("limit", "value (0: none, or the default)"), rows)
 
 
 @app.command("key")

@@ -14,6 +14,7 @@ from adaptory.client.jobs import Jobs
 from adaptory.client.patience import Patience
 from adaptory.client.serving import Serving
 from adaptory.client.tenants import Tenants
+from adaptory.client.usage import UsageBook
 
 DEFAULT_TRAINER = "127.0.0.1:50071"
 DEFAULT_SERVER = "127.0.0.1:50072"
@@ -42,6 +43,7 @@ class AdaptoryClient(AbstractAsyncContextManager["AdaptoryClient"]):
         self.datasets = Datasets(self._trainer, patience)
         self.bots = Bots(self._trainer)
         self.jobs = Jobs(self._trainer, patience)
+        self.usage = UsageBook(self._trainer)
         self.chat = Chat(self._server)
         self.completion = Completion(self._server)
         self.serving = Serving(self._server)

@@ -22,6 +22,7 @@ from adaptory.client.jobs import Jobs
 from adaptory.client.patience import Patience
 from adaptory.client.serving import Serving
 from adaptory.client.tenants import Tenants
+from adaptory.client.usage import UsageBook
 
 Group = TypeVar("Group")
 Result = TypeVar("Result")
@@ -109,6 +110,7 @@ class BlockingTenants(Twin[Tenants]):
     create = _waits(Tenants.create)
     get = _waits(Tenants.get)
     list_all = _iterates(Tenants.list_all)
+    update = _waits(Tenants.update)
     create_key = _waits(Tenants.create_key)
     list_keys = _iterates(Tenants.list_keys)
     revoke_key = _waits(Tenants.revoke_key)
@@ -150,6 +152,12 @@ class BlockingJobs(Twin[Jobs]):
     watch = _iterates(Jobs.watch)
     cancel = _waits(Jobs.cancel)
     wait_until_ready = _waits(Jobs.wait_until_ready)
+
+
+class BlockingUsageBook(Twin[UsageBook]):
+    """Blocking twin of UsageBook."""
+
+    list_all = _iterates(UsageBook.list_all)
 
 
 class BlockingChat(Twin[Chat]):
@@ -202,6 +210,7 @@ class BlockingClient(AbstractContextManager["BlockingClient"]):
         self.datasets = BlockingDatasets(self._client.datasets, self._thread)
         self.bots = BlockingBots(self._client.bots, self._thread)
         self.jobs = BlockingJobs(self._client.jobs, self._thread)
+        self.usage = BlockingUsageBook(self._client.usage, self._thread)
         self.chat = BlockingChat(self._client.chat, self._thread)
         self.completion = BlockingCompletion(self._client.completion, self._thread)
         self.serving = BlockingServing(self._client.serving, self._thread)

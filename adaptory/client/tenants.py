@@ -1,6 +1,8 @@
 """Tenants and their keys. All but `get` take the operator's key."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+
+from google.protobuf.field_mask_pb2 import FieldMask
 
 from adaptory.client.connection import Connection
 from adaptory.client.pages import walk_pages
@@ -36,6 +38,11 @@ class Tenants:
 
         async for tenant in walk_pages(fetch, lambda page: page.tenants):
             yield tenant
+
+    async def update(self, tenant: Tenant, paths: Sequence[str]) -> Tenant:
+        """Change those fields of the tenant `tenant.name` that `paths` name, such as `limits.tokens_per_day`, and no others."""
+        request = pb.UpdateTenantRequest(tenant=tenant, update_mask=FieldMask(paths=paths))
+        return await self._connection.call(self._registry.UpdateTenant, request)
 
     async def create_key(self, tenant: str, *, display_name: str = "") -> ApiKey:
         """Issue a key for `tenants/{tenant}`; the only answer that ever holds its `secret`."""

@@ -16,7 +16,7 @@ from trainer_svc.registry.bots import BotDraft, Bots, GenerationDefaults
 from trainer_svc.registry.database import Database
 from trainer_svc.registry.datasets import DatasetDraft, Datasets
 from trainer_svc.registry.requests import RequestKey
-from trainer_svc.registry.tenants import Tenants
+from trainer_svc.registry.tenants import TenantLimits, Tenants
 from trainer_svc.registry.versions import Lineage, VersionDraft, VersionState
 
 BOT = BotName("aurora", "faq")
@@ -31,7 +31,7 @@ def request_key(request_id: str = "", digest: str = "") -> RequestKey:
 async def open_database(folder: Path) -> AsyncIterator[tuple[Database, JobDraft]]:
     """Open a database with aurora, its bot and a dataset, and what a job of them is."""
     with Database(f"sqlite:///{folder / 'registry.db'}") as database:
-        await Tenants(database, read_utc).create(TenantName("aurora"), display_name="", max_requests_in_flight=0)
+        await Tenants(database, read_utc).create(TenantName("aurora"), display_name="", limits=TenantLimits())
         await Bots(database, read_utc).create(bot_draft())
         draft = DatasetDraft(BotKind.FAQ, DatasetFormat.FAQ_JSONL, "")
         dataset = await Datasets(database, read_utc).create(draft, request_key())

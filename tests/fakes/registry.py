@@ -11,7 +11,15 @@ import grpc
 from adaptory.core.adapter_check import ADAPTER_FILES, adapter_digest
 from adaptory.core.auth import digest_key
 from adaptory.core.names import VersionName
-from adaptory.registry.v1 import bot_pb2, registry_service_pb2, registry_service_pb2_grpc, serving_pb2, tenant_pb2
+from adaptory.registry.v1 import (
+    bot_pb2,
+    registry_service_pb2,
+    registry_service_pb2_grpc,
+    serving_pb2,
+    tenant_pb2,
+    usage_service_pb2_grpc,
+)
+from tests.fakes.ledger import FakeLedger
 
 SERVER_KEY = "adk_server"
 
@@ -25,6 +33,7 @@ class FakeRegistry(registry_service_pb2_grpc.RegistryServiceServicer):
         """Begin with no tenant, at generation 0."""
         self.generation = 0
         self.num_downloads = 0
+        self.ledger = FakeLedger()
         self.ended_canaries: list[tuple[str, str]] = []
         self._has_ended_one = asyncio.Event()
         self._items: dict[str, Item] = {}
@@ -38,6 +47,7 @@ class FakeRegistry(registry_service_pb2_grpc.RegistryServiceServicer):
         """Listen, at the same port as before when it was open already."""
         self._server = grpc.aio.server(options=(("grpc.so_reuseport", 0),))
         registry_service_pb2_grpc.add_RegistryServiceServicer_to_server(self, self._server)
+        usage_service_pb2_grpc.add_UsageServiceServicer_to_server(self.ledger, self._server)
         self.address = f"127.0.0.1:{self._server.add_insecure_port(self.address)}"
         await self._server.start()
 
@@ -58,9 +68,9 @@ class FakeRegistry(registry_service_pb2_grpc.RegistryServiceServicer):
         """Stop listening."""
         await self.close()
 
-    def put_tenant(self, tenant: str, *keys: str, max_in_flight: int = 0) -> None:
-        """Make `keys` the good ones of the tenant."""
-        limits = tenant_pb2.TenantLimits(max_requests_in_flight=max_in_flight)
+    def put_tenant(self, tenant: str, *keys: str, max_in_flight: int = 0, **quota: int) -> None:
+        """Make `keys` the good ones of the tenant, and `quota` its other limits."""
+        limits = tenant_pb2.TenantLimits(max_requests_in_flight=max_in_flight, **quota)
         digests = [digest_key(key) for key in keys]
         self.put(serving_pb2.ServingTenant(name=f"tenants/{tenant}", key_digests=digests, limits=limits))
 
@@ -93,6 +103,7 @@ class FakeRegistry(registry_service_pb2_grpc.RegistryServiceServicer):
     def put_shadow(self, version: str) -> None:
         """Have a version asked in all conversations of its bot, as SetShadow would."""
         bot = self._items[version.rpartition("/versions/")[0]]
+        assert isinstance(bot, serving_pb2.ServingBot)
         bot.routes.shadow, bot.routes.shadow_percent = version, 100
         self.put(bot)
 

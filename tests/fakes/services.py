@@ -21,6 +21,8 @@ from adaptory.core.rpc import Interceptor
 from adaptory.core.telemetry import GrpcMetrics
 from adaptory.registry.v1 import registry_service_pb2 as registry_pb
 from adaptory.registry.v1 import registry_service_pb2_grpc as registry_grpc
+from adaptory.registry.v1 import usage_service_pb2 as usage_pb
+from adaptory.registry.v1 import usage_service_pb2_grpc as usage_grpc
 from adaptory.registry.v1.bot_pb2 import Bot, Routes
 from adaptory.registry.v1.dataset_pb2 import Dataset, DatasetProblem, DatasetReport, LengthBucket
 from adaptory.registry.v1.tenant_pb2 import ApiKey, Tenant
@@ -99,6 +101,13 @@ class ScriptedRegistry(registry_grpc.RegistryServiceServicer):
         end = begin + PAGE_ITEMS
         page = [self.tenants[name] for name in names[begin:end]]
         return registry_pb.ListTenantsResponse(tenants=page, next_page_token=str(end) if end < len(names) else "")
+
+    async def GetTenant(self, request: registry_pb.GetTenantRequest, context: Any) -> Tenant:
+        return self.tenants[request.name]
+
+    async def UpdateTenant(self, request: registry_pb.UpdateTenantRequest, context: Any) -> Tenant:
+        request.update_mask.MergeMessage(request.tenant, self.tenants[request.tenant.name])
+        return self.tenants[request.tenant.name]
 
     async def CreateApiKey(self, request: registry_pb.CreateApiKeyRequest, context: Any) -> ApiKey:
         return ApiKey(name=f"{request.parent}/apiKeys/k1", secret="adk_secret")
@@ -221,6 +230,22 @@ class ScriptedRegistry(registry_grpc.RegistryServiceServicer):
             raise FailedPrecondition(f"{bot.name} has no version before this one.", reason="NO_PREVIOUS_VERSION")
         bot.routes.CopyFrom(Routes(production=bot.routes.previous))
         return bot
+
+
+class ScriptedLedger(usage_grpc.UsageServiceServicer):
+    """Lists `usage`, page by page, as far as it is asked for."""
+
+    def __init__(self) -> None:
+        """Begin with nothing used."""
+        self.usage: list[usage_pb.Usage] = []
+        self.asked: list[usage_pb.ListUsageRequest] = []
+
+    async def ListUsage(self, request: usage_pb.ListUsageRequest, context: Any) -> usage_pb.ListUsageResponse:
+        self.asked.append(request)
+        begin = int(request.page_token or 0)
+        end = begin + PAGE_ITEMS
+        token = str(end) if end < len(self.usage) else ""
+        return usage_pb.ListUsageResponse(usage=self.usage[begin:end], next_page_token=token)
 
 
 class ScriptedTrainer(trainer_grpc.TrainerServiceServicer):
@@ -425,6 +450,7 @@ class ScriptedServices:
         self.script = script or Script()
         self.registry = ScriptedRegistry(self.script)
         self.trainer = ScriptedTrainer(self.script, self.registry)
+        self.ledger = ScriptedLedger()
         self.serve = ScriptedServe(self.script)
         self.trainer_address = ""
         self.server_address = ""
@@ -436,6 +462,7 @@ class ScriptedServices:
         trainer, server = _make_server(), _make_server()
         registry_grpc.add_RegistryServiceServicer_to_server(self.registry, trainer)
         trainer_grpc.add_TrainerServiceServicer_to_server(self.trainer, trainer)
+        usage_grpc.add_UsageServiceServicer_to_server(self.ledger, trainer)
         serve_grpc.add_ServeServiceServicer_to_server(self.serve, server)
         admin_grpc.add_ServeAdminServiceServicer_to_server(ScriptedServeAdmin(), server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
@@ -482,6 +509,7 @@ class _NoTenants:
 def _make_server() -> grpc.aio.Server:
     services = [
         registry_pb.DESCRIPTOR.services_by_name["RegistryService"],
+        usage_pb.DESCRIPTOR.services_by_name["UsageService"],
         trainer_pb.DESCRIPTOR.services_by_name["TrainerService"],
         serve_pb.DESCRIPTOR.services_by_name["ServeService"],
         admin_pb.DESCRIPTOR.services_by_name["ServeAdminService"],

@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from serve_svc.adapter_loading import Patience, ServedBase
 from serve_svc.adapters import AdapterCache, LifePolicy
 from serve_svc.admission import Admission, AdmissionSeams
 from serve_svc.canary_watch import CanaryLimits, CanaryWatch
+from serve_svc.day_tokens import DayTokens
 from serve_svc.deadline import Closing, Deadline
 from serve_svc.deployment import Deployment
 from serve_svc.engine.backend import OutputCorrupted
@@ -33,6 +35,7 @@ from serve_svc.engine.guarded_engine import GuardedEngine
 from serve_svc.engine.supervisor import EngineState, Supervisor, SupervisorPolicy, SupervisorSeams
 from serve_svc.generation import Generation, Line, Prompt, Watchers
 from serve_svc.metrics import RequestMetrics
+from serve_svc.quota import Quotas
 from serve_svc.routing import (
     BaseIdentity,
     BotKind,
@@ -45,6 +48,7 @@ from serve_svc.routing import (
     RoutingTable,
 )
 from serve_svc.tenancy import Intake
+from serve_svc.usage_meter import UsageMeter
 from serve_svc.version import AdapterVersion
 from tests.adapters import tiny_shape
 from tests.fakes.adapters import FolderSource, RecordingObserver
@@ -154,8 +158,10 @@ class Town:
         limits = queue_limits(max_in_flight=SETTINGS.max_sequences, max_adapters=SETTINGS.max_loras)
         self.admission = Admission(limits, AdmissionSeams(self.clock, lambda _: 1.0, RecordingQueueObserver()))
         self.deployment = Deployment(self.cache, self.router, SETTINGS.max_cpu_loras)
-        line = Line(Intake(), self.admission, self.cache, self.supervisor)
-        watchers = Watchers(RequestMetrics(CollectorRegistry(), 100), self.canaries)
+        quotas = Quotas(DayTokens(), self.clock, _read_new_year)
+        line = Line(Intake(), self.admission, self.cache, self.supervisor, quotas)
+        usage = UsageMeter(quotas, _read_new_year)
+        watchers = Watchers(RequestMetrics(CollectorRegistry(), 100), self.canaries, usage)
         self.generation = Generation(line, watchers, b"secret")
         self.closing = Closing()
         self.requests: list[Asked] = []
@@ -281,3 +287,7 @@ class Town:
             self.deployment.refill()
         else:
             self.cache.engine_lost()
+
+
+def _read_new_year() -> datetime:
+    return datetime(2026, 1, 1, tzinfo=UTC)

@@ -49,6 +49,12 @@ tenants = Table(
     Column("tenant", Text, primary_key=True),
     Column("display_name", Text, nullable=False),
     Column("max_requests_in_flight", Integer, nullable=False),
+    # Defaults of the database: tenants of earlier schemas have none of these limits.
+    Column("requests_per_minute", Integer, server_default=text("0"), nullable=False),
+    Column("tokens_per_minute", BigInteger, server_default=text("0"), nullable=False),
+    Column("tokens_per_day", BigInteger, server_default=text("0"), nullable=False),
+    Column("max_prompt_tokens", Integer, server_default=text("0"), nullable=False),
+    Column("max_output_tokens", Integer, server_default=text("0"), nullable=False),
     Column("create_time", UtcTime, nullable=False),
 )
 
@@ -212,4 +218,56 @@ requests = Table(
     Column("request_digest", Text, nullable=False),
     Column("name", Text, nullable=False),
     Column("create_time", UtcTime, nullable=False),
+)
+
+# Reports of servers that were counted: the number of each is taken once.
+usage_reports = Table(
+    "usage_reports",
+    metadata,
+    Column("server", Text, primary_key=True),
+    Column("sequence", BigInteger, primary_key=True),
+    Column("digest", Text, nullable=False),
+    Column("create_time", UtcTime, nullable=False),
+)
+
+
+def _make_usage_counts() -> list[Column[int]]:
+    return [
+        Column(name, BigInteger, nullable=False)
+        for name in (
+            "num_requests",
+            "num_cancelled",
+            "num_failed",
+            "num_refused",
+            "num_prompt_tokens",
+            "num_output_tokens",
+        )
+    ]
+
+
+# The ledger: rows are added and never changed. They name what servers said, so nothing refers to tenants or bots.
+usage_entries = Table(
+    "usage_entries",
+    metadata,
+    Column("seq", _Counter, primary_key=True),
+    Column("server", Text, nullable=False),
+    Column("sequence", BigInteger, nullable=False),
+    Column("tenant", Text, nullable=False),
+    Column("bot", Text, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("day", Text, nullable=False),
+    *_make_usage_counts(),
+    ForeignKeyConstraint(["server", "sequence"], ["usage_reports.server", "usage_reports.sequence"]),
+    sqlite_autoincrement=True,
+)
+
+# The sums of the ledger, kept in the same transactions: a budget is asked for every few seconds.
+usage_days = Table(
+    "usage_days",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("day", Text, primary_key=True),
+    Column("bot", Text, primary_key=True),
+    Column("version", Integer, primary_key=True),
+    *_make_usage_counts(),
 )

@@ -1,10 +1,11 @@
-"""Tenants: who they are and what each may use at once."""
+"""Tenants: who they are and what each may use."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select
+from sqlalchemy import Connection, Row, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from adaptory.core.auth import not_found
@@ -18,12 +19,33 @@ from trainer_svc.registry.pages import Page, PageRequest
 
 
 @dataclass(frozen=True, slots=True)
+class TenantLimits:
+    """What a tenant may use. `max_requests_in_flight` of 0 is the server's default, any other 0 is no limit."""
+
+    max_requests_in_flight: int = 0
+    requests_per_minute: int = 0
+    tokens_per_minute: int = 0
+    tokens_per_day: int = 0
+    max_prompt_tokens: int = 0
+    max_output_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TenantChange:
+    """Which fields of a tenant are to change, and to what; `limits` has them by name."""
+
+    name: TenantName
+    display_name: str | None = None
+    limits: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Tenant:
-    """A company. `max_requests_in_flight` of 0 is the server's default."""
+    """A company."""
 
     name: TenantName
     display_name: str
-    max_requests_in_flight: int
+    limits: TenantLimits
     create_time: datetime
 
 
@@ -34,9 +56,9 @@ class Tenants:
         self._database = database
         self._clock = clock
 
-    async def create(self, name: TenantName, *, display_name: str, max_requests_in_flight: int) -> Tenant:
+    async def create(self, name: TenantName, *, display_name: str, limits: TenantLimits) -> Tenant:
         """Keep a new tenant and tell servers of it. Raises AlreadyExists when the id is taken."""
-        tenant = Tenant(name, display_name, max_requests_in_flight, self._clock())
+        tenant = Tenant(name, display_name, limits, self._clock())
 
         def insert_tenant(transaction: Connection) -> None:
             try:
@@ -44,8 +66,8 @@ class Tenants:
                     insert(tables.tenants).values(
                         tenant=name.tenant,
                         display_name=display_name,
-                        max_requests_in_flight=max_requests_in_flight,
                         create_time=tenant.create_time,
+                        **asdict(limits),
                     )
                 )
             except IntegrityError as error:
@@ -54,6 +76,22 @@ class Tenants:
 
         await self._database.write(insert_tenant)
         return tenant
+
+    async def change(self, change: TenantChange) -> Tenant:
+        """Change what is to change, and nothing else, and tell servers; what is so already changes nothing. Raises NotFound."""
+
+        def update_tenant(transaction: Connection) -> Tenant:
+            before = read_tenant(transaction, change.name)
+            display_name = before.display_name if change.display_name is None else change.display_name
+            after = replace(before, display_name=display_name, limits=replace(before.limits, **change.limits))
+            if after != before:
+                table = tables.tenants
+                values = {"display_name": display_name, **asdict(after.limits)}
+                transaction.execute(update(table).where(table.c.tenant == change.name.tenant).values(values))
+                record_change(transaction, str(change.name))
+            return after
+
+        return await self._database.write(update_tenant)
 
     async def get(self, name: TenantName) -> Tenant:
         """Return a tenant. Raises NotFound."""
@@ -77,4 +115,12 @@ def read_tenant(transaction: Connection, name: TenantName) -> Tenant:
 
 def to_tenant(row: Row[Any]) -> Tenant:
     """Turn a row of the table into what it says."""
-    return Tenant(TenantName(row.tenant), row.display_name, row.max_requests_in_flight, row.create_time)
+    limits = TenantLimits(
+        max_requests_in_flight=row.max_requests_in_flight,
+        requests_per_minute=row.requests_per_minute,
+        tokens_per_minute=row.tokens_per_minute,
+        tokens_per_day=row.tokens_per_day,
+        max_prompt_tokens=row.max_prompt_tokens,
+        max_output_tokens=row.max_output_tokens,
+    )
+    return Tenant(TenantName(row.tenant), row.display_name, limits, row.create_time)

@@ -59,6 +59,11 @@ class RegistryServiceStub:
                 request_serializer=adaptory_dot_registry_dot_v1_dot_registry__service__pb2.ListTenantsRequest.SerializeToString,
                 response_deserializer=adaptory_dot_registry_dot_v1_dot_registry__service__pb2.ListTenantsResponse.FromString,
                 _registered_method=True)
+        self.UpdateTenant = channel.unary_unary(
+                '/adaptory.registry.v1.RegistryService/UpdateTenant',
+                request_serializer=adaptory_dot_registry_dot_v1_dot_registry__service__pb2.UpdateTenantRequest.SerializeToString,
+                response_deserializer=adaptory_dot_registry_dot_v1_dot_tenant__pb2.Tenant.FromString,
+                _registered_method=True)
         self.CreateApiKey = channel.unary_unary(
                 '/adaptory.registry.v1.RegistryService/CreateApiKey',
                 request_serializer=adaptory_dot_registry_dot_v1_dot_registry__service__pb2.CreateApiKeyRequest.SerializeToString,
@@ -200,6 +205,13 @@ class RegistryServiceServicer:
 
     def ListTenants(self, request, context):
         """Lists tenants by id. Admin.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateTenant(self, request, context):
+        """Changes the fields of a tenant that `update_mask` names, and no others. Admin.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -412,6 +424,11 @@ def add_RegistryServiceServicer_to_server(servicer, server):
                     request_deserializer=adaptory_dot_registry_dot_v1_dot_registry__service__pb2.ListTenantsRequest.FromString,
                     response_serializer=adaptory_dot_registry_dot_v1_dot_registry__service__pb2.ListTenantsResponse.SerializeToString,
             ),
+            'UpdateTenant': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateTenant,
+                    request_deserializer=adaptory_dot_registry_dot_v1_dot_registry__service__pb2.UpdateTenantRequest.FromString,
+                    response_serializer=adaptory_dot_registry_dot_v1_dot_tenant__pb2.Tenant.SerializeToString,
+            ),
             'CreateApiKey': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateApiKey,
                     request_deserializer=adaptory_dot_registry_dot_v1_dot_registry__service__pb2.CreateApiKeyRequest.FromString,
@@ -614,6 +631,33 @@ class RegistryService:
             '/adaptory.registry.v1.RegistryService/ListTenants',
             adaptory_dot_registry_dot_v1_dot_registry__service__pb2.ListTenantsRequest.SerializeToString,
             adaptory_dot_registry_dot_v1_dot_registry__service__pb2.ListTenantsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateTenant(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/adaptory.registry.v1.RegistryService/UpdateTenant',
+            adaptory_dot_registry_dot_v1_dot_registry__service__pb2.UpdateTenantRequest.SerializeToString,
+            adaptory_dot_registry_dot_v1_dot_tenant__pb2.Tenant.FromString,
             options,
             channel_credentials,
             insecure,

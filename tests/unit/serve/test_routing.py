@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from adaptory.core.auth import Caller, Role
 from adaptory.core.errors import FailedPrecondition, NotFound
 from adaptory.core.names import BotName, TenantName, VersionName
+from serve_svc.quota import Quota
 from serve_svc.registry_convert import dump_table, parse_update
 from serve_svc.routing import (
     NOTHING_KNOWN,
@@ -35,6 +36,7 @@ tenants = st.builds(
     name=st.sampled_from(["acme", "globex"]).map(TenantName),
     key_digests=st.frozensets(st.text("0123456789abcdef", min_size=64, max_size=64), max_size=2),
     max_requests_in_flight=st.integers(1, 100),
+    quota=st.builds(Quota, tokens_per_day=st.integers(0, 2**40)),
 )
 bot_names = st.builds(BotName, st.sampled_from(["acme", "globex"]), st.sampled_from(["faq", "help"]))
 version_names = st.builds(

@@ -7,19 +7,28 @@ import pytest
 from google.protobuf import message_factory
 from google.protobuf.descriptor import MethodDescriptor
 
-from adaptory.registry.v1 import registry_service_pb2
+from adaptory.registry.v1 import registry_service_pb2, usage_service_pb2
 from adaptory.trainer.v1 import trainer_service_pb2
 from tests.fakes.trainer import Metadata, Trainer, key_of, reason_of
 
 SERVICES = (
     registry_service_pb2.DESCRIPTOR.services_by_name["RegistryService"],
+    usage_service_pb2.DESCRIPTOR.services_by_name["UsageService"],
     trainer_service_pb2.DESCRIPTOR.services_by_name["TrainerService"],
 )
 METHODS = {method.name: method for service in SERVICES for method in service.methods}
 
 # Written by hand from the comments of the contract, not from `access.py`: the two are to agree.
-ADMIN_ONLY = {"CreateTenant", "ListTenants", "CreateApiKey", "ListApiKeys", "RevokeApiKey", "SetAnswerSchema"}
-SERVER_ONLY = {"WatchServing", "EndCanary"}
+ADMIN_ONLY = {
+    "CreateTenant",
+    "ListTenants",
+    "UpdateTenant",
+    "CreateApiKey",
+    "ListApiKeys",
+    "RevokeApiKey",
+    "SetAnswerSchema",
+}
+SERVER_ONLY = {"WatchServing", "EndCanary", "ReportUsage"}
 TENANT_AND_SERVER = {"DownloadAdapter"}
 TENANT = {
     "GetTenant",
@@ -39,6 +48,7 @@ TENANT = {
     "RollbackBot",
     "RetireVersion",
     "ImportAdapter",
+    "ListUsage",
     "PlanTrainingJob",
     "CreateTrainingJob",
     "GetTrainingJob",
@@ -72,6 +82,7 @@ FOREIGN_NAMES = {
     "ListDatasets": "tenants/borealis",
     "CreateBot": "tenants/borealis",
     "ListBots": "tenants/borealis",
+    "ListUsage": "tenants/borealis",
     "PlanTrainingJob": "tenants/borealis",
     "CreateTrainingJob": "tenants/borealis",
     "ListTrainingJobs": "tenants/borealis",

@@ -12,7 +12,7 @@ from trainer_svc.clock import read_utc
 from trainer_svc.registry.database import Database
 from trainer_svc.registry.feed import ServingFeed
 from trainer_svc.registry.keys import ApiKeys
-from trainer_svc.registry.tenants import Tenants
+from trainer_svc.registry.tenants import TenantLimits, Tenants
 
 AURORA = TenantName("aurora")
 
@@ -21,7 +21,7 @@ AURORA = TenantName("aurora")
 async def database(tmp_path: Path) -> AsyncIterator[Database]:
     """A database with the tenant aurora."""
     with Database(f"sqlite:///{tmp_path / 'registry.db'}") as opened:
-        await Tenants(opened, read_utc).create(AURORA, display_name="", max_requests_in_flight=0)
+        await Tenants(opened, read_utc).create(AURORA, display_name="", limits=TenantLimits())
         yield opened
 
 
@@ -30,7 +30,9 @@ async def test_a_snapshot_comes_first_then_deltas(database: Database) -> None:
     updates = ServingFeed(database).watch()
     first = await anext(updates)
 
-    await Tenants(database, read_utc).create(TenantName("borealis"), display_name="", max_requests_in_flight=3)
+    await Tenants(database, read_utc).create(
+        TenantName("borealis"), display_name="", limits=TenantLimits(max_requests_in_flight=3)
+    )
     second = await anext(updates)
 
     assert [(first.is_snapshot, len(first.tenants)), (second.is_snapshot, len(second.tenants))] == [
@@ -79,7 +81,7 @@ async def test_a_watcher_far_behind_gets_a_snapshot(database: Database) -> None:
     await anext(updates)
 
     for number in range(3):
-        await Tenants(database, read_utc).create(TenantName(f"t{number}"), display_name="", max_requests_in_flight=0)
+        await Tenants(database, read_utc).create(TenantName(f"t{number}"), display_name="", limits=TenantLimits())
     update = await anext(updates)
 
     assert (update.is_snapshot, len(update.tenants)) == (True, 4)

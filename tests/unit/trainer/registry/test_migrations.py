@@ -3,10 +3,21 @@
 import sqlite3
 from pathlib import Path
 
+import alembic.command
+import alembic.config
+from sqlalchemy import create_engine, text
+
+import trainer_svc.registry.migrations
+from adaptory.core.names import TenantName, VersionName
+from adaptory.core.usage import UsageCounts, UsageKey
 from adaptory.registry.v1 import registry_service_pb2
 from adaptory.trainer.v1 import trainer_service_pb2, training_job_pb2
 from tests.fakes.trainer import Trainer
 from tests.fakes.worker import PEAK_BYTES
+from trainer_svc.clock import read_utc
+from trainer_svc.registry.database import Database
+from trainer_svc.registry.tenants import TenantChange, TenantLimits, Tenants
+from trainer_svc.registry.usage import UsageLedger, UsageReport
 
 _BACK_TO_0001 = """
     DROP TABLE memory_residuals;
@@ -24,6 +35,14 @@ _BACK_TO_0001 = """
     ALTER TABLE bots DROP COLUMN canary_percent;
     ALTER TABLE bots DROP COLUMN canary_end;
     ALTER TABLE versions DROP COLUMN gate_override;
+    ALTER TABLE tenants DROP COLUMN requests_per_minute;
+    ALTER TABLE tenants DROP COLUMN tokens_per_minute;
+    ALTER TABLE tenants DROP COLUMN tokens_per_day;
+    ALTER TABLE tenants DROP COLUMN max_prompt_tokens;
+    ALTER TABLE tenants DROP COLUMN max_output_tokens;
+    DROP TABLE usage_days;
+    DROP TABLE usage_entries;
+    DROP TABLE usage_reports;
     PRAGMA writable_schema = ON;
     UPDATE sqlite_schema SET sql = replace(sql, 'training_job TEXT', 'training_job TEXT NOT NULL') WHERE name = 'versions';
     PRAGMA writable_schema = RESET;
@@ -80,6 +99,32 @@ async def test_jobs_and_versions_of_the_first_schema_are_kept(trained: Trainer) 
         "",
     )
     assert len((await trained.train("aurora", seed=3)).lineage.predicted_phase_bytes) > 0
+
+
+def write_database_of_0007(file: Path) -> None:
+    """Make a database as the release before limits over time did, with one tenant."""
+    config = alembic.config.Config()
+    config.set_main_option("script_location", str(Path(trainer_svc.registry.migrations.__file__).parent))
+    engine = create_engine(f"sqlite:///{file}")
+    with engine.begin() as transaction:
+        config.attributes["connection"] = transaction
+        alembic.command.upgrade(config, "0007")
+        transaction.execute(text("INSERT INTO tenants VALUES ('aurora', 'Aurora Bikes', 7, 1)"))
+    engine.dispose()
+
+
+async def test_tenants_of_0007_are_kept_without_new_limits(tmp_path: Path) -> None:
+    """What they were limited to stays; they can be limited further, and used tokens are counted from now on."""
+    write_database_of_0007(tmp_path / "registry.db")
+    usage = {UsageKey(VersionName("aurora", "faq", 1), "2026-01-31"): UsageCounts(num_requests=1)}
+    with Database(f"sqlite:///{tmp_path / 'registry.db'}") as database:
+        tenants = Tenants(database, read_utc)
+        before = await tenants.get(TenantName("aurora"))
+        await UsageLedger(database, read_utc).append(UsageReport("server", 1, usage))
+        after = await tenants.change(TenantChange(before.name, limits={"tokens_per_day": 2**40}))
+
+    assert (before.display_name, before.limits) == ("Aurora Bikes", TenantLimits(max_requests_in_flight=7))
+    assert after.limits == TenantLimits(max_requests_in_flight=7, tokens_per_day=2**40)
 
 
 async def test_engine_ids_never_come_twice_however_the_table_was_changed(trained: Trainer) -> None:
