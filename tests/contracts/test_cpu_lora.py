@@ -122,10 +122,10 @@ class WrongProduct:
 
     def open_layer(self, factors: Factors) -> LayerProduct:
         """Return a layer of TorchProduct with the last slot emptied."""
-        right = TorchProduct().open_layer(Factors(factors.a, tuple(b.clone() for b in factors.b), factors.widths))
-        for b in right._factors.b:
+        emptied = tuple(b.clone() for b in factors.b)
+        for b in emptied:
             b[-1] = 0
-        return right
+        return TorchProduct().open_layer(Factors(factors.a, emptied, factors.widths))
 
 
 def test_self_test_finds_a_wrong_product() -> None:

@@ -56,13 +56,13 @@ class GroupedWrapper(PunicaWrapperCPU):  # type: ignore[misc]  # vLLM has no typ
         batch = self._batch
         if batch is None or not batch.slot_set:
             return
-        rows = y.view(-1, y.shape[-1])
-        if scale != 1.0 or buffer is not None or options or len(rows) != batch.num_rows:
+        x, rows = x.view(-1, x.shape[-1]), y.view(-1, y.shape[-1])
+        is_known = scale == 1.0 and buffer is None and not options and len(x) == len(rows) == batch.num_rows
+        if not (is_known and _is_plain(x) and _is_plain(rows)):
             # Better dead than another adapter's weights: vLLM's own way would be wrong for the base's tokens.
             raise ValueError(
-                f"{len(rows)} rows for {batch.num_rows} tokens, scale {scale}: vLLM's linear layers have changed"
+                f"{len(rows)} rows of {rows.dtype} for {batch.num_rows} tokens, scale {scale}: vLLM has changed"
             )
-        x = x.view(-1, x.shape[-1])
         self._open_layer(lora_a_stacked, lora_b_stacked, output_slices).add(batch, x, rows)
 
     def _open_layer(
@@ -73,3 +73,7 @@ class GroupedWrapper(PunicaWrapperCPU):  # type: ignore[misc]  # vLLM has no typ
         if known is None:
             known = self._layers[id(a)] = (a, self._product.open_layer(Factors(a, b, widths)))
         return known[1]
+
+
+def _is_plain(rows: torch.Tensor) -> bool:
+    return rows.dtype == torch.bfloat16 and rows.stride(-1) == 1
