@@ -114,28 +114,25 @@ struct Work {
   }
 
 #ifdef __AMX_BF16__
-  // Both take tokens off the front of a piece as long as the matrix unit can have them, and return the first they leave.
+  // Both give tokens off the front of a piece to the matrix unit, if it can have them, and return the first they leave.
   int64_t shrink_in_tiles(int64_t s, int64_t slot, int64_t token, int64_t last, int64_t row, int64_t rows) const {
     static thread_local std::vector<uint32_t> packed;  // a pair of numbers each
     const int64_t in = layer->in;
-    if (last - token < kTileTokens || in % (2 * kTilePairs) || !may_use_tiles()) return token;
+    const int32_t* const tokens = batch->tokens;
+    const bool are_neighbours = tokens[last - 1] - tokens[token] == last - 1 - token;
+    if (last - token < kFewestShrunk || !are_neighbours || in % (2 * kTilePairs) || !may_use_tiles()) return token;
     const bf16* const a = layer->slices[s].a + (slot * layer->rank + row) * in;
     packed.resize(size_t(in / 2 * rows));
     uint32_t* const pairs = packed.data();
     for (int64_t r = 0; r < rows; ++r)
       for (int64_t at = 0; at < in / 2; ++at) std::memcpy(pairs + at * rows + r, a + r * in + 2 * at, sizeof(*pairs));
-    TileShapes shapes;
-    shapes.set(0, kTileTokens, 4 * rows);
-    shapes.set(1, kTileTokens, 4 * kTilePairs);
-    shapes.set(2, kTilePairs, 4 * rows);
-    _tile_loadconfig(&shapes);
-    for (; token + kTileTokens <= last; token += kTileTokens) {
-      const int32_t first = batch->tokens[token];
-      if (batch->tokens[token + kTileTokens - 1] - first != kTileTokens - 1) break;
+    for (int64_t count, before = 0; token < last; token += count, before = count) {
+      count = smaller(kTileTokens, last - token);
+      if (count != before) configure_shrink(count, rows);
       bf16* const to = t + token * t_stride + s * t_slice + row;
-      shrink_tiles(x + first * x_stride, x_stride, pairs, in, rows, to, t_stride);
+      shrink_tiles(x + tokens[token] * x_stride, x_stride, pairs, in, rows, to, t_stride, count);
       if (rows % 2)
-        for (int64_t m = 0; m < kTileTokens; ++m) to[m * t_stride + rows] = 0;  // the other half of the last pair
+        for (int64_t m = 0; m < count; ++m) to[m * t_stride + rows] = 0;  // the other half of the last pair
     }
     _tile_release();
     return token;
@@ -144,18 +141,17 @@ struct Work {
   int64_t expand_in_tiles(int64_t s, int64_t slot, int64_t token, int64_t last, int64_t from, int64_t to) const {
     const Slice& slice = layer->slices[s];
     const int64_t pairs = ceil_div(slice.ranks[slot], 2);
-    if ((to - from) % kTileColumns || pairs % smaller(pairs, kTilePairs) || !may_use_tiles()) return token;
+    const bool is_whole = (to - from) % kTileColumns == 0 && pairs % smaller(pairs, kTilePairs) == 0;
+    if (last - token < kFewestExpanded || !is_whole || !may_use_tiles()) return token;
     const bf16* const b = slice.b_pairs + slot * t_slice * slice.width;
-    TileShapes shapes;
-    for (int tile = 0; tile < 4; ++tile) shapes.set(tile, kTileTokens, 64);
-    shapes.set(4, kTileTokens, 4 * smaller(pairs, kTilePairs));
-    shapes.set(5, smaller(pairs, kTilePairs), 64);
-    _tile_loadconfig(&shapes);
-    for (; token + kTileTokens <= last; token += kTileTokens) {
+    for (int64_t count, before = 0; last - token >= kFewestExpanded; token += count, before = count) {
+      count = smaller(kTileTokens, last - token);
+      if (count != before) configure_expand(count, pairs);
       bf16* ys[kTileTokens];
-      for (int64_t m = 0; m < kTileTokens; ++m) ys[m] = y + batch->tokens[token + m] * y_stride + slice.first;
+      for (int64_t m = 0; m < count; ++m) ys[m] = y + batch->tokens[token + m] * y_stride + slice.first;
+      const bf16* const ts = t + token * t_stride + s * t_slice;
       for (int64_t column = from; column < to; column += kTileColumns)
-        expand_tiles(t + token * t_stride + s * t_slice, t_stride, b, pairs, slice.width, column, ys);
+        expand_tiles(ts, t_stride, b, pairs, slice.width, column, ys, count);
     }
     _tile_release();
     return token;

@@ -1,4 +1,4 @@
-// The same products of 16 tokens at once on the processor's matrix unit (AMX), where prompts are read.
+// The same products of up to 16 tokens at once on the processor's matrix unit (AMX), where prompts are read.
 #pragma once
 
 #include "numbers.h"
@@ -11,6 +11,9 @@
 namespace {
 
 constexpr int64_t kTileTokens = 16;
+// Fewer are faster on vectors: A has to be put into order first, B has not.
+constexpr int64_t kFewestShrunk = 24;
+constexpr int64_t kFewestExpanded = 5;
 constexpr int64_t kTilePairs = 16;
 constexpr int64_t kTileColumns = 4 * kLanes;
 
@@ -32,9 +35,17 @@ struct alignas(64) TileShapes {
   }
 };
 
-// Rows [0, rows) of A times 16 tokens that follow each other; `a` holds pairs of columns of A, in one word each: [in / 2, rows].
+void configure_shrink(int64_t tokens, int64_t rows) {
+  TileShapes shapes;
+  shapes.set(0, tokens, 4 * rows);
+  shapes.set(1, tokens, 4 * kTilePairs);
+  shapes.set(2, kTilePairs, 4 * rows);
+  _tile_loadconfig(&shapes);
+}
+
+// Rows [0, rows) of A times tokens that follow each other; `a` holds pairs of columns of A, in one word each: [in / 2, rows].
 void shrink_tiles(const bf16* x, int64_t x_stride, const uint32_t* a, int64_t width, int64_t rows, bf16* t,
-                  int64_t t_stride) {
+                  int64_t t_stride, int64_t tokens) {
   _tile_zero(0);
   for (int64_t at = 0; at < width; at += 2 * kTilePairs) {
     _tile_loadd(1, x + at, 2 * x_stride);
@@ -43,15 +54,23 @@ void shrink_tiles(const bf16* x, int64_t x_stride, const uint32_t* a, int64_t wi
   }
   alignas(64) Floats sums[kTileTokens] = {};
   _tile_stored(0, sums, sizeof(sums[0]));
-  for (int64_t m = 0; m < kTileTokens; ++m) {
+  for (int64_t m = 0; m < tokens; ++m) {
     const Halves numbers = narrow_all(sums[m]);
     std::memcpy(t + m * t_stride, &numbers, sizeof(bf16) * rows);
   }
 }
 
-// Columns [column, column + kTileColumns) of 16 tokens whose rows of `t` follow each other.
+void configure_expand(int64_t tokens, int64_t pairs) {
+  TileShapes shapes;
+  for (int tile = 0; tile < 4; ++tile) shapes.set(tile, tokens, 64);
+  shapes.set(4, tokens, 4 * smaller(pairs, kTilePairs));
+  shapes.set(5, smaller(pairs, kTilePairs), 64);
+  _tile_loadconfig(&shapes);
+}
+
+// Columns [column, column + kTileColumns) of tokens whose rows of `t` follow each other.
 void expand_tiles(const bf16* t, int64_t t_stride, const bf16* b, int64_t pairs, int64_t width, int64_t column,
-                  bf16* const* y) {
+                  bf16* const* y, int64_t tokens) {
   const int64_t step = smaller(pairs, kTilePairs);
   _tile_zero(0);
   _tile_zero(1);
@@ -74,7 +93,7 @@ void expand_tiles(const bf16* t, int64_t t_stride, const bf16* b, int64_t pairs,
   _tile_stored(1, &sums[0][1], sizeof(sums[0]));
   _tile_stored(2, &sums[0][2], sizeof(sums[0]));
   _tile_stored(3, &sums[0][3], sizeof(sums[0]));
-  for (int64_t m = 0; m < kTileTokens; ++m)
+  for (int64_t m = 0; m < tokens; ++m)
     for (int v = 0; v < 4; ++v) add_rounded(y[m] + column + v * kLanes, sums[m][v]);
 }
 

@@ -30,10 +30,11 @@ class _TorchLayer:
         Adapters meet in no product, so that one with NaN poisons nobody else's tokens.
         """
         groups = batch.groups()
+        short = [(slot, rows) for slot, rows in groups if len(rows) < _LONG_RUN and len(groups) > 1]
         for slot, rows in groups:
-            if len(rows) >= _LONG_RUN:
+            if len(rows) >= _LONG_RUN or not short:
                 self._add_run(slot, rows, x, y)
-        if short := [(slot, rows) for slot, rows in groups if len(rows) < _LONG_RUN]:
+        if short:
             self._add_short(short, x, y)
 
     def _add_run(self, slot: int, rows: Indices, x: torch.Tensor, y: torch.Tensor) -> None:
@@ -56,7 +57,8 @@ class _TorchLayer:
         tokens, real_rows = x[rows], rows.flatten()[is_real]
         offset = 0
         for a, b, width in self._slices():
-            deltas = torch.bmm(torch.bmm(tokens, a[slots, 0].transpose(1, 2)), b[slots, 0].transpose(1, 2))
+            reduced = torch.bmm(tokens, a.index_select(0, slots)[:, 0].transpose(1, 2))
+            deltas = torch.bmm(reduced, b.index_select(0, slots)[:, 0].transpose(1, 2))
             y[real_rows, offset : offset + width] += deltas.flatten(0, 1)[is_real]
             offset += width
 
