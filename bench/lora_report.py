@@ -67,6 +67,11 @@ class Row:
         """Streams whose answers were the same, token for token."""
         return sum(parting is None for parting in self.partings)
 
+    @property
+    def widest_gap(self) -> float:
+        """The most that bare vLLM's token was likelier than its next best where answers part, in nats; 0 where none do."""
+        return max((parting.gap for parting in self.partings if parting), default=0.0)
+
     def as_json(self) -> dict[str, Any]:
         """Return all of it."""
         return {
@@ -75,6 +80,7 @@ class Row:
             "ratio_to_bare": self.ratio_to_bare,
             "ttft_ratio_to_base": self.ttft_ratio_to_base,
             "same_answers": self.num_same,
+            "widest_gap": self.widest_gap,
             "partings": [asdict(parting) for parting in self.partings if parting],
         }
 
@@ -83,6 +89,7 @@ class Row:
         return (
             f"{self.name}: {self.ratio_to_base:.2f} of the base's throughput, {self.ratio_to_bare:.2f} times bare vLLM's, "
             f"first token {self.ttft_ratio_to_base:.2f} times the base's, {self.num_same} of {len(self.partings)} answers the same"
+            f"{f', the others part at gaps of at most {self.widest_gap:.3f}' if self.widest_gap else ''}"
         )
 
 
@@ -110,5 +117,6 @@ def print_table(rows: list[Row], title: str) -> None:
             *(f"{side.ttft_p50_ms:,.0f} ms" for side in sides),
             f"{row.ttft_ratio_to_base:.2f}",
             f"{row.num_same} of {len(row.partings)}",
+            f"{row.widest_gap:.3f}",
         )
     Console().print(table)

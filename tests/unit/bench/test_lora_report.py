@@ -13,7 +13,8 @@ def test_round_counts_all_tokens_and_the_median_first_token() -> None:
 
     measured = Round.from_result(RunResult(answers, seconds=1.5))
 
-    assert measured == Round(pytest.approx(4.0), pytest.approx(200.0))
+    assert measured.output_tokens_per_second == pytest.approx(4.0)
+    assert measured.ttft_p50_ms == pytest.approx(200.0)
 
 
 def test_best_of_the_rounds_counts() -> None:
@@ -23,7 +24,7 @@ def test_best_of_the_rounds_counts() -> None:
 
 def test_row_tells_its_ratios_and_where_answers_part() -> None:
     """The JSON of a scenario has the three sides, our ratios to both others, and every place where answers part."""
-    partings = [None, Parting(3, 0.01)]
+    partings: list[Parting | None] = [None, Parting(3, 0.01)]
     row = Row("1 adapter", Round(100.0, 40.0), Round(30.0, 90.0), Round(90.0, 50.0), partings)
 
     told = row.as_json()
@@ -40,4 +41,4 @@ def test_every_adapter_of_a_scenario_has_a_stream() -> None:
     assert len({scenario.name for scenario in scenarios}) == len(scenarios)
     for scenario in scenarios:
         asked = {scenario.adapter_of(stream) for stream in range(scenario.num_streams)}
-        assert asked == (set(range(scenario.num_adapters)) or {None})
+        assert len(asked) == max(scenario.num_adapters, 1)
