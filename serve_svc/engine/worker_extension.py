@@ -19,7 +19,12 @@ class DrainingWorker:
 
     def tell_adapter_path(self) -> tuple[str, str]:
         """Return what computes adapters here, and why it is not what is fastest (empty, if it is)."""
-        wrappers = self.model_runner.lora_manager._adapter_manager.punica_wrapper_mapping.values()  # noqa: SLF001 - vLLM's
-        wrapper = next(iter(wrappers))
-        unplugged = "the plugin adaptory_cpu_lora is not there: install Adaptory anew, or vLLM is not of a version that was tested"
+        try:
+            wrappers = self.model_runner.lora_manager._adapter_manager.punica_wrapper_mapping  # noqa: SLF001 - vLLM's
+        except AttributeError as error:
+            return OWN_PATH, f"vLLM is not as it was tested: {error}"
+        wrapper = next(iter(wrappers.values()))
+        unplugged = (
+            "vLLM has not loaded the plugin adaptory_cpu_lora: install Adaptory anew, or vLLM is of an untested version"
+        )
         return getattr(wrapper, "product_name", OWN_PATH), getattr(wrapper, "why_slower", unplugged)
