@@ -55,7 +55,7 @@ class ServeSettings(ServiceSettings):
     memory_limit_bytes: int | None = Field(default=None, ge=1)
     """Main memory that the server may take, its engine included; it does not start with settings that take more."""
     max_lora_rank: int = Field(default=16, ge=1, le=512)
-    """Highest rank served. vLLM pads every adapter to it, so it costs time and memory on each request."""
+    """Highest rank served. vLLM pads every adapter to it, which costs memory, and on a GPU time on each request."""
     max_model_tokens: int = Field(default=2048, ge=16)
     """Prompt and answer of one request together."""
     max_completion_prompt_tokens: int = Field(default=1024, ge=64)

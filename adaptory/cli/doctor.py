@@ -13,6 +13,7 @@ from adaptory.cli import checkup
 from adaptory.cli.checkup import Finding, Verdict
 from adaptory.cli.output import AsJson, print_json
 from adaptory.cli.target import Target, target_of
+from adaptory.core.compiler import find_compiler
 
 _MARKS = {Verdict.GOOD: ("✓", "green"), Verdict.NOTE: ("·", "yellow"), Verdict.BROKEN: ("✗", "bold red")}
 
@@ -36,9 +37,11 @@ def doctor(
 
 
 def _examine(target: Target, versions: dict[str, str], base: str) -> list[Finding]:
+    adapters = checkup.check_cpu_adapters(versions, checkup.find_vllm_plugins(), find_compiler())
     return [
         checkup.check_python(sys.version_info[:2]),
         checkup.check_engine(versions),
+        *([adapters] if adapters else []),
         checkup.check_training(versions, has_gpu=checkup.has_nvidia_card()),
         checkup.check_base(base),
         checkup.check_service(

@@ -6,6 +6,7 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from serve_svc.engine.cpu_lora.enabling import ENABLING_VARIABLE
 from serve_svc.engine.engine import EngineSettings
 from serve_svc.engine.guarded_engine import GuardedEngine
 
@@ -25,13 +26,13 @@ def computes_on_cpu() -> bool:
 
 
 def _import_backend() -> "type[VllmBackend]":
-    _set_environment()
+    set_environment()
     from serve_svc.engine.vllm_engine import VllmBackend  # noqa: PLC0415 - vLLM reads the environment when imported
 
     return VllmBackend
 
 
-def _set_environment() -> None:
+def set_environment() -> None:
     """Set what vLLM and its engine process read from the environment."""
     os.environ.update(
         VLLM_COMPUTE_NANS_IN_LOGITS="1",  # else poisoned memory answers every tenant with empty text, unseen
@@ -40,6 +41,7 @@ def _set_environment() -> None:
         HF_HUB_OFFLINE="1",  # a path vLLM does not find is a repository to it
         VLLM_WORKER_MULTIPROC_METHOD="spawn",  # gRPC's threads do not survive a fork
     )
+    os.environ[ENABLING_VARIABLE] = "1"  # read by `cpu_lora/plugin.py` in vLLM's processes
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
     # Standard output is for the one line `serve_ready`.
     os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")

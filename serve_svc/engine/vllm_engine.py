@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import psutil
+import structlog
 from vllm import AsyncEngineArgs
 from vllm.config import StructuredOutputsConfig
 from vllm.exceptions import GracefulHTTPError, VLLMClientError
@@ -22,7 +23,7 @@ from vllm.platforms import current_platform
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 
-from adaptory.core.base_shape import BaseShape
+from adaptory.core.base_shape import LINEAR_MODULES, BaseShape
 from adaptory.core.errors import Busy, InvalidRequest
 from serve_svc.engine.backend import OutputCorrupted
 from serve_svc.engine.engine import (
@@ -38,7 +39,7 @@ from serve_svc.engine.grammar import write_grammar
 from serve_svc.engine.metrics import count_corrupted_requests
 from serve_svc.engine.null_adapter import NULL_ADAPTER_ID, write_null_adapter
 from serve_svc.engine.vllm_values import engine_dead, read_chunk, write_sampling, write_trial
-from serve_svc.engine.worker_extension import DrainingWorker
+from serve_svc.engine.worker_extension import OWN_PATH, DrainingWorker
 
 # A signal to all our processes (Ctrl-C, systemd) reaches the engine as well: it must outlive the drain of the service above.
 _SIGNAL_DRAIN_S = 60
@@ -46,6 +47,8 @@ _STOP_TIMEOUT_S = 5.0
 # The costliest schema that the registry takes compiled in 17 s on two busy cores.
 _COMPILE_TIMEOUT_S = 120.0
 _MAX_LOGPROBS = 5
+
+_log = structlog.get_logger(__name__)
 
 
 class VllmBackend:
@@ -58,9 +61,10 @@ class VllmBackend:
         self._settings = settings
         self._llm: AsyncLLM | None = None
         self._processes: list[psutil.Process] = []
-        # vLLM's CPU kernels give a request without an adapter the weights of the last slot whenever another request of the
-        # batch has one (vllm PRs 48421 and 49656). So on CPU the bare base is served through an adapter of zeros.
+        # vLLM's own path on the CPU gives a request without an adapter the weights of the last slot whenever another request of
+        # the batch has one (vllm PRs 48421 and 49656). So there the bare base is served through an adapter of zeros.
         self._null_adapter: EngineAdapter | None = None
+        self.adapter_path = OWN_PATH  # what computes adapters; known once the engine has come up
         self._resources = ExitStack()
 
     async def start(self) -> None:
@@ -73,7 +77,7 @@ class VllmBackend:
         # Built outside the event loop, it starts to listen to its process on the first call made inside.
         await self._call(self._running().collective_rpc, DrainingWorker.leave_signals_to_the_engine.__name__)
         if current_platform.is_cpu():
-            await self._add_null_adapter()
+            await self._take_adapter_path()
 
     async def stop(self) -> None:
         """Kill the engine process and everything it started; its streams end with EngineDead."""
@@ -141,6 +145,16 @@ class VllmBackend:
         """Return how many finished requests held NaN."""
         return count_corrupted_requests()
 
+    async def _take_adapter_path(self) -> None:
+        """Say what computes adapters in the worker, and go around vLLM's fault if that is vLLM itself."""
+        [(self.adapter_path, why)] = await self._call(
+            self._running().collective_rpc, DrainingWorker.tell_adapter_path.__name__
+        )
+        if why:
+            _log.warning("adapters_are_slow", path=self.adapter_path, why=why)
+        if self.adapter_path == OWN_PATH:
+            await self._add_null_adapter()
+
     async def _add_null_adapter(self) -> None:
         folder = self._resources.enter_context(TemporaryDirectory(prefix="adaptory-null-adapter-"))
         write_null_adapter(Path(folder), BaseShape.from_folder(self._base_dir))
@@ -159,9 +173,11 @@ class VllmBackend:
             max_model_len=settings.max_model_tokens,
             max_num_seqs=settings.max_sequences,
             enable_lora=True,
-            max_loras=settings.max_loras + is_cpu,  # one more for the adapter of zeros
+            max_loras=settings.max_loras + is_cpu,  # one more for the adapter of zeros, should it be needed
             max_cpu_loras=settings.max_cpu_loras + is_cpu,
             max_lora_rank=settings.max_lora_rank,
+            # What no adapter may have: slots for embeddings and logits would cost memory, and on CPU time for every token.
+            lora_target_modules=list(LINEAR_MODULES),
             enable_prefix_caching=True,
             enforce_eager=is_cpu,  # with LoRA vLLM does not compile on CPU anyway
             shutdown_timeout=_SIGNAL_DRAIN_S,

