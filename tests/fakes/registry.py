@@ -93,6 +93,7 @@ class FakeRegistry(registry_service_pb2_grpc.RegistryServiceServicer):
     def put_shadow(self, version: str) -> None:
         """Have a version asked in all conversations of its bot, as SetShadow would."""
         bot = self._items[version.rpartition("/versions/")[0]]
+        assert isinstance(bot, serving_pb2.ServingBot)
         bot.routes.shadow, bot.routes.shadow_percent = version, 100
         self.put(bot)
 
