@@ -55,7 +55,7 @@ from serve_svc.servicer import ServeServicer
 from serve_svc.settings import ServeSettings
 from serve_svc.shadow import Shadows
 from serve_svc.snapshot import SnapshotFile, SnapshotWriter
-from serve_svc.tenancy import Intake, TableKeyring
+from serve_svc.tenancy import Intake, TableKeyring, weigh
 
 log = structlog.get_logger()
 
@@ -108,7 +108,7 @@ class ServeApp:
         self._accounts = open_accounts(settings.state_dir / "usage.spool", settings.usage_pace(), self._router)
         self._request_metrics = RequestMetrics(self._telemetry.registry, settings.max_tenant_labels)
         self._shadows = Shadows(self._request_metrics, self._closing)
-        queue = AdmissionSeams(time.monotonic, _weigh_equally, QueueMetrics(self._telemetry.registry))
+        queue = AdmissionSeams(time.monotonic, partial(weigh, self._router), QueueMetrics(self._telemetry.registry))
         self._admission = Admission(settings.admission_limits(), queue)
         seams = SupervisorSeams(clock=time.monotonic, sleep=asyncio.sleep)
         self._supervisor = Supervisor(build_engine, policy, seams, self._engine_entered)
@@ -289,7 +289,3 @@ class ServeApp:
             self._health_changed.clear()
             is_up = self._supervisor.state is EngineState.SERVING
             await self._server.set_serving(serving=is_up and self._router.table.is_known and self._intake.is_open)
-
-
-def _weigh_equally(tenant: str) -> float:  # noqa: ARG001 - the registry has no weights yet
-    return 1.0

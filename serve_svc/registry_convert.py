@@ -79,6 +79,7 @@ def _parse_tenant(tenant: serving_pb2.ServingTenant) -> RoutedTenant:
         name=TenantName.parse(tenant.name, field="tenants.name"),
         key_digests=frozenset(tenant.key_digests),
         max_requests_in_flight=tenant.limits.max_requests_in_flight or _DEFAULT_MAX_REQUESTS_IN_FLIGHT,
+        weight=tenant.limits.weight or 1,
         quota=Quota(**{name: getattr(tenant.limits, name) for name in _QUOTA_FIELDS}),
     )
 
@@ -135,7 +136,9 @@ def _dump_tenant(tenant: RoutedTenant) -> serving_pb2.ServingTenant:
     return serving_pb2.ServingTenant(
         name=str(tenant.name),
         key_digests=sorted(tenant.key_digests),
-        limits=tenant_pb2.TenantLimits(max_requests_in_flight=tenant.max_requests_in_flight, **asdict(tenant.quota)),
+        limits=tenant_pb2.TenantLimits(
+            max_requests_in_flight=tenant.max_requests_in_flight, weight=tenant.weight, **asdict(tenant.quota)
+        ),
     )
 
 

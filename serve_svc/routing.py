@@ -53,11 +53,12 @@ class GenerationDefaults:
 
 @dataclass(frozen=True, slots=True)
 class RoutedTenant:
-    """A tenant, the SHA-256 digests of its good keys, and what it may use at once, over time and in one request."""
+    """A tenant, the SHA-256 digests of its good keys, what it may use at once, over time and in one request, and its share."""
 
     name: TenantName
     key_digests: frozenset[str]
     max_requests_in_flight: int
+    weight: int = 1
     quota: Quota = field(default_factory=Quota)
 
 

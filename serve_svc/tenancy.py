@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 from adaptory.core.auth import Caller, Role
 from adaptory.core.errors import Busy, Unavailable
+from adaptory.core.names import TenantName
 from serve_svc.routing import NOTHING_KNOWN, Router
 
 _RETRY_AFTER_S = 1.0
@@ -40,6 +41,12 @@ class TableKeyring:
             self._table = table
         tenant = self._owners.get(key_digest)
         return Caller(Role.TENANT, tenant) if tenant else None
+
+
+def weigh(router: Router, tenant: str) -> float:
+    """Return the tenant's share of the engine, as the router's table has it now; 1 for one that is gone while it waits."""
+    found = router.table.tenants.get(str(TenantName(tenant)))
+    return float(found.weight) if found else 1.0
 
 
 class Intake:

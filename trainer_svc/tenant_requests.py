@@ -14,7 +14,12 @@ _MAX_DISPLAY_NAME_CHARS = 200
 _MAX_IN_FLIGHT = 10_000
 _MAX_COUNT = 10**9
 _MAX_TOKENS = 10**15
-_LARGEST = {"max_requests_in_flight": _MAX_IN_FLIGHT, "tokens_per_minute": _MAX_TOKENS, "tokens_per_day": _MAX_TOKENS}
+_LARGEST = {
+    "max_requests_in_flight": _MAX_IN_FLIGHT,
+    "weight": 1_000,
+    "tokens_per_minute": _MAX_TOKENS,
+    "tokens_per_day": _MAX_TOKENS,
+}
 _LIMITS = tuple(field.name for field in fields(TenantLimits))
 _PATHS = ("display_name", "limits", *(f"limits.{name}" for name in _LIMITS))
 

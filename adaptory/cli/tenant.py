@@ -53,18 +53,20 @@ def list_all(context: typer.Context, *, as_json: AsJson = False) -> None:
 def change_limits(  # noqa: PLR0913 - each is an option of the command line
     context: typer.Context,
     tenant: TenantArgument,
+    *,
     max_requests_in_flight: Annotated[int | None, typer.Option(min=0, help="At once; 0 is the default.")] = None,
+    weight: Annotated[int | None, typer.Option(min=0, help="Share of the engine beside others; 0 is 1.")] = None,
     requests_per_minute: Annotated[int | None, typer.Option(min=0, help="0 is no limit, here and below.")] = None,
     tokens_per_minute: Annotated[int | None, typer.Option(min=0, help="Of prompts and answers.")] = None,
     tokens_per_day: Annotated[int | None, typer.Option(min=0, help="Of a UTC day, on all servers.")] = None,
     max_prompt_tokens: Annotated[int | None, typer.Option(min=0, help="Of one prompt.")] = None,
     max_output_tokens: Annotated[int | None, typer.Option(min=0, help="Of one answer.")] = None,
-    *,
     as_json: AsJson = False,
 ) -> None:
     """Change the limits that are given, for the next request on every server, and show them all."""
     given = {
         "max_requests_in_flight": max_requests_in_flight,
+        "weight": weight,
         "requests_per_minute": requests_per_minute,
         "tokens_per_minute": tokens_per_minute,
         "tokens_per_day": tokens_per_day,

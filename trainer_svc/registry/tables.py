@@ -50,6 +50,7 @@ tenants = Table(
     Column("display_name", Text, nullable=False),
     Column("max_requests_in_flight", Integer, nullable=False),
     # Defaults of the database: tenants of earlier schemas have none of these limits.
+    Column("weight", Integer, server_default=text("0"), nullable=False),
     Column("requests_per_minute", Integer, server_default=text("0"), nullable=False),
     Column("tokens_per_minute", BigInteger, server_default=text("0"), nullable=False),
     Column("tokens_per_day", BigInteger, server_default=text("0"), nullable=False),

@@ -20,9 +20,10 @@ from trainer_svc.registry.pages import Page, PageRequest
 
 @dataclass(frozen=True, slots=True)
 class TenantLimits:
-    """What a tenant may use. `max_requests_in_flight` of 0 is the server's default, any other 0 is no limit."""
+    """What a tenant may use. 0 is the server's default of `max_requests_in_flight`, a `weight` of 1, and else no limit."""
 
     max_requests_in_flight: int = 0
+    weight: int = 0
     requests_per_minute: int = 0
     tokens_per_minute: int = 0
     tokens_per_day: int = 0

@@ -26,7 +26,7 @@ from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior_
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!adaptory/registry/v1/tenant.proto\x12\x14\x61\x64\x61ptory.registry.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa9\x01\n\x06Tenant\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x1a\n\x0c\x64isplay_name\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x38\n\x06limits\x18\x03 \x01(\x0b\x32\".adaptory.registry.v1.TenantLimitsB\x04\xe2\x41\x01\x01\x12\x35\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\"\xd8\x01\n\x0cTenantLimits\x12$\n\x16max_requests_in_flight\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12!\n\x13requests_per_minute\x18\x03 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x1f\n\x11tokens_per_minute\x18\x04 \x01(\x03\x42\x04\xe2\x41\x01\x01\x12\x1c\n\x0etokens_per_day\x18\x05 \x01(\x03\x42\x04\xe2\x41\x01\x01\x12\x1f\n\x11max_prompt_tokens\x18\x06 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x1f\n\x11max_output_tokens\x18\x07 \x01(\x05\x42\x04\xe2\x41\x01\x01\"\xbc\x01\n\x06\x41piKey\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x1a\n\x0c\x64isplay_name\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06secret\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0brevoke_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!adaptory/registry/v1/tenant.proto\x12\x14\x61\x64\x61ptory.registry.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa9\x01\n\x06Tenant\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x1a\n\x0c\x64isplay_name\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x38\n\x06limits\x18\x03 \x01(\x0b\x32\".adaptory.registry.v1.TenantLimitsB\x04\xe2\x41\x01\x01\x12\x35\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\"\xee\x01\n\x0cTenantLimits\x12$\n\x16max_requests_in_flight\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x14\n\x06weight\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12!\n\x13requests_per_minute\x18\x03 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x1f\n\x11tokens_per_minute\x18\x04 \x01(\x03\x42\x04\xe2\x41\x01\x01\x12\x1c\n\x0etokens_per_day\x18\x05 \x01(\x03\x42\x04\xe2\x41\x01\x01\x12\x1f\n\x11max_prompt_tokens\x18\x06 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x1f\n\x11max_output_tokens\x18\x07 \x01(\x05\x42\x04\xe2\x41\x01\x01\"\xbc\x01\n\x06\x41piKey\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x1a\n\x0c\x64isplay_name\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06secret\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0brevoke_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,6 +43,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TENANT'].fields_by_name['create_time']._serialized_options = b'\342A\001\003'
   _globals['_TENANTLIMITS'].fields_by_name['max_requests_in_flight']._loaded_options = None
   _globals['_TENANTLIMITS'].fields_by_name['max_requests_in_flight']._serialized_options = b'\342A\001\001'
+  _globals['_TENANTLIMITS'].fields_by_name['weight']._loaded_options = None
+  _globals['_TENANTLIMITS'].fields_by_name['weight']._serialized_options = b'\342A\001\001'
   _globals['_TENANTLIMITS'].fields_by_name['requests_per_minute']._loaded_options = None
   _globals['_TENANTLIMITS'].fields_by_name['requests_per_minute']._serialized_options = b'\342A\001\001'
   _globals['_TENANTLIMITS'].fields_by_name['tokens_per_minute']._loaded_options = None
@@ -66,7 +68,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TENANT']._serialized_start=126
   _globals['_TENANT']._serialized_end=295
   _globals['_TENANTLIMITS']._serialized_start=298
-  _globals['_TENANTLIMITS']._serialized_end=514
-  _globals['_APIKEY']._serialized_start=517
-  _globals['_APIKEY']._serialized_end=705
+  _globals['_TENANTLIMITS']._serialized_end=536
+  _globals['_APIKEY']._serialized_start=539
+  _globals['_APIKEY']._serialized_end=727
 # @@protoc_insertion_point(module_scope)

@@ -22,20 +22,22 @@ class Tenant(_message.Message):
     def __init__(self, name: _Optional[str] = ..., display_name: _Optional[str] = ..., limits: _Optional[_Union[TenantLimits, _Mapping]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class TenantLimits(_message.Message):
-    __slots__ = ("max_requests_in_flight", "requests_per_minute", "tokens_per_minute", "tokens_per_day", "max_prompt_tokens", "max_output_tokens")
+    __slots__ = ("max_requests_in_flight", "weight", "requests_per_minute", "tokens_per_minute", "tokens_per_day", "max_prompt_tokens", "max_output_tokens")
     MAX_REQUESTS_IN_FLIGHT_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_FIELD_NUMBER: _ClassVar[int]
     REQUESTS_PER_MINUTE_FIELD_NUMBER: _ClassVar[int]
     TOKENS_PER_MINUTE_FIELD_NUMBER: _ClassVar[int]
     TOKENS_PER_DAY_FIELD_NUMBER: _ClassVar[int]
     MAX_PROMPT_TOKENS_FIELD_NUMBER: _ClassVar[int]
     MAX_OUTPUT_TOKENS_FIELD_NUMBER: _ClassVar[int]
     max_requests_in_flight: int
+    weight: int
     requests_per_minute: int
     tokens_per_minute: int
     tokens_per_day: int
     max_prompt_tokens: int
     max_output_tokens: int
-    def __init__(self, max_requests_in_flight: _Optional[int] = ..., requests_per_minute: _Optional[int] = ..., tokens_per_minute: _Optional[int] = ..., tokens_per_day: _Optional[int] = ..., max_prompt_tokens: _Optional[int] = ..., max_output_tokens: _Optional[int] = ...) -> None: ...
+    def __init__(self, max_requests_in_flight: _Optional[int] = ..., weight: _Optional[int] = ..., requests_per_minute: _Optional[int] = ..., tokens_per_minute: _Optional[int] = ..., tokens_per_day: _Optional[int] = ..., max_prompt_tokens: _Optional[int] = ..., max_output_tokens: _Optional[int] = ...) -> None: ...
 
 class ApiKey(_message.Message):
     __slots__ = ("name", "display_name", "secret", "create_time", "revoke_time")

@@ -79,6 +79,22 @@ async def test_a_flood_is_answered_beside_others_not_before_them(narrow: Stage, 
     assert len(set(others[:10])) == 10
 
 
+async def test_who_weighs_three_times_as_much_is_served_three_times_as_much(
+    narrow: Stage, held: "asyncio.Task[object]"
+) -> None:
+    """As the registry says now, while both have requests waiting."""
+    narrow.registry.put_tenant("quiet0", "adk_quiet0", weight=3)
+    await narrow.followed()
+    calls = await ask_all(narrow, ["tenants/quiet0/bots/faq/versions/0"] * 12, then_waiting=12)
+    calls += await ask_all(narrow, ["tenants/quiet1/bots/faq/versions/0"] * 12, then_waiting=24)
+
+    narrow.engine.go_on()
+    await asyncio.gather(held, *calls)
+
+    _, *salts = (request.cache_salt for request in narrow.engine.requests)
+    assert 8 <= salts[:12].count(salts[0]) <= 10
+
+
 async def test_a_completion_is_answered_before_conversations(narrow: Stage, held: "asyncio.Task[object]") -> None:
     """Somebody types: what he waits for goes before answers that came earlier."""
     chats = [f"tenants/quiet{number}/bots/faq/versions/0" for number in range(3)]

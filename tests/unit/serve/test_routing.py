@@ -36,6 +36,7 @@ tenants = st.builds(
     name=st.sampled_from(["acme", "globex"]).map(TenantName),
     key_digests=st.frozensets(st.text("0123456789abcdef", min_size=64, max_size=64), max_size=2),
     max_requests_in_flight=st.integers(1, 100),
+    weight=st.integers(1, 1_000),
     quota=st.builds(Quota, tokens_per_day=st.integers(0, 2**40)),
 )
 bot_names = st.builds(BotName, st.sampled_from(["acme", "globex"]), st.sampled_from(["faq", "help"]))

@@ -64,6 +64,7 @@ async def test_what_cannot_change_is_refused(trainer: Trainer) -> None:
             [f"{limits}requests_per_minute", f"{limits}tokens_per_day"],
         ),
         (("limits",), {"max_requests_in_flight": 10_001}, [f"{limits}max_requests_in_flight"]),
+        (("limits.weight",), {"weight": 1_001}, [f"{limits}weight"]),
     ]
     for paths, values, fields in cases:
         with pytest.raises(grpc.aio.AioRpcError) as refused:

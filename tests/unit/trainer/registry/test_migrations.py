@@ -35,6 +35,7 @@ _BACK_TO_0001 = """
     ALTER TABLE bots DROP COLUMN canary_percent;
     ALTER TABLE bots DROP COLUMN canary_end;
     ALTER TABLE versions DROP COLUMN gate_override;
+    ALTER TABLE tenants DROP COLUMN weight;
     ALTER TABLE tenants DROP COLUMN requests_per_minute;
     ALTER TABLE tenants DROP COLUMN tokens_per_minute;
     ALTER TABLE tenants DROP COLUMN tokens_per_day;

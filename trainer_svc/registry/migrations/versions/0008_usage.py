@@ -13,7 +13,7 @@ _COUNTS = ("num_requests", "num_cancelled", "num_failed", "num_refused", "num_pr
 
 def upgrade() -> None:
     """Add limits, which tenants that are there have none of, and an empty ledger."""
-    for name in ("requests_per_minute", "max_prompt_tokens", "max_output_tokens"):
+    for name in ("weight", "requests_per_minute", "max_prompt_tokens", "max_output_tokens"):
         op.add_column("tenants", sa.Column(name, sa.Integer(), server_default=sa.text("0"), nullable=False))
     for name in ("tokens_per_minute", "tokens_per_day"):
         op.add_column("tenants", sa.Column(name, sa.BigInteger(), server_default=sa.text("0"), nullable=False))
