@@ -14,8 +14,8 @@ from pathlib import Path
 
 from adaptory.core.errors import ServiceError
 from adaptory.core.logs import configure_logging
+from serve_svc.adapters.capacity import plan_capacity
 from serve_svc.app import run_server
-from serve_svc.capacity import plan_capacity
 from serve_svc.engine.engine import EngineDead
 from serve_svc.engine.factory import build_vllm_engine, computes_on_cpu
 from serve_svc.model import open_model

@@ -12,13 +12,13 @@ from adaptory.core.auth import current_caller
 from adaptory.core.errors import Unavailable
 from adaptory.core.names import VersionName
 from adaptory.serve.v1 import serve_admin_service_pb2, serve_admin_service_pb2_grpc
-from serve_svc.adapters import AdapterCache
-from serve_svc.capacity import Capacity
+from serve_svc.adapters.cache import AdapterCache
+from serve_svc.adapters.capacity import Capacity
+from serve_svc.adapters.deployment import Deployment
+from serve_svc.adapters.residency import dump_capacity, dump_known, dump_quarantine, dump_resident
 from serve_svc.deadline import Closing, Deadline
-from serve_svc.deployment import Deployment
 from serve_svc.metrics import EngineMetrics
-from serve_svc.registry_feed import RegistryFeed
-from serve_svc.residency import dump_capacity, dump_known, dump_quarantine, dump_resident
+from serve_svc.registry.feed import RegistryFeed
 from serve_svc.routing import Router
 
 Context = grpc.aio.ServicerContext[Any, Any]

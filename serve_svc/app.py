@@ -23,18 +23,16 @@ from adaptory.serve.v1 import (
     serve_service_pb2_grpc,
 )
 from serve_svc.access import ACCESS
-from serve_svc.accounts import open_accounts
-from serve_svc.adapter_files import AdapterFiles
-from serve_svc.adapter_loading import ServedBase
-from serve_svc.adapters import AdapterCache, LifePolicy
+from serve_svc.adapters.cache import AdapterCache, LifePolicy
+from serve_svc.adapters.capacity import describe_ranks, plan_capacity
+from serve_svc.adapters.deployment import Deployment
+from serve_svc.adapters.files import AdapterFiles
+from serve_svc.adapters.loading import ServedBase
 from serve_svc.admin_servicer import Operated, ServeAdminServicer
-from serve_svc.admission import Admission, AdmissionSeams
 from serve_svc.canary_watch import CanaryWatch
-from serve_svc.capacity import describe_ranks, plan_capacity
 from serve_svc.chat import Chat
 from serve_svc.completion import Completion
 from serve_svc.deadline import Closing
-from serve_svc.deployment import Deployment
 from serve_svc.engine.engine import Engine
 from serve_svc.engine.factory import computes_on_cpu
 from serve_svc.engine.metrics import VllmCollector
@@ -47,15 +45,17 @@ from serve_svc.openai.app import Door, make_app
 from serve_svc.openai.operations import Answering
 from serve_svc.openai.server import HttpServer
 from serve_svc.prompts import Prompts
-from serve_svc.queue_metrics import QueueMetrics
-from serve_svc.registry_client import RegistryAddress, RegistryClient, open_channel, read_server_key
-from serve_svc.registry_feed import RegistryFeed
+from serve_svc.queue.admission import Admission, AdmissionSeams
+from serve_svc.queue.metrics import QueueMetrics
+from serve_svc.registry.client import RegistryAddress, RegistryClient, open_channel, read_server_key
+from serve_svc.registry.feed import RegistryFeed
+from serve_svc.registry.snapshot import SnapshotFile, SnapshotWriter
 from serve_svc.routing import Router, RoutingTable
 from serve_svc.servicer import ServeServicer
 from serve_svc.settings import ServeSettings
 from serve_svc.shadow import Shadows
-from serve_svc.snapshot import SnapshotFile, SnapshotWriter
 from serve_svc.tenancy import Intake, TableKeyring, weigh
+from serve_svc.usage.accounts import open_accounts
 
 log = structlog.get_logger()
 

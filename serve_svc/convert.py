@@ -16,7 +16,7 @@ from serve_svc.completion import CompletionCall
 from serve_svc.engine.engine import GeneratedToken
 from serve_svc.generation import Finish
 from serve_svc.prompts import ChatOptions
-from serve_svc.registry_convert import dump_kind
+from serve_svc.registry.convert import dump_kind
 from serve_svc.routing import RoutedBot
 
 _MAX_MESSAGES = 64

@@ -2,12 +2,12 @@
 
 from prometheus_client import CollectorRegistry
 
-from serve_svc.accounts import Accounts
-from serve_svc.adapters import AdapterCache
+from serve_svc.adapters.cache import AdapterCache
 from serve_svc.metrics import add_gauge, add_state_gauge
-from serve_svc.registry_feed import RegistryFeed
+from serve_svc.registry.feed import RegistryFeed
 from serve_svc.routing import Router
 from serve_svc.tenancy import Intake
+from serve_svc.usage.accounts import Accounts
 
 
 def add_gauges(

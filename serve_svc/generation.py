@@ -15,18 +15,18 @@ from typing import Literal
 
 from adaptory.core.errors import Corrupted, DeadlineExceeded, FailedPrecondition, NotFound, ServiceError, Unavailable
 from adaptory.core.names import VersionName
-from serve_svc.adapters import AdapterCache
-from serve_svc.admission import Admission
-from serve_svc.ask import Ask, Urgency
+from serve_svc.adapters.cache import AdapterCache
 from serve_svc.canary_watch import CanaryWatch
 from serve_svc.deadline import Deadline, ShutDown
 from serve_svc.engine.engine import Engine, EngineAdapter, EngineDead, EngineRequest, GeneratedToken, Sampling
 from serve_svc.metrics import RequestMetrics, RequestRecord
-from serve_svc.places import Place
-from serve_svc.quota import Quotas
+from serve_svc.queue.admission import Admission
+from serve_svc.queue.ask import Ask, Urgency
+from serve_svc.queue.places import Place
 from serve_svc.routing import BotKind, Lane, Route
 from serve_svc.tenancy import Intake
-from serve_svc.usage_meter import UsageMeter
+from serve_svc.usage.meter import UsageMeter
+from serve_svc.usage.quota import Quotas
 
 # The ways in which an adapter does not come: its bytes, its place, its source. Not the caller's doing, and not the queue's.
 _LOAD_FAILURES = (FailedPrecondition, Corrupted, NotFound, Unavailable)

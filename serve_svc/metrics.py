@@ -13,10 +13,10 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from adaptory.core.errors import ServiceError
 from adaptory.core.telemetry import CappedLabel
-from serve_svc.adapter_life import AdapterState
+from serve_svc.adapters.life import AdapterState
+from serve_svc.adapters.quarantine import Quarantine
 from serve_svc.engine.engine import EngineChunk
 from serve_svc.engine.supervisor import EngineState
-from serve_svc.quarantine import Quarantine
 from serve_svc.routing import Route
 from serve_svc.version import AdapterVersion
 

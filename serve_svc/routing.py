@@ -1,7 +1,7 @@
 """Decides which version of a bot answers: the registry's last known state, and the rules of reading it.
 
-Knows names and numbers only. Where the state comes from is `registry_feed.py`, what survives a restart `snapshot.py`, and whether an
-adapter can be loaded `adapters.py`.
+Knows names and numbers only. Where the state comes from is `registry/feed.py`, what survives a restart `registry/snapshot.py`, and
+whether an adapter can be loaded `adapters/cache.py`.
 """
 
 import enum
@@ -15,7 +15,7 @@ from adaptory.core.errors import FailedPrecondition
 from adaptory.core.names import BotName, TenantName, VersionName
 from adaptory.core.receipt import Receipt
 from serve_svc.conversations import falls_to
-from serve_svc.quota import Quota
+from serve_svc.usage.quota import Quota
 from serve_svc.version import AdapterVersion
 
 _Item = TypeVar("_Item")

@@ -14,7 +14,7 @@ import grpc
 from adaptory.core.auth import current_caller
 from adaptory.core.errors import Unavailable
 from adaptory.serve.v1 import serve_service_pb2, serve_service_pb2_grpc
-from serve_svc.adapters import AdapterCache
+from serve_svc.adapters.cache import AdapterCache
 from serve_svc.chat import Chat
 from serve_svc.completion import Completion
 from serve_svc.convert import (

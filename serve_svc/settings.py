@@ -8,13 +8,13 @@ from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from adaptory.core.settings import ServiceSettings, is_loopback, split_address
-from serve_svc.admission import AdmissionLimits
+from serve_svc.adapters.quarantine import QuarantinePolicy
 from serve_svc.canary_watch import CanaryLimits
 from serve_svc.engine.engine import EngineSettings
-from serve_svc.places import PlaceLimits
-from serve_svc.quarantine import QuarantinePolicy
-from serve_svc.slots import Turn
-from serve_svc.usage_reporter import UsagePace
+from serve_svc.queue.admission import AdmissionLimits
+from serve_svc.queue.places import PlaceLimits
+from serve_svc.queue.slots import Turn
+from serve_svc.usage.reporter import UsagePace
 
 _MAX_QUARANTINE_PAUSE_S = 1800.0
 _STATE_ROOT = platformdirs.user_state_path("adaptory")

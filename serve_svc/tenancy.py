@@ -1,7 +1,7 @@
 """Who calls, and how much one tenant may ask at once.
 
 Keys come from the routing table, so a key that is revoked in the registry is refused here with the next update. Which thing a tenant
-may see is `routing.py`; which request goes first is `admission.py`.
+may see is `routing.py`; which request goes first is `queue/admission.py`.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """The rules that keep a vLLM engine alive and its tenants apart, over whatever backend makes the raw calls.
 
 Each rule was seen to break an engine or to serve wrong weights when it is not kept. Whether an adapter's content may be served,
-when it is loaded, and what happens after a death are left to `adapters.py` and `supervisor.py`.
+when it is loaded, and what happens after a death are left to `adapters/cache.py` and `supervisor.py`.
 """
 
 import asyncio

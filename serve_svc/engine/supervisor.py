@@ -1,7 +1,8 @@
 """Keeps one engine alive: notices its death, ends what ran on it, builds the next one.
 
 It is itself an Engine, so that nobody above ever holds an engine that may be gone. Which adapters come back is decided by
-`deployment.py` once the state is SERVING again, and which are refused since they killed or poisoned an engine by `quarantine.py`.
+`adapters/deployment.py` once the state is SERVING again, and which are refused since they killed or poisoned an engine by
+`adapters/quarantine.py`.
 """
 
 import asyncio

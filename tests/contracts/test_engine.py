@@ -20,15 +20,15 @@ import serve_svc
 from adaptory.core.adapter_check import AdapterLimits, adapter_digest, check_adapter
 from adaptory.core.base_shape import LINEAR_MODULES
 from adaptory.core.errors import AdapterRejected, FailedPrecondition, InvalidRequest, Unavailable
-from serve_svc.adapter_files import AdapterFiles
-from serve_svc.adapter_loading import ServedBase
-from serve_svc.adapters import AdapterCache
-from serve_svc.admission import Admission, AdmissionSeams
-from serve_svc.ask import Ask, Urgency
+from serve_svc.adapters.cache import AdapterCache
+from serve_svc.adapters.files import AdapterFiles
+from serve_svc.adapters.loading import ServedBase
 from serve_svc.engine.backend import OutputCorrupted
 from serve_svc.engine.engine import AdapterLoadFailed, EngineAdapter, EngineDead, EngineRequest, SchemaImpossible
 from serve_svc.engine.metrics import VllmCollector
 from serve_svc.engine.supervisor import EngineState
+from serve_svc.queue.admission import Admission, AdmissionSeams
+from serve_svc.queue.ask import Ask, Urgency
 from serve_svc.version import AdapterVersion
 from tests.adapters import random_tensors, write_weights
 from tests.contracts.engine_stand import PROMPT, EngineStand, ask

@@ -8,8 +8,8 @@ import pytest
 
 from adaptory.core.adapter_check import adapter_digest
 from adaptory.registry.v1 import registry_service_pb2
-from serve_svc.adapter_files import AdapterFiles
-from serve_svc.registry_client import RegistryClient
+from serve_svc.adapters.files import AdapterFiles
+from serve_svc.registry.client import RegistryClient
 from serve_svc.routing import Delta, RoutingTable
 from tests.fakes.trainer import Trainer
 

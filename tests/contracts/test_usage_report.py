@@ -12,11 +12,11 @@ from adaptory.core.errors import AlreadyExists
 from adaptory.core.names import VersionName
 from adaptory.core.usage import UsageCounts, UsageKey, parse_usage
 from adaptory.registry.v1 import registry_service_pb2, tenant_pb2, usage_service_pb2, usage_service_pb2_grpc
-from serve_svc.day_tokens import DayTotals
-from serve_svc.quota import Quota
-from serve_svc.registry_client import RegistryClient
+from serve_svc.registry.client import RegistryClient
 from serve_svc.routing import Delta, RoutingTable
-from serve_svc.usage_spool import UsageReport
+from serve_svc.usage.day_tokens import DayTotals
+from serve_svc.usage.quota import Quota
+from serve_svc.usage.spool import UsageReport
 from tests.fakes.trainer import Trainer
 
 

@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 from adaptory.core.errors import ServiceError, Unavailable
-from serve_svc.adapter_files import FileChunk
-from serve_svc.quarantine import Quarantine
+from serve_svc.adapters.files import FileChunk
+from serve_svc.adapters.quarantine import Quarantine
 from serve_svc.version import AdapterVersion
 
 _CHUNK_BYTES = 1 << 16

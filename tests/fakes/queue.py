@@ -6,11 +6,11 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 
 from adaptory.core.errors import Busy
-from serve_svc.admission import Admission, AdmissionLimits, AdmissionSeams
-from serve_svc.ask import Ask, Urgency
-from serve_svc.fair_share import OUTPUT_TOKEN_COST, PROMPT_TOKEN_COST
-from serve_svc.places import Place, PlaceLimits
-from serve_svc.slots import Turn
+from serve_svc.queue.admission import Admission, AdmissionLimits, AdmissionSeams
+from serve_svc.queue.ask import Ask, Urgency
+from serve_svc.queue.fair_share import OUTPUT_TOKEN_COST, PROMPT_TOKEN_COST
+from serve_svc.queue.places import Place, PlaceLimits
+from serve_svc.queue.slots import Turn
 from tests.fakes.clock import ManualClock
 
 

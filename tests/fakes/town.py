@@ -21,21 +21,19 @@ from prometheus_client import CollectorRegistry
 from adaptory.core.adapter_check import AdapterLimits, adapter_digest, check_adapter
 from adaptory.core.auth import Caller, Role
 from adaptory.core.names import BotName, TenantName, VersionName
-from serve_svc.adapter_files import AdapterFiles
-from serve_svc.adapter_loading import Patience, ServedBase
-from serve_svc.adapters import AdapterCache, LifePolicy
-from serve_svc.admission import Admission, AdmissionSeams
+from serve_svc.adapters.cache import AdapterCache, LifePolicy
+from serve_svc.adapters.deployment import Deployment
+from serve_svc.adapters.files import AdapterFiles
+from serve_svc.adapters.loading import Patience, ServedBase
 from serve_svc.canary_watch import CanaryLimits, CanaryWatch
-from serve_svc.day_tokens import DayTokens
 from serve_svc.deadline import Closing, Deadline
-from serve_svc.deployment import Deployment
 from serve_svc.engine.backend import OutputCorrupted
 from serve_svc.engine.engine import AdapterLoadFailed, Engine, EngineAdapter, EngineChunk, EngineRequest, Sampling
 from serve_svc.engine.guarded_engine import GuardedEngine
 from serve_svc.engine.supervisor import EngineState, Supervisor, SupervisorPolicy, SupervisorSeams
 from serve_svc.generation import Generation, Line, Prompt, Watchers
 from serve_svc.metrics import RequestMetrics
-from serve_svc.quota import Quotas
+from serve_svc.queue.admission import Admission, AdmissionSeams
 from serve_svc.routing import (
     BaseIdentity,
     BotKind,
@@ -48,7 +46,9 @@ from serve_svc.routing import (
     RoutingTable,
 )
 from serve_svc.tenancy import Intake
-from serve_svc.usage_meter import UsageMeter
+from serve_svc.usage.day_tokens import DayTokens
+from serve_svc.usage.meter import UsageMeter
+from serve_svc.usage.quota import Quotas
 from serve_svc.version import AdapterVersion
 from tests.adapters import tiny_shape
 from tests.fakes.adapters import FolderSource, RecordingObserver

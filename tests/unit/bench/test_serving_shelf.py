@@ -8,8 +8,8 @@ import pytest
 from adaptory.core.adapter_check import AdapterLimits, adapter_digest, check_adapter
 from bench.serving.registry import BenchRegistry
 from bench.serving.shelf import RANK, AdapterShelf
-from serve_svc.adapter_files import AdapterFiles
-from serve_svc.registry_client import RegistryClient
+from serve_svc.adapters.files import AdapterFiles
+from serve_svc.registry.client import RegistryClient
 from serve_svc.routing import Delta, RoutingTable
 from tests.adapters import tiny_shape
 from tests.fakes.base import write_base

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from serve_svc.adapter_life import AdapterLife, AdapterState, IllegalStepError, Step
+from serve_svc.adapters.life import AdapterLife, AdapterState, IllegalStepError, Step
 
 # Every way there is; what is not here cannot happen.
 WAYS = {

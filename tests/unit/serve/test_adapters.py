@@ -14,10 +14,10 @@ import pytest
 from adaptory.core.adapter_check import AdapterLimits, adapter_digest, check_adapter
 from adaptory.core.base_shape import LINEAR_MODULES
 from adaptory.core.errors import AdapterRejected, Corrupted, FailedPrecondition, Unavailable
-from serve_svc.adapter_files import AdapterFiles
-from serve_svc.adapter_life import AdapterState
-from serve_svc.adapter_loading import Patience, ServedBase
-from serve_svc.adapters import AdapterCache, LifePolicy
+from serve_svc.adapters.cache import AdapterCache, LifePolicy
+from serve_svc.adapters.files import AdapterFiles
+from serve_svc.adapters.life import AdapterState
+from serve_svc.adapters.loading import Patience, ServedBase
 from serve_svc.engine.backend import OutputCorrupted
 from serve_svc.engine.engine import (
     AdapterLoadFailed,

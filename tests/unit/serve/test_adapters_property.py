@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from adaptory.core.adapter_check import AdapterLimits, adapter_digest, check_adapter
-from serve_svc.adapter_files import AdapterFiles
-from serve_svc.adapter_loading import ServedBase
-from serve_svc.adapters import AdapterCache
+from serve_svc.adapters.cache import AdapterCache
+from serve_svc.adapters.files import AdapterFiles
+from serve_svc.adapters.loading import ServedBase
 from serve_svc.engine.engine import EngineAdapter, EngineRequest, Sampling
 from serve_svc.version import AdapterVersion
 from tests.adapters import tiny_shape, write_adapter

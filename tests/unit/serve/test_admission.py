@@ -2,8 +2,8 @@
 
 import pytest
 
-from serve_svc.ask import Ask, Urgency
-from serve_svc.slots import Turn
+from serve_svc.queue.ask import Ask, Urgency
+from serve_svc.queue.slots import Turn
 from tests.fakes.queue import Request, SimulatedEngine, queue_limits
 
 

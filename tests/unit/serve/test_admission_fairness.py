@@ -9,9 +9,9 @@ from itertools import permutations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serve_svc.ask import Ask, Urgency
-from serve_svc.fair_share import OUTPUT_TOKEN_COST
-from serve_svc.slots import Turn
+from serve_svc.queue.ask import Ask, Urgency
+from serve_svc.queue.fair_share import OUTPUT_TOKEN_COST
+from serve_svc.queue.slots import Turn
 from tests.fakes.queue import Request, SimulatedEngine, queue_limits
 
 LONGEST = 8  # tokens of a prompt, and of an answer

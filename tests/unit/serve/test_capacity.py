@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from adaptory.core.errors import InvalidRequest
-from serve_svc.capacity import Capacity, plan_capacity
+from serve_svc.adapters.capacity import Capacity, plan_capacity
 from serve_svc.settings import ServeSettings
 from tests.adapters import tiny_shape, write_adapter
 from tests.fakes.server import Stage

@@ -8,7 +8,7 @@ import pytest
 
 from adaptory.core.errors import Unavailable
 from serve_svc.backoff import Backoff
-from serve_svc.registry_feed import RegistryFeed
+from serve_svc.registry.feed import RegistryFeed
 from serve_svc.routing import NOTHING_KNOWN, BaseIdentity, Delta, Router, RoutingTable
 
 Update = RoutingTable | Delta

@@ -16,7 +16,7 @@ import pytest
 from adaptory.core.auth import Caller, Role
 from adaptory.core.errors import ServiceError
 from adaptory.core.names import BotName, VersionName
-from serve_svc.adapter_life import AdapterState
+from serve_svc.adapters.life import AdapterState
 from serve_svc.deadline import Deadline
 from serve_svc.engine.engine import Sampling
 from serve_svc.engine.supervisor import EngineState

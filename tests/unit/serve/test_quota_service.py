@@ -6,8 +6,8 @@ import grpc
 import pytest
 
 from adaptory.registry.v1 import bot_pb2
-from serve_svc.quota import Quota
-from serve_svc.snapshot import SnapshotFile
+from serve_svc.registry.snapshot import SnapshotFile
+from serve_svc.usage.quota import Quota
 from tests.fakes.server import Stage, fields_of, info_of, key_of, question, reason_of, retry_after_s
 from tests.unit.serve.test_chat_service import ask, refusal
 from tests.unit.serve.test_complete_service import TOKENS_OF_FORM, complete

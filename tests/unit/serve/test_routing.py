@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from adaptory.core.auth import Caller, Role
 from adaptory.core.errors import FailedPrecondition, NotFound
 from adaptory.core.names import BotName, TenantName, VersionName
-from serve_svc.quota import Quota
-from serve_svc.registry_convert import dump_table, parse_update
+from serve_svc.registry.convert import dump_table, parse_update
+from serve_svc.registry.snapshot import SnapshotFile
 from serve_svc.routing import (
     NOTHING_KNOWN,
     BaseIdentity,
@@ -25,7 +25,7 @@ from serve_svc.routing import (
     Router,
     RoutingTable,
 )
-from serve_svc.snapshot import SnapshotFile
+from serve_svc.usage.quota import Quota
 from serve_svc.version import AdapterVersion
 
 BASE = BaseIdentity("tiny", "b" * 64, "c" * 64)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve_svc.token_bucket import TokenBucket
+from serve_svc.usage.token_bucket import TokenBucket
 
 rates = st.integers(1, 10_000)
 pauses_s = st.floats(0, 120)

@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from adaptory.core.names import VersionName
 from adaptory.core.usage import COUNTS, UsageCounts, UsageKey, add_usage
-from serve_svc.usage_spool import UsageReport, UsageSpool
+from serve_svc.usage.spool import UsageReport, UsageSpool
 
 keys = st.builds(
     UsageKey,

@@ -1,7 +1,7 @@
 """Adapter folders on this machine's disk, named by their digest and never changed.
 
 Owns download, verification, removal, and when each was last used, which outlives the process as the folder's time of change. Which
-of them an engine holds is `adapters.py`, whether their content may be served is `adaptory.core.adapter_check`.
+of them an engine holds is `cache.py`, whether their content may be served is `adaptory.core.adapter_check`.
 """
 
 import asyncio

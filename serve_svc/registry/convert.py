@@ -6,10 +6,10 @@ from adaptory.core.errors import InvalidRequest
 from adaptory.core.names import BotName, TenantName, VersionName
 from adaptory.core.usage import dump_usage
 from adaptory.registry.v1 import bot_pb2, serving_pb2, tenant_pb2, usage_service_pb2
-from serve_svc.day_tokens import DayTotals
-from serve_svc.quota import Quota
 from serve_svc.routing import BotKind, Delta, GenerationDefaults, RoutedBot, RoutedTenant, RoutedVersion, RoutingTable
-from serve_svc.usage_spool import UsageReport
+from serve_svc.usage.day_tokens import DayTotals
+from serve_svc.usage.quota import Quota
+from serve_svc.usage.spool import UsageReport
 from serve_svc.version import AdapterVersion
 
 # What the contract says a zero means.

@@ -1,6 +1,6 @@
 """What a server knows of each adapter version: its state, who uses it, what went wrong with it.
 
-Nothing here waits. The work between two states is `adapters.py`'s. Of a version that is neither here nor failed lately nothing is
+Nothing here waits. The work between two states is `cache.py`'s. Of a version that is neither here nor failed lately nothing is
 kept.
 """
 
@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Protocol
 
 from adaptory.core.errors import FailedPrecondition, ServiceError
-from serve_svc.adapter_life import AdapterLife, AdapterState, Step
+from serve_svc.adapters.life import AdapterLife, AdapterState, Step
+from serve_svc.adapters.quarantine import Moment, Quarantine, QuarantinePolicy, TrackRecord
 from serve_svc.engine.engine import EngineAdapter
-from serve_svc.quarantine import Moment, Quarantine, QuarantinePolicy, TrackRecord
 from serve_svc.version import AdapterVersion
 
 _OUT_OF_SERVICE = frozenset({AdapterState.DRAINING, AdapterState.QUARANTINED})

@@ -1,7 +1,7 @@
 """The life of adapters in the engine: load once, keep while in use, make room for the next, take down cleanly.
 
-Decides what is resident and when. What is known of each version is `adapter_book.py`, its states `adapter_life.py`, when it is
-refused `quarantine.py`; bytes on disk are `adapter_files.py`, their way to the engine `adapter_loading.py`.
+Decides what is resident and when. What is known of each version is `book.py`, its states `life.py`, when it is
+refused `quarantine.py`; bytes on disk are `files.py`, their way to the engine `loading.py`.
 """
 
 import asyncio
@@ -11,13 +11,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from adaptory.core.errors import FailedPrecondition, ServiceError, Unavailable
-from serve_svc.adapter_book import AdapterBook, AdapterObserver, Entry, KnownAdapter
-from serve_svc.adapter_files import AdapterFiles
-from serve_svc.adapter_life import AdapterState, Step
-from serve_svc.adapter_loading import AdapterLoader, Patience, ServedBase
+from serve_svc.adapters.book import AdapterBook, AdapterObserver, Entry, KnownAdapter
+from serve_svc.adapters.files import AdapterFiles
+from serve_svc.adapters.life import AdapterState, Step
+from serve_svc.adapters.loading import AdapterLoader, Patience, ServedBase
+from serve_svc.adapters.quarantine import Moment, Quarantine, QuarantinePolicy
 from serve_svc.engine.backend import OutputCorrupted
 from serve_svc.engine.engine import Engine, EngineAdapter
-from serve_svc.quarantine import Moment, Quarantine, QuarantinePolicy
 from serve_svc.version import AdapterVersion
 
 

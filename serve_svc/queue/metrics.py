@@ -2,8 +2,8 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from serve_svc.ask import Urgency
 from serve_svc.metrics import SECONDS
+from serve_svc.queue.ask import Urgency
 
 
 class QueueMetrics:

@@ -10,9 +10,9 @@ from typing import Protocol, TypeVar
 import structlog
 
 from adaptory.core.errors import AlreadyExists, ServiceError
-from serve_svc.day_tokens import DayTokens, DayTotals
-from serve_svc.usage_meter import UsageMeter
-from serve_svc.usage_spool import UsageReport, UsageSpool
+from serve_svc.usage.day_tokens import DayTokens, DayTotals
+from serve_svc.usage.meter import UsageMeter
+from serve_svc.usage.spool import UsageReport, UsageSpool
 
 log = structlog.get_logger()
 

@@ -5,12 +5,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
 
-from serve_svc.day_tokens import DayTokens
-from serve_svc.quota import Quotas
 from serve_svc.routing import Router
-from serve_svc.usage_meter import UsageMeter
-from serve_svc.usage_reporter import UsagePace, UsageReporter
-from serve_svc.usage_spool import UsageSpool
+from serve_svc.usage.day_tokens import DayTokens
+from serve_svc.usage.meter import UsageMeter
+from serve_svc.usage.quota import Quotas
+from serve_svc.usage.reporter import UsagePace, UsageReporter
+from serve_svc.usage.spool import UsageSpool
 
 
 @dataclass(frozen=True, slots=True)

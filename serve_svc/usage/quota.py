@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from adaptory.core.errors import Busy, FieldViolation, InvalidRequest
-from serve_svc.day_tokens import DayTokens
-from serve_svc.token_bucket import TokenBucket
+from serve_svc.usage.day_tokens import DayTokens
+from serve_svc.usage.token_bucket import TokenBucket
 
 # What has to be left of a minute's tokens for another request.
 _LEAST_TOKENS = 1.0

@@ -3,7 +3,7 @@
 It exists because vLLM's queue knows no tenants, and skips a request whose adapter finds no slot for as long as the running adapters
 keep receiving traffic. So no more is let in than the engine runs at once, and the order is made here. The counters that make it are
 `fair_share.py`, what may run at once `places.py` and `slots.py`, what those are told who may not wait `refusals.py`; loading is
-`adapters.py`.
+`adapters/cache.py`.
 """
 
 import asyncio
@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from adaptory.core.errors import Busy
-from serve_svc.ask import Ask, Urgency
-from serve_svc.fair_share import OUTPUT_TOKEN_COST, PROMPT_TOKEN_COST, Share
-from serve_svc.pace import Pace
-from serve_svc.places import Place, PlaceLimits, Places
-from serve_svc.refusals import QueueView, deadline_before_turn, queue_full, shadow_dropped, shadow_yields
+from serve_svc.queue.ask import Ask, Urgency
+from serve_svc.queue.fair_share import OUTPUT_TOKEN_COST, PROMPT_TOKEN_COST, Share
+from serve_svc.queue.pace import Pace
+from serve_svc.queue.places import Place, PlaceLimits, Places
+from serve_svc.queue.refusals import QueueView, deadline_before_turn, queue_full, shadow_dropped, shadow_yields
 
 # Share of the engine while both wait, once INTERACTIVE has used its head start: four fifths, so chat keeps one.
 _WEIGHTS = {Urgency.INTERACTIVE: 4.0, Urgency.CHAT: 1.0}

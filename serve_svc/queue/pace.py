@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from serve_svc.fair_share import OUTPUT_TOKEN_COST, PROMPT_TOKEN_COST
+from serve_svc.queue.fair_share import OUTPUT_TOKEN_COST, PROMPT_TOKEN_COST
 
 # What was measured this long ago weighs half, in seconds with a queue: long against one answer, short against a change of load.
 _HALF_LIFE_S = 30.0

@@ -1,6 +1,6 @@
 """The states of one adapter on one server, and the only ways from one to the next.
 
-Knows no bytes, no engine and no time: `adapters.py` does the work and takes the step when it is done.
+Knows no bytes, no engine and no time: `cache.py` does the work and takes the step when it is done.
 """
 
 import enum

@@ -1,7 +1,7 @@
 """Makes the engine follow the routing table: loads what was promoted before a request asks for it, takes down what is gone.
 
 A new engine, or a server that was started again, gets what was used last first. Decides when; how an adapter is loaded or taken down
-safely is `adapters.py`.
+safely is `cache.py`.
 """
 
 import asyncio
@@ -11,8 +11,8 @@ from collections.abc import Iterable
 import structlog
 
 from adaptory.core.errors import ServiceError
-from serve_svc.adapter_life import AdapterState
-from serve_svc.adapters import AdapterCache
+from serve_svc.adapters.cache import AdapterCache
+from serve_svc.adapters.life import AdapterState
 from serve_svc.engine.engine import EngineDead
 from serve_svc.routing import Router, RoutingTable
 from serve_svc.version import AdapterVersion

@@ -8,8 +8,8 @@ from adaptory.core.errors import Busy, DeadlineExceeded, InvalidRequest, TooLarg
 from adaptory.core.usage import UsageCounts, UsageKey, add_usage
 from serve_svc.engine.engine import EngineChunk
 from serve_svc.metrics import RequestRecord
-from serve_svc.quota import Quotas
 from serve_svc.routing import Lane, Route
+from serve_svc.usage.quota import Quotas
 
 _REFUSALS = (Busy, InvalidRequest, TooLarge)
 

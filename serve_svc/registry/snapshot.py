@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError
 
 from adaptory.core.errors import InvalidRequest
 from adaptory.registry.v1 import serving_pb2
-from serve_svc.registry_convert import dump_table, parse_update
+from serve_svc.registry.convert import dump_table, parse_update
 from serve_svc.routing import NOTHING_KNOWN, RoutingTable
 
 log = structlog.get_logger()

@@ -1,6 +1,6 @@
 """Brings an adapter from its source to the point where an engine may have it: every byte as registered, and judged.
 
-Tries again what may pass without harm, the source and the disk. The engine, which is never asked twice, is `adapters.py`'s.
+Tries again what may pass without harm, the source and the disk. The engine, which is never asked twice, is `cache.py`'s.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ from pathlib import Path
 import structlog
 
 from adaptory.core.errors import Corrupted, Unavailable
-from serve_svc.adapter_files import AdapterFiles
+from serve_svc.adapters.files import AdapterFiles
 from serve_svc.backoff import Backoff
 from serve_svc.version import AdapterVersion
 

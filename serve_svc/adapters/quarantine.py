@@ -1,6 +1,6 @@
 """When a version that fails is refused without being tried, for how long, and what its callers are told.
 
-Pure: told of failures and of the time. Whose failures they are is `adapters.py`'s.
+Pure: told of failures and of the time. Whose failures they are is `cache.py`'s.
 """
 
 from collections import deque

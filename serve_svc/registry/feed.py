@@ -1,6 +1,6 @@
 """Keeps the router's table equal to the registry's state, for as long as the registry can be heard.
 
-While it cannot, the last table is served on. What a change means for the engine is `deployment.py`.
+While it cannot, the last table is served on. What a change means for the engine is `adapters/deployment.py`.
 """
 
 import asyncio

@@ -13,11 +13,11 @@ from adaptory.core.auth import not_found
 from adaptory.core.errors import AlreadyExists, Corrupted, InvalidRequest, ServiceError, Unavailable
 from adaptory.core.names import VersionName
 from adaptory.registry.v1 import registry_service_pb2, registry_service_pb2_grpc, usage_service_pb2_grpc
-from serve_svc.adapter_files import FileChunk
-from serve_svc.day_tokens import DayTotals
-from serve_svc.registry_convert import dump_report, parse_totals, parse_update
+from serve_svc.adapters.files import FileChunk
+from serve_svc.registry.convert import dump_report, parse_totals, parse_update
 from serve_svc.routing import Delta, RoutingTable
-from serve_svc.usage_spool import UsageReport
+from serve_svc.usage.day_tokens import DayTotals
+from serve_svc.usage.spool import UsageReport
 from serve_svc.version import AdapterVersion
 
 log = structlog.get_logger()

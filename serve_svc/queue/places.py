@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from serve_svc.ask import Ask
-from serve_svc.fair_share import Share
-from serve_svc.slots import Slots, Turn
+from serve_svc.queue.ask import Ask
+from serve_svc.queue.fair_share import Share
+from serve_svc.queue.slots import Slots, Turn
 
 _Item = TypeVar("_Item")
 

@@ -3,9 +3,9 @@
 from datetime import UTC, datetime, timedelta
 
 from adaptory.serve.v1 import serve_admin_service_pb2 as pb
-from serve_svc.adapter_book import KnownAdapter
-from serve_svc.capacity import Capacity
-from serve_svc.quarantine import Moment, Quarantine
+from serve_svc.adapters.book import KnownAdapter
+from serve_svc.adapters.capacity import Capacity
+from serve_svc.adapters.quarantine import Moment, Quarantine
 
 
 def dump_resident(adapter: KnownAdapter) -> pb.ResidentAdapter:

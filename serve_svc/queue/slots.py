@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from serve_svc.fair_share import Share
+from serve_svc.queue.fair_share import Share
 
 
 @dataclass(frozen=True, slots=True)

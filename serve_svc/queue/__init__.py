@@ -1,0 +1,1 @@
+"""Who may start when: a fair, bounded queue in front of the engine."""
