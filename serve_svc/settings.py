@@ -16,7 +16,7 @@ from serve_svc.queue.places import PlaceLimits
 from serve_svc.queue.slots import Turn
 from serve_svc.usage.reporter import UsagePace
 
-_MAX_QUARANTINE_PAUSE_S = 1800.0
+_MAX_QUARANTINE_PAUSE_S = 300.0
 _STATE_ROOT = platformdirs.user_state_path("adaptory")
 
 
@@ -87,7 +87,7 @@ class ServeSettings(ServiceSettings):
     quarantine_window_s: float = Field(default=60.0, gt=0)
     """See `quarantine_failures`."""
     quarantine_pause_s: float = Field(default=30.0, gt=0)
-    """How long that time is at first; it doubles with every try that fails, up to half an hour."""
+    """How long that time is at first; it doubles with every try that fails, up to five minutes."""
 
     canary_min_requests: int = Field(default=20, ge=1)
     """Requests that a canary must have had before it may end for being worse than production."""

@@ -25,7 +25,7 @@ class QuarantinePolicy:
     max_failures: int = 3
     window_s: float = 60.0
     first_pause_s: float = 30.0
-    max_pause_s: float = 1800.0
+    max_pause_s: float = 300.0
     max_deaths: int = 2
 
 
