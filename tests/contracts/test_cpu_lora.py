@@ -194,10 +194,10 @@ def test_plugin_is_for_our_engines_alone(platform: Any, monkeypatch: pytest.Monk
 
     own = platform.get_punica_wrapper()
 
-    monkeypatch.delenv("ADAPTORY_CPU_LORA", raising=False)
+    monkeypatch.delenv("CPU_LORA_OF_ADAPTORY", raising=False)
     plugin.register()
     assert platform.get_punica_wrapper() == own
-    monkeypatch.setenv("ADAPTORY_CPU_LORA", "1")
+    monkeypatch.setenv("CPU_LORA_OF_ADAPTORY", "1")
     monkeypatch.setattr(plugin, "__version__", "0.33.0")
     plugin.register()
     assert platform.get_punica_wrapper() == own

@@ -12,6 +12,7 @@ from contextlib import suppress
 import atheris
 
 with atheris.instrument_imports(include=["trainer_svc.bots"]):
+    from trainer_svc.bots.adapter_archive import judge_archive
     from trainer_svc.bots.formats import layout_of
     from trainer_svc.bots.inspection import judge_dataset
     from trainer_svc.bots.kinds import BotKind, DatasetFormat
@@ -43,6 +44,10 @@ def read_any(data: bytes) -> None:
     if not data:
         return
     dataset_format, file = _FORMATS[data[0] % len(_FORMATS)], data[1:]
+    if not dataset_format.is_data:
+        report = judge_archive(io.BytesIO(file))
+        assert report.is_usable == (report.num_errors == 0)
+        return
     kind = _KINDS.get(dataset_format, BotKind.FAQ)
     report = judge_dataset(io.BytesIO(file), kind, dataset_format, _LIMITS, None)
     assert report.is_usable == (report.num_errors == 0)

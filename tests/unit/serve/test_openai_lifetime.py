@@ -17,17 +17,18 @@ from adaptory.core.errors import InvalidRequest
 from serve_svc.openai import protocol
 from serve_svc.openai.server import HttpServer
 from serve_svc.settings import ServeSettings
-from tests.fakes.openai_caller import BOT, ask, open_client, open_raw
+from tests.fakes.openai_caller import BOT, CODE, ask, open_client, open_raw
 from tests.fakes.server import Stage
 from tests.unit.serve.test_metrics import scrape
 
 
 async def restart(stage: Stage, **overrides: object) -> None:
-    """Start the server again with other settings."""
+    """Start the server again with other settings; it is done once nothing is loaded any more, which would end a pause."""
     stage.overrides.update(overrides)
     await stage.stop()
     await stage.start()
     await stage.followed()
+    await stage.loaded(f"{BOT}/versions/1", f"{CODE}/versions/1")
 
 
 @pytest.mark.parametrize("streams", [True, False])
@@ -137,8 +138,9 @@ async def test_an_answer_that_takes_longer_than_the_drain_is_told_so(openai_stag
     async with open_client(openai_stage) as client:
         stream = await client.chat.completions.create(model="faq", messages=ask(), max_tokens=8, stream=True)
         waiting = asyncio.create_task(client.completions.create(model="code", prompt="x"))
-        while openai_stage.engine.num_unfinished < 2:
-            await openai_stage.residency()
+        async with asyncio.timeout(10):
+            while openai_stage.engine.num_unfinished < 2:
+                await openai_stage.residency()
 
         stopping = asyncio.create_task(openai_stage.stop_server())
         with pytest.raises(openai.APIError) as cut:

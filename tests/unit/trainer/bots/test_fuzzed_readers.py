@@ -15,6 +15,7 @@ pytest.importorskip("atheris", reason="atheris has no build for this machine")
 
 REPOSITORY = Path(__file__).parents[4]
 NUM_RUNS = 8_000
+ADAPTER = make_tar(("a/adapter_config.json", b"{}"), ("a/adapter_model.safetensors", b"x"))
 TREE = make_tar(("package/one.py", b"def one():\n    return 1\n"), ("package/.gitignore", b"*.log\n"), ("a.log", b"x"))
 
 
@@ -27,6 +28,7 @@ def test_no_input_a_fuzzer_makes_breaks_a_reader(tmp_path: Path) -> None:
         *((str(layout), layout, sample) for layout, sample in SAMPLES.items()),
         ("tar", DatasetFormat.CODE_TAR, TREE),
         ("tar.gz", DatasetFormat.CODE_TAR, gzip.compress(TREE)),
+        ("adapter", DatasetFormat.ADAPTER_TAR, ADAPTER),
     ):
         (corpus / name).write_bytes(bytes([tuple(DatasetFormat).index(dataset_format)]) + data)
     options = [f"-runs={NUM_RUNS}", "-seed=1", "-max_len=12000", "-timeout=10"]
