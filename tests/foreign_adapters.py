@@ -52,7 +52,7 @@ PEFT: dict[str, Any] = {
 LLAMA_FACTORY: dict[str, Any] = {
     "alpha_pattern": {},
     "auto_mapping": None,
-    "base_model_name_or_path": "/root/models/SmolLM2-135M-Instruct",
+    "base_model_name_or_path": "/data/models/SmolLM2-135M-Instruct",
     "bias": "none",
     "fan_in_fan_out": False,
     "inference_mode": True,
