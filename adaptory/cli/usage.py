@@ -12,7 +12,7 @@ from adaptory.cli.tenant import TenantArgument, tenant_name
 from adaptory.core.usage import UsageCounts, parse_usage
 from adaptory.registry.v1.usage_service_pb2 import Usage
 
-_COLUMNS = ("day (UTC)", "version", "requests", "cancelled", "failed", "refused", "prompt tokens", "output tokens")
+_COLUMNS = ("day (UTC)", "bot", "version", "requests", "cancelled", "failed", "refused", "tokens in", "out")
 
 
 def show_usage(
@@ -32,14 +32,15 @@ def show_usage(
     if as_json:
         print_json([to_dict(record) for record in usage])
     elif usage:
-        print_table(f"Usage of {name}", _COLUMNS, [*map(_make_row, usage), ("together", "", *_write(_sum(usage)))])
+        print_table(f"Usage of {name}", _COLUMNS, [*map(_make_row, usage), ("together", "", "", *_write(_sum(usage)))])
     else:
         say(f"Nothing was used by {name}, or no server has reported it yet.")
 
 
 def _make_row(usage: Usage) -> tuple[str, ...]:
     key, counts = parse_usage(usage, field="usage")
-    return (key.day, str(key.version), *_write(counts))
+    version = key.version
+    return (key.day, f"{version.tenant}/{version.bot}", str(version.number), *_write(counts))
 
 
 def _sum(usage: Sequence[Usage]) -> UsageCounts:

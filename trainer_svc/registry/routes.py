@@ -68,17 +68,12 @@ class RouteTable:
         """
 
         def set_bots_canary(transaction: Connection) -> Bot:
-            version = read_version(transaction, name)
             bot = read_bot_as_seen(transaction, name.bot_name, etag)
-            if percent:
-                _require_beside_production(version, bot.routes)
-            else:
-                _require_same(version, bot.routes.canary, "canary")
-            wanted = (name, percent) if percent else (None, 0)
-            if (bot.routes.canary, bot.routes.canary_percent) == wanted:
+            _require_beside(read_version(transaction, name), bot.routes, percent, ("canary", bot.routes.canary))
+            wanted = replace(bot.routes, canary=name if percent else None, canary_percent=percent)
+            if wanted == bot.routes:
                 return bot
-            routes = replace(bot.routes, canary=wanted[0], canary_percent=percent, canary_end=None)
-            return _write_routes(transaction, bot, routes)
+            return _write_routes(transaction, bot, replace(wanted, canary_end=None))
 
         return await self._database.write(set_bots_canary)
 
@@ -89,16 +84,10 @@ class RouteTable:
         """
 
         def set_bots_shadow(transaction: Connection) -> Bot:
-            version = read_version(transaction, name)
             bot = read_bot_as_seen(transaction, name.bot_name, etag)
-            if percent:
-                _require_beside_production(version, bot.routes)
-            else:
-                _require_same(version, bot.routes.shadow, "shadow")
-            wanted = (name, percent) if percent else (None, 0)
-            if (bot.routes.shadow, bot.routes.shadow_percent) == wanted:
-                return bot
-            return _write_routes(transaction, bot, replace(bot.routes, shadow=wanted[0], shadow_percent=percent))
+            _require_beside(read_version(transaction, name), bot.routes, percent, ("shadow", bot.routes.shadow))
+            wanted = replace(bot.routes, shadow=name if percent else None, shadow_percent=percent)
+            return bot if wanted == bot.routes else _write_routes(transaction, bot, wanted)
 
         return await self._database.write(set_bots_shadow)
 
@@ -114,8 +103,14 @@ class RouteTable:
         await self._database.write(end_bots_canary)
 
 
-def _require_beside_production(version: Version, routes: Routes) -> None:
-    """Raise FailedPrecondition unless the version can be tried beside the one in production."""
+def _require_beside(version: Version, routes: Routes, percent: int, beside: tuple[str, VersionName | None]) -> None:
+    """Raise FailedPrecondition unless the version can be tried beside production, or at 0 percent end to be.
+
+    `beside` is the route that is to change, and the version it names.
+    """
+    if not percent:
+        _require_same(version, *beside)
+        return
     if version.state is not VersionState.READY:
         raise _not_ready(version)
     if routes.production is None:
@@ -126,7 +121,7 @@ def _require_beside_production(version: Version, routes: Routes) -> None:
         raise FailedPrecondition(message, reason="VERSION_IN_PRODUCTION", metadata={"name": version.name})
 
 
-def _require_same(version: Version, routed: VersionName | None, route: str) -> None:
+def _require_same(version: Version, route: str, routed: VersionName | None) -> None:
     """Raise FailedPrecondition where another version is the canary, or the shadow, that would end."""
     if routed not in (None, version.name):
         message = f"The {route} of {version.name.bot_name} is {routed}, not {version.name}; name that one to end it."
