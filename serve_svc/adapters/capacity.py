@@ -59,16 +59,15 @@ def plan_capacity(settings: ServeSettings, shape: BaseShape, base_bytes: int, *,
     `base_bytes` are those of the base's weights. Raises InvalidRequest when the limit does not hold what is asked for.
     """
     widths = sum(num_in + num_out for num_in, num_out in shape.linear_shapes().values())
-    rank_bytes = settings.max_lora_rank * _WEIGHT_BYTES
-    # vLLM pads every slot to the highest rank, keeps one for the output head as well, and on CPU one more for the bare base.
-    slot_bytes = rank_bytes * (widths + shape.hidden_size + shape.vocab_size)
+    # vLLM pads every slot and every adapter to the highest rank, and on CPU it has one slot more, for the bare base.
+    adapter_bytes = settings.max_lora_rank * _WEIGHT_BYTES * widths
     capacity = Capacity(
         limit_bytes=settings.memory_limit_bytes,
         processes_bytes=_PROCESSES_BYTES,
         base_bytes=base_bytes if on_cpu else 0,
         kv_cache_bytes=settings.kv_cache_bytes if on_cpu else 0,
-        slots_bytes=(settings.max_loras + 1) * slot_bytes if on_cpu else 0,
-        adapter_bytes=rank_bytes * widths,
+        slots_bytes=(settings.max_loras + 1) * adapter_bytes if on_cpu else 0,
+        adapter_bytes=adapter_bytes,
         max_resident=settings.max_cpu_loras,
     )
     return _fit(capacity, settings) if settings.memory_limit_bytes is not None else capacity
