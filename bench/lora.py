@@ -3,36 +3,32 @@
 Three engines stand side by side, each in a process of its own: vLLM without LoRA (base), vLLM with its own LoRA path (bare), and the
 product's (ours). Each scenario is asked of them in turn: the same prompts, greedily, answers of equal length. A side's best round
 counts, since what else the machine does only ever makes one slower. Answers of bare and ours are compared token for token; where
-they part, bare vLLM is asked how far its two best tokens were from each other.
+they part, bare vLLM is asked how far its two best tokens were from each other. Where any part, bare vLLM is compared with itself as
+well: all streams together with each of them alone, which changes nothing but the rounding.
 """
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Self
 
 from adaptory.core.base_model import default_cache_root, find_base
 from adaptory.core.base_shape import BaseShape
-from bench import lora_side
 from bench.lora_case import Scenario, cut_prompts, list_scenarios, write_adapters
 from bench.lora_report import Parting, Round, Row, print_table
-from bench.lora_side import Answer, Asked, Run, RunResult, Side
 from bench.machine import describe_machine
+from bench.side.engine import Answer, Asked, Run, RunResult, Side
+from bench.side.process import SideProcess
 
-_BASE = "smollm2-135m-instruct"
-_TEXT = Path(__file__).parent.parent / "examples" / "data" / "aurora" / "support.jsonl"
+BASE = "smollm2-135m-instruct"
+TEXT = Path(__file__).parent.parent / "examples" / "data" / "aurora" / "support.jsonl"
 
 
 def main() -> int:
-    """Measure and print; return 0. As a side, serve it."""
-    if sys.argv[1:2] == ["--side"]:
-        return lora_side.main(sys.argv[2:])
+    """Measure and print; return 0."""
     parser = argparse.ArgumentParser(prog="python -m bench.lora", description=__doc__)
     parser.add_argument("--rounds", type=int, default=3, help="times that each side answers each scenario (default 3)")
     parser.add_argument("--output-tokens", type=int, default=32, help="tokens of each answer (default 32)")
@@ -58,13 +54,13 @@ class Bench:
 
     def __init__(self, resources: ExitStack, output_tokens: int) -> None:
         """Write the adapters and start the engines; `resources` ends them."""
-        base = find_base(_BASE, default_cache_root())
+        base = find_base(BASE, default_cache_root())
         folder = Path(resources.enter_context(tempfile.TemporaryDirectory(prefix="adaptory-lora-")))
         adapters = write_adapters(folder, BaseShape.from_folder(base.parity_dir))
-        text = _TEXT.read_text(encoding="utf-8")
+        text = TEXT.read_text(encoding="utf-8")
         self._tokenizer_file, self._text, self._output_tokens = base.tokenizer_file, text, output_tokens
         # They come up side by side; each then waits for its turn.
-        self._sides = {side: resources.enter_context(_SideProcess(side, base.parity_dir, adapters)) for side in Side}
+        self._sides = {side: resources.enter_context(SideProcess(side, base.parity_dir, adapters)) for side in Side}
         for process in self._sides.values():
             process.await_ready()
         self._num_runs = 0
@@ -87,7 +83,9 @@ class Bench:
                 if number:
                     rounds[side].append(Round.from_result(result))
         best = {side: Round.best(taken) for side, taken in rounds.items()}
-        row = Row(scenario.name, best[Side.BASE], best[Side.BARE], best[Side.OURS], self._compare(streams, answers))
+        partings = self._compare(streams, answers[Side.BARE], answers[Side.OURS])
+        alone = self._compare_alone(streams, answers[Side.BARE]) if any(partings) else []
+        row = Row(scenario.name, best[Side.BASE], best[Side.BARE], best[Side.OURS], partings, alone)
         print(row.sentence(), file=sys.stderr, flush=True)
         return row
 
@@ -100,52 +98,23 @@ class Bench:
         run = Run(asked, output_tokens or self._output_tokens, f"run-{self._num_runs}", num_logprobs)
         return self._sides[side].answer(run)
 
-    def _compare(self, streams: Iterable[Asked], answers: dict[Side, list[Answer]]) -> list[Parting | None]:
-        pairs = zip(streams, answers[Side.BARE], answers[Side.OURS], strict=True)
-        return [self._find_parting(stream, bare.tokens, ours.tokens) for stream, bare, ours in pairs]
+    def _compare_alone(self, streams: list[Asked], together: list[Answer]) -> list[Parting | None]:
+        if len(streams) == 1:
+            return []
+        alone = [self._ask(Side.BARE, [stream]).answers[0] for stream in streams]
+        return self._compare(streams, together, alone)
 
-    def _find_parting(self, stream: Asked, bare: list[int], ours: list[int]) -> Parting | None:
-        if bare == ours:
+    def _compare(self, streams: list[Asked], bare: list[Answer], others: list[Answer]) -> list[Parting | None]:
+        answers = zip(streams, bare, others, strict=True)
+        return [self._find_parting(stream, one.tokens, other.tokens) for stream, one, other in answers]
+
+    def _find_parting(self, stream: Asked, bare: list[int], others: list[int]) -> Parting | None:
+        if bare == others:
             return None
-        place = next(at for at, (one, other) in enumerate(zip(bare, ours, strict=True)) if one != other)
+        place = next(at for at, (one, other) in enumerate(zip(bare, others, strict=True)) if one != other)
         reached = replace(stream, prompt=stream.prompt + bare[:place])
         [answer] = self._ask(Side.BARE, [reached], output_tokens=1, num_logprobs=2).answers
         return Parting(place, answer.gap or 0.0)
-
-
-class _SideProcess:
-    """One side's child process; a context that ends it."""
-
-    def __init__(self, side: Side, weights_dir: Path, adapters: list[Path]) -> None:
-        command = [sys.executable, "-m", "bench.lora", "--side", side.value, str(weights_dir), *map(str, adapters)]
-        self._child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.adapter_path = ""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        assert self._child.stdin is not None  # noqa: S101 - asked for above
-        self._child.stdin.close()
-        self._child.wait(timeout=60)
-
-    def await_ready(self) -> None:
-        """Return when the engine has come up, and keep what computes its adapters."""
-        self.adapter_path = json.loads(self._read())["adapter_path"]
-
-    def answer(self, run: Run) -> RunResult:
-        """Return what the side answers; ends the measurement when the side has ended."""
-        assert self._child.stdin is not None  # noqa: S101 - asked for above
-        self._child.stdin.write(json.dumps(asdict(run)) + "\n")
-        self._child.stdin.flush()
-        told = json.loads(self._read())
-        return RunResult([Answer(**answer) for answer in told["answers"]], told["seconds"])
-
-    def _read(self) -> str:
-        assert self._child.stdout is not None  # noqa: S101 - asked for above
-        if line := self._child.stdout.readline():
-            return line
-        raise SystemExit(f"a side has ended with {self._child.wait()}; what it wrote above says why")
 
 
 if __name__ == "__main__":

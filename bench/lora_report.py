@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from bench.lora_side import RunResult
+from bench.side.engine import RunResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +39,17 @@ class Parting:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One scenario; `partings` has an entry for each stream, None where both answers were the same."""
+    """One scenario. `partings` has an entry for each stream, None where both answers were the same.
+
+    `alone_partings` are those of bare vLLM from itself, all streams together and each alone; none were sought where they are empty.
+    """
 
     name: str
     base: Round
     bare: Round
     ours: Round
     partings: list[Parting | None]
+    alone_partings: list[Parting | None]
 
     @property
     def ratio_to_base(self) -> float:
@@ -70,19 +74,30 @@ class Row:
     @property
     def widest_gap(self) -> float:
         """The most that bare vLLM's token was likelier than its next best where answers part, in nats; 0 where none do."""
-        return max((parting.gap for parting in self.partings if parting), default=0.0)
+        return _widest(self.partings)
+
+    @property
+    def widest_gap_alone(self) -> float:
+        """The same for bare vLLM and itself."""
+        return _widest(self.alone_partings)
 
     def as_json(self) -> dict[str, Any]:
         """Return all of it."""
         return {
-            **{name: value for name, value in asdict(self).items() if name != "partings"},
+            **{name: value for name, value in asdict(self).items() if "partings" not in name},
             "ratio_to_base": self.ratio_to_base,
             "ratio_to_bare": self.ratio_to_bare,
             "ttft_ratio_to_base": self.ttft_ratio_to_base,
             "same_answers": self.num_same,
             "widest_gap": self.widest_gap,
             "partings": [asdict(parting) for parting in self.partings if parting],
+            "bare_alone": self._bare_alone(),
         }
+
+    def _bare_alone(self) -> dict[str, float] | None:
+        if not self.alone_partings:
+            return None
+        return {"same_answers": self.alone_partings.count(None), "widest_gap": self.widest_gap_alone}
 
     def sentence(self) -> str:
         """Tell it in a line."""
@@ -90,7 +105,16 @@ class Row:
             f"{self.name}: {self.ratio_to_base:.2f} of the base's throughput, {self.ratio_to_bare:.2f} times bare vLLM's, "
             f"first token {self.ttft_ratio_to_base:.2f} times the base's, {self.num_same} of {len(self.partings)} answers the same"
             f"{f', the others part at gaps of at most {self.widest_gap:.3f}' if self.widest_gap else ''}"
+            f"{f'; bare vLLM with itself, alone: {self.told_alone()}' if self.alone_partings else ''}"
         )
+
+    def told_alone(self) -> str:
+        """Tell how many answers of bare vLLM were the same as its own, and the widest gap."""
+        return f"{self.alone_partings.count(None)} of {len(self.alone_partings)}, {self.widest_gap_alone:.3f}"
+
+
+def _widest(partings: list[Parting | None]) -> float:
+    return max((parting.gap for parting in partings if parting), default=0.0)
 
 
 def print_table(rows: list[Row], title: str) -> None:
@@ -106,7 +130,7 @@ def print_table(rows: list[Row], title: str) -> None:
         "ours",
         "ours/base",
     )
-    table = Table("scenario", *heads, "same answers", title=title)
+    table = Table("scenario", *heads, "same answers", "widest gap", "bare with itself", title=title)
     for row in rows:
         sides = (row.base, row.bare, row.ours)
         table.add_row(
@@ -118,5 +142,6 @@ def print_table(rows: list[Row], title: str) -> None:
             f"{row.ttft_ratio_to_base:.2f}",
             f"{row.num_same} of {len(row.partings)}",
             f"{row.widest_gap:.3f}",
+            row.told_alone() if row.alone_partings else "",
         )
     Console().print(table)

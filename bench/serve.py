@@ -13,9 +13,7 @@ path itself adds: an engine on two cores wavers by more than that under load.
 nine with it. `swaps` promotes a version that the engine never saw, once a second, beside four streams; the bare engine gets an
 `add_lora` instead. Memory is the resident memory of all of a side's processes; the bare side's has the load generator in it.
 
-vLLM's CPU kernels answer a request for the base with an adapter's weights when both share a batch, so serve_svc asks for the base
-through an adapter of zeros there. The bare engine of the scenario `base` has no adapters beside it and is asked without; what it does
-through zeros is told, too.
+On the CPU both engines compute on the cores that serve_svc chooses; adapters are computed by each one's own path.
 """
 
 import argparse

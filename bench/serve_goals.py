@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bench.serve_run import Measured
-from bench.serving.answers import divide
 from bench.serving.engine_size import MAX_LORAS
 
 _MIN_THROUGHPUT = 0.97
@@ -65,15 +64,6 @@ def _judge_one(one: Measured) -> Iterator[Goal]:
 
 def _judge_special(name: str, ours: Mapping[str, float], bare: Mapping[str, float]) -> Iterator[Goal]:
     """Yield what only some of the steady scenarios have."""
-    zeros = "through_zeros_"
-    if f"{zeros}output_tokens_per_second" in bare:
-        alike = divide(ours["output_tokens_per_second"], bare[f"{zeros}output_tokens_per_second"])
-        yield Goal(
-            name, "throughput, of the bare engine's through an adapter of zeros", "at least", _MIN_THROUGHPUT, alike
-        )
-        added_ms = ours["alone_ttft_p50_ms"] - bare[f"{zeros}alone_ttft_p50_ms"]
-        what = "first token, one at a time: added to the bare engine's through zeros"
-        yield Goal(name, what, "at most", _MAX_ADDED_MS, added_ms, "ms")
     if "alone_base_ttft_p50_ms" in ours:
         extra_ms, its_ms = (side["alone_ttft_p50_ms"] - side["alone_base_ttft_p50_ms"] for side in (ours, bare))
         what = "first token of a resident adapter: above the base's, on the same side"

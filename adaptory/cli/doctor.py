@@ -38,10 +38,11 @@ def doctor(
 
 def _examine(target: Target, versions: dict[str, str], base: str) -> list[Finding]:
     adapters = checkup.check_cpu_adapters(versions, checkup.find_vllm_plugins(), find_compiler())
+    cpu = [finding for finding in (checkup.check_cpu_engine(versions), adapters) if finding]
     return [
         checkup.check_python(sys.version_info[:2]),
         checkup.check_engine(versions),
-        *([adapters] if adapters else []),
+        *cpu,
         checkup.check_training(versions, has_gpu=checkup.has_nvidia_card()),
         checkup.check_base(base),
         checkup.check_service(

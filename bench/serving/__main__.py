@@ -8,13 +8,11 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
 from adaptory.core.base_model import PreparedBase
-from bench.serving.answers import measure_throughput
-from bench.serving.course import Stand, ask_one_by_one, count_swaps, measure_saturated, run_course
+from bench.serving.course import Stand, count_swaps, run_course
 from bench.serving.door import Door
 from bench.serving.our_door import open_our_door
 from bench.serving.scenario import Scenario, SideResult, SideRun, find_scenario, read_run, write_json
@@ -38,10 +36,7 @@ async def _run(run: SideRun) -> SideResult:
     _tell_phase("start")
     async with _open_door(run, scenario) as door:
         stand = Stand(door, scenario, run.seconds, run.seed, run.rate, _tell_phase)
-        result = await run_course(stand)
-        if run.side == "bare" and scenario.name == "base":
-            result = await _add_zeros(stand, run, result)
-        return result
+        return await run_course(stand)
 
 
 @asynccontextmanager
@@ -62,23 +57,6 @@ async def _open_door(run: SideRun, scenario: Scenario) -> AsyncIterator[Door]:
 
     async with open_bare_door(base, shelf, num_speakers=num_speakers) as door:
         yield door
-
-
-async def _add_zeros(stand: Stand, run: SideRun, result: SideResult) -> SideResult:
-    """Measure the bare engine as serve_svc must ask it for the base on the CPU, too."""
-    from bench.serving.bare_door import BareDoor  # noqa: PLC0415 - as above
-
-    door = stand.door
-    if not (isinstance(door, BareDoor) and door.needs_zeros):
-        return result
-    folder = Path(run.folder) / "zeros"
-    folder.mkdir()
-    door.speak_base_through_zeros(folder, PreparedBase.open(Path(run.base)))
-    first_words = await ask_one_by_one(stand)
-    throughput = measure_throughput(await measure_saturated(stand), stand.seconds)
-    through_zeros = {"output_tokens_per_second": throughput, "alone_ttft_p50_ms": first_words["alone_ttft_p50_ms"]}
-    numbers = {f"through_zeros_{name}": value for name, value in through_zeros.items()}
-    return replace(result, numbers={**result.numbers, **numbers})
 
 
 def _tell_phase(name: str) -> None:

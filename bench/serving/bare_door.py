@@ -8,7 +8,6 @@ import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from itertools import count
-from pathlib import Path
 
 import psutil
 from tokenizers import Tokenizer
@@ -22,10 +21,9 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from adaptory.core.base_model import PreparedBase
 from adaptory.core.prompting import Message, Renderer
 from bench.serving import engine_size
-from bench.serving.demand import BASE, Ask
+from bench.serving.demand import Ask
 from bench.serving.our_door import sum_resident
 from bench.serving.shelf import AdapterShelf
-from serve_svc.engine.null_adapter import NULL_ADAPTER_ID, write_null_adapter
 
 
 class BareDoor:
@@ -67,19 +65,6 @@ class BareDoor:
         await self._llm.add_lora(adapter)
         self._adapters[speaker] = adapter
 
-    @property
-    def needs_zeros(self) -> bool:
-        """Whether this platform's kernels leave no other right way to serve the base beside adapters; see below."""
-        return bool(current_platform.is_cpu())
-
-    def speak_base_through_zeros(self, folder: Path, base: PreparedBase) -> None:
-        """From now on the base is asked through an adapter of zeros: the only right way where others' adapters are in the batch.
-
-        On the CPU vLLM 0.32 answers a request without an adapter with the weights of the last one in its batch.
-        """
-        write_null_adapter(folder, base.shape)
-        self._adapters[BASE] = LoRARequest("base", NULL_ADAPTER_ID, str(folder))
-
     def measure_memory(self) -> int:
         """Return the resident bytes of this process, the engine and its worker."""
         return sum_resident(psutil.Process(os.getpid()))
@@ -92,7 +77,6 @@ class BareDoor:
 async def open_bare_door(base: PreparedBase, shelf: AdapterShelf, *, num_speakers: int) -> AsyncIterator[BareDoor]:
     """Have an engine run while the block runs."""
     is_cpu = current_platform.is_cpu()
-    # As serve_svc asks for it, but for the slot and the place that its adapter of zeros has on the CPU.
     arguments = AsyncEngineArgs(
         model=str(base.parity_dir),
         dtype="bfloat16",

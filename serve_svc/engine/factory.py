@@ -6,6 +6,7 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from adaptory.core.cpu_cores import CORES_VARIABLE, choose_cores
 from serve_svc.engine.cpu_lora.enabling import ENABLING_VARIABLE
 from serve_svc.engine.engine import EngineSettings
 from serve_svc.engine.guarded_engine import GuardedEngine
@@ -42,6 +43,7 @@ def set_environment() -> None:
         VLLM_WORKER_MULTIPROC_METHOD="spawn",  # gRPC's threads do not survive a fork
     )
     os.environ[ENABLING_VARIABLE] = "1"  # read by `cpu_lora/plugin.py` in vLLM's processes
+    os.environ[CORES_VARIABLE] = choose_cores()  # of use on a CPU only
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
     # Standard output is for the one line `serve_ready`.
     os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")

@@ -12,10 +12,11 @@
 
 namespace {
 
-// One piece of work: so many rows of A, or columns of B, for so many tokens. Of many tokens a row of y is better read in one go.
+// One piece of work: so many rows of A, or columns of B, for so many tokens. Of many tokens a row of x or y is better read in one go.
 constexpr int64_t kRows = 8;
+constexpr int64_t kManyRows = 16;
 constexpr int64_t kColumns = 64;
-constexpr int64_t kLongColumns = 512;
+constexpr int64_t kManyColumns = 512;
 constexpr int64_t kManyTokens = 64;
 constexpr int64_t kChunk = 128;
 constexpr int64_t kSharedSize = 1 << 18;  // products, about 10 us of one core, from which on the others are worth waking
@@ -113,38 +114,59 @@ struct Work {
     expand_columns<M>(ts, b, ceil_div(slice.ranks[slot], 2), slice.width, from, to, ys);
   }
 
+  void shrink_each(int64_t s, int64_t slot, int64_t token, int64_t last, int64_t row, int64_t rows) const {
+    for (; token + kMaxTokens <= last; token += kMaxTokens) shrink<kMaxTokens>(s, slot, token, row, rows);
+    for (; token < last; ++token) shrink<1>(s, slot, token, row, rows);
+  }
+
+  void expand_each(int64_t s, int64_t slot, int64_t token, int64_t last, int64_t from, int64_t to) const {
+    for (; token + kMaxTokens <= last; token += kMaxTokens) expand<kMaxTokens>(s, slot, token, from, to);
+    for (; token < last; ++token) expand<1>(s, slot, token, from, to);
+  }
+
 #ifdef __AMX_BF16__
+  // How many tokens, the first of them `token`, follow each other in x; no more than a tile takes.
+  int64_t run_length(int64_t token, int64_t last) const {
+    const int32_t* const rows = batch->tokens + token;
+    const int64_t most = smaller(kTileTokens, last - token);
+    int64_t count = 1;
+    while (count < most && rows[count] == rows[0] + count) ++count;
+    return count;
+  }
+
   // Both give tokens off the front of a piece to the matrix unit, if it can have them, and return the first they leave.
   int64_t shrink_in_tiles(int64_t s, int64_t slot, int64_t token, int64_t last, int64_t row, int64_t rows) const {
     static thread_local std::vector<uint32_t> packed;  // a pair of numbers each
     const int64_t in = layer->in;
-    const int32_t* const tokens = batch->tokens;
-    const bool are_neighbours = tokens[last - 1] - tokens[token] == last - 1 - token;
-    if (last - token < kFewestShrunk || !are_neighbours || in % (2 * kTilePairs) || !may_use_tiles()) return token;
+    if (last - token < kFewestShrunk || in % (2 * kTilePairs) || !may_use_tiles()) return token;
     const bf16* const a = layer->slices[s].a + (slot * layer->rank + row) * in;
     packed.resize(size_t(in / 2 * rows));
     uint32_t* const pairs = packed.data();
     for (int64_t r = 0; r < rows; ++r)
       for (int64_t at = 0; at < in / 2; ++at) std::memcpy(pairs + at * rows + r, a + r * in + 2 * at, sizeof(*pairs));
-    for (int64_t count, before = 0; token < last; token += count, before = count) {
-      count = smaller(kTileTokens, last - token);
-      if (count != before) configure_shrink(count, rows);
+    for (int64_t before = 0, next = token; token < last;) {
+      while (next < last && run_length(next, last) < kFewestInTile) ++next;
+      shrink_each(s, slot, token, next, row, rows);  // what prompts leave between them
+      if ((token = next) == last) break;
+      const int64_t count = run_length(token, last);
+      if (count != before) configure_shrink(before = count, rows);
       bf16* const to = t + token * t_stride + s * t_slice + row;
-      shrink_tiles(x + tokens[token] * x_stride, x_stride, pairs, in, rows, to, t_stride, count);
+      shrink_tiles(x + batch->tokens[token] * x_stride, x_stride, pairs, in, rows, to, t_stride, count);
       if (rows % 2)
         for (int64_t m = 0; m < count; ++m) to[m * t_stride + rows] = 0;  // the other half of the last pair
+      token = next = token + count;
     }
     _tile_release();
-    return token;
+    return last;
   }
 
   int64_t expand_in_tiles(int64_t s, int64_t slot, int64_t token, int64_t last, int64_t from, int64_t to) const {
     const Slice& slice = layer->slices[s];
     const int64_t pairs = ceil_div(slice.ranks[slot], 2);
     const bool is_whole = (to - from) % kTileColumns == 0 && pairs % smaller(pairs, kTilePairs) == 0;
-    if (last - token < kFewestExpanded || !is_whole || !may_use_tiles()) return token;
+    if (last - token < kFewestInTile || !is_whole || !may_use_tiles()) return token;
     const bf16* const b = slice.b_pairs + slot * t_slice * slice.width;
-    for (int64_t count, before = 0; last - token >= kFewestExpanded; token += count, before = count) {
+    for (int64_t count, before = 0; last - token >= kFewestInTile; token += count, before = count) {
       count = smaller(kTileTokens, last - token);
       if (count != before) configure_expand(count, pairs);
       bf16* ys[kTileTokens];
@@ -189,20 +211,19 @@ extern "C" void add_adapters(const Layer* layer, const Batch* batch, const bf16*
   static thread_local std::vector<bf16> scratch;
   const int64_t t_slice = 2 * ceil_div(layer->rank, 2), t_stride = layer->num_slices * t_slice;
   scratch.resize(size_t(batch->num_tokens * t_stride));
-  const int64_t columns = batch->num_tokens < kManyTokens ? kColumns : kLongColumns;
+  const bool is_many = batch->num_tokens >= kManyTokens;
+  const int64_t most_rows = is_many ? kManyRows : kRows, columns = is_many ? kManyColumns : kColumns;
   const Work work{layer, batch, x, scratch.data(), y, x_stride, y_stride, t_stride, t_slice};
   // One thread or all: OpenMP would end the threads that are left over, and vLLM has bound each to its core.
 #pragma omp parallel if (work.size() >= kSharedSize)
   {
-    work.share([&](int64_t s, int64_t slot) { return ceil_div(layer->slices[s].ranks[slot], kRows); },
+    work.share([&](int64_t s, int64_t slot) { return ceil_div(layer->slices[s].ranks[slot], most_rows); },
                [&](int64_t s, int64_t slot, int64_t first, int64_t last, int64_t i) {
-                 const int64_t row = i * kRows, rows = smaller(kRows, layer->slices[s].ranks[slot] - row);
+                 const int64_t row = i * most_rows, rows = smaller(most_rows, layer->slices[s].ranks[slot] - row);
 #ifdef __AMX_BF16__
                  first = work.shrink_in_tiles(s, slot, first, last, row, rows);
 #endif
-                 for (; first + kMaxTokens <= last; first += kMaxTokens)
-                   work.shrink<kMaxTokens>(s, slot, first, row, rows);
-                 for (; first < last; ++first) work.shrink<1>(s, slot, first, row, rows);
+                 work.shrink_each(s, slot, first, last, row, rows);
                });
 #pragma omp barrier
     work.share([&](int64_t s, int64_t slot) {
@@ -213,9 +234,7 @@ extern "C" void add_adapters(const Layer* layer, const Batch* batch, const bf16*
 #ifdef __AMX_BF16__
                  first = work.expand_in_tiles(s, slot, first, last, from, to);
 #endif
-                 for (; first + kMaxTokens <= last; first += kMaxTokens)
-                   work.expand<kMaxTokens>(s, slot, first, from, to);
-                 for (; first < last; ++first) work.expand<1>(s, slot, first, from, to);
+                 work.expand_each(s, slot, first, last, from, to);
                });
   }
 }

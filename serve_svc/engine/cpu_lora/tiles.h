@@ -11,9 +11,9 @@
 namespace {
 
 constexpr int64_t kTileTokens = 16;
-// Fewer are faster on vectors: A has to be put into order first, B has not.
+// Fewer are faster on vectors: A has to be put into order first for all of a piece, B has not.
 constexpr int64_t kFewestShrunk = 24;
-constexpr int64_t kFewestExpanded = 5;
+constexpr int64_t kFewestInTile = 5;
 constexpr int64_t kTilePairs = 16;
 constexpr int64_t kTileColumns = 4 * kLanes;
 

@@ -4,7 +4,7 @@ import pytest
 
 from bench.lora_case import list_scenarios
 from bench.lora_report import Parting, Round, Row
-from bench.lora_side import Answer, RunResult
+from bench.side.engine import Answer, RunResult
 
 
 def test_round_counts_all_tokens_and_the_median_first_token() -> None:
@@ -25,13 +25,14 @@ def test_best_of_the_rounds_counts() -> None:
 def test_row_tells_its_ratios_and_where_answers_part() -> None:
     """The JSON of a scenario has the three sides, our ratios to both others, and every place where answers part."""
     partings: list[Parting | None] = [None, Parting(3, 0.01)]
-    row = Row("1 adapter", Round(100.0, 40.0), Round(30.0, 90.0), Round(90.0, 50.0), partings)
+    row = Row("1 adapter", Round(100.0, 40.0), Round(30.0, 90.0), Round(90.0, 50.0), partings, [None, Parting(5, 0.25)])
 
     told = row.as_json()
 
     assert told["ours"] == {"output_tokens_per_second": 90.0, "ttft_p50_ms": 50.0}
     assert (told["ratio_to_base"], told["ratio_to_bare"], told["ttft_ratio_to_base"]) == (0.9, 3.0, 1.25)
     assert (told["same_answers"], told["partings"]) == (1, [{"place": 3, "gap": 0.01}])
+    assert told["bare_alone"] == {"same_answers": 1, "widest_gap": 0.25}
 
 
 def test_every_adapter_of_a_scenario_has_a_stream() -> None:

