@@ -1,8 +1,8 @@
 """What the settings of the CPU engine are worth: `python -m bench.engine [--rounds N] [--only TEXT]`.
 
-The product's engine, once for every setting, each in a process of its own. A setting
-is what the environment tells vLLM: the cores it computes on, and libraries loaded before all others. They answer the same prompts in
-turn; the medians of the rounds count, and their ratios to vLLM's own choice, which leaves one core to the scheduler.
+The product's engine, once for every setting, each in a process of its own. A setting is what the environment tells vLLM: the cores it
+computes on, and libraries loaded before all others. They answer the same prompts in turn; the medians of the rounds count, and their
+ratios to vLLM's own choice, which leaves one core to the scheduler and loads PyTorch's OpenMP.
 """
 
 import argparse
@@ -21,9 +21,8 @@ from rich.table import Table
 
 from adaptory.core.base_model import default_cache_root, find_base
 from adaptory.core.base_shape import BaseShape
-from adaptory.core.cpu_cores import CORES_VARIABLE, choose_cores
-from bench.lora import BASE, TEXT
-from bench.lora_case import Scenario, cut_prompts, write_adapters
+from adaptory.core.cpu_engine import CORES_VARIABLE, choose_cores
+from bench.lora_case import BASE, TEXT, Scenario, cut_prompts, write_adapters
 from bench.lora_report import Round
 from bench.machine import describe_machine
 from bench.side.engine import Asked, Run, Side

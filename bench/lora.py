@@ -17,14 +17,11 @@ from pathlib import Path
 
 from adaptory.core.base_model import default_cache_root, find_base
 from adaptory.core.base_shape import BaseShape
-from bench.lora_case import Scenario, cut_prompts, list_scenarios, write_adapters
+from bench.lora_case import BASE, TEXT, Scenario, cut_prompts, list_scenarios, write_adapters
 from bench.lora_report import Parting, Round, Row, print_table
 from bench.machine import describe_machine
 from bench.side.engine import Answer, Asked, Run, RunResult, Side
 from bench.side.process import SideProcess
-
-BASE = "smollm2-135m-instruct"
-TEXT = Path(__file__).parent.parent / "examples" / "data" / "aurora" / "support.jsonl"
 
 
 def main() -> int:

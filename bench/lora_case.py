@@ -1,4 +1,4 @@
-"""What `bench.lora` measures: the scenarios, their prompts, and adapters of random weights."""
+"""What `bench.lora` and `bench.engine` measure: the scenarios, their prompts, and adapters of random weights."""
 
 import json
 from collections.abc import Iterator
@@ -12,6 +12,8 @@ from tokenizers import Tokenizer
 from adaptory.core.adapter_check import CONFIG_FILE, WEIGHTS_FILE
 from adaptory.core.base_shape import LINEAR_MODULES, BaseShape
 
+BASE = "smollm2-135m-instruct"
+TEXT = Path(__file__).parent.parent / "examples" / "data" / "aurora" / "support.jsonl"
 NUM_ADAPTERS = 16
 RANK = 16
 _STREAMS = (1, 16)

@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import fmean
 
 from adaptory.core.base_model import PreparedBase
-from adaptory.core.cpu_cores import CORES_VARIABLE, choose_cores
+from adaptory.core.cpu_engine import CORES_VARIABLE, choose_cores
 from adaptory.core.errors import ServiceError
 from bench.serving.answers import divide
 from bench.serving.scenario import Scenario, SideName, SideResult, SideRun, read_result, write_json

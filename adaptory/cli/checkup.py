@@ -17,7 +17,7 @@ import grpc
 from grpc_health.v1 import health_pb2
 
 from adaptory.core.base_model import default_cache_root, find_base
-from adaptory.core.cpu_cores import CORES_VARIABLE, choose_cores
+from adaptory.core.cpu_engine import CORES_VARIABLE, choose_cores
 from adaptory.core.errors import FailedPrecondition, ServiceError
 
 PACKAGES = (
@@ -111,7 +111,7 @@ def check_cpu_engine(versions: Mapping[str, str]) -> Finding | None:
         return None
     chosen = choose_cores()
     cores = f"vLLM leaves one of {len(os.sched_getaffinity(0))} cores to its scheduler" if chosen == "auto" else chosen
-    preloaded = os.environ.get("LD_PRELOAD", "nothing but PyTorch's OpenMP")
+    preloaded = os.environ.get("LD_PRELOAD", "PyTorch's OpenMP")
     return Finding("Engine on CPU", Verdict.GOOD, f"{CORES_VARIABLE}: {cores}; preloaded: {preloaded}")
 
 

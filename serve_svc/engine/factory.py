@@ -6,7 +6,7 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adaptory.core.cpu_cores import CORES_VARIABLE, choose_cores
+from adaptory.core.cpu_engine import CORES_VARIABLE, choose_cores
 from serve_svc.engine.cpu_lora.enabling import ENABLING_VARIABLE
 from serve_svc.engine.engine import EngineSettings
 from serve_svc.engine.guarded_engine import GuardedEngine
