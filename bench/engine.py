@@ -8,7 +8,6 @@ ratios to vLLM's own choice, which leaves one core to the scheduler and loads Py
 import argparse
 import json
 import os
-import statistics
 import sys
 import tempfile
 from contextlib import ExitStack
@@ -107,7 +106,7 @@ def measure(settings: list[Setting], num_rounds: int) -> list[Row]:
             side.await_ready()
         for scenario in _SCENARIOS:
             prompts = cut_prompts(base.tokenizer_file, text, scenario.prompt_tokens)
-            medians = [_median(rounds) for rounds in _ask(sides, scenario, prompts, num_rounds)]
+            medians = [Round.median(rounds) for rounds in _ask(sides, scenario, prompts, num_rounds)]
             for setting, median in zip(settings, medians, strict=True):
                 row = _compare(setting, scenario, median, medians[0])
                 print(_sentence(row), file=sys.stderr, flush=True)
@@ -124,13 +123,6 @@ def _ask(sides: list[SideProcess], scenario: Scenario, prompts: list[list[int]],
             if number:
                 taken.append(Round.from_result(result))
     return rounds
-
-
-def _median(rounds: list[Round]) -> Round:
-    return Round(
-        statistics.median(taken.output_tokens_per_second for taken in rounds),
-        statistics.median(taken.ttft_p50_ms for taken in rounds),
-    )
 
 
 def _compare(setting: Setting, scenario: Scenario, median: Round, own: Round) -> Row:

@@ -1,10 +1,10 @@
 """How near adapters come to the base's speed on the CPU: `python -m bench.lora [--rounds N] [--output-tokens N] [--only TEXT]`.
 
-Three engines stand side by side, each in a process of its own: vLLM without LoRA (base), vLLM with its own LoRA path (bare), and the
-product's (ours). Each scenario is asked of them in turn: the same prompts, greedily, answers of equal length. A side's best round
-counts, since what else the machine does only ever makes one slower. Answers of bare and ours are compared token for token; where
-they part, bare vLLM is asked how far its two best tokens were from each other. Where any part, bare vLLM is compared with itself as
-well: all streams together with each of them alone, which changes nothing but the rounding.
+Three engines stand side by side, each in a process of its own: vLLM without LoRA (base), vLLM with its own LoRA path (bare), and
+the product's (ours). Each scenario is asked of them in turn: the same prompts, greedily, answers of equal length. Ratios are
+taken within a round, whose sides met the machine in the same minute, and their median counts. Answers of bare and ours are
+compared token for token; where they part, bare vLLM is asked how far its two best tokens were from each other. Where any part,
+bare vLLM is compared with itself as well: all streams together with each of them alone, which changes nothing but the rounding.
 """
 
 import argparse
@@ -79,10 +79,9 @@ class Bench:
                 answers[side] = result.answers
                 if number:
                     rounds[side].append(Round.from_result(result))
-        best = {side: Round.best(taken) for side, taken in rounds.items()}
         partings = self._compare(streams, answers[Side.BARE], answers[Side.OURS])
         alone = self._compare_alone(streams, answers[Side.BARE]) if any(partings) else []
-        row = Row(scenario.name, best[Side.BASE], best[Side.BARE], best[Side.OURS], partings, alone)
+        row = Row(scenario.name, rounds[Side.BASE], rounds[Side.BARE], rounds[Side.OURS], partings, alone)
         print(row.sentence(), file=sys.stderr, flush=True)
         return row
 

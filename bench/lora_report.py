@@ -1,6 +1,7 @@
 """What `bench.lora` found, as JSON and as a table."""
 
 import statistics
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -24,9 +25,12 @@ class Round:
         return cls(num_tokens / result.seconds, 1000 * statistics.median(answer.ttft_s for answer in result.answers))
 
     @classmethod
-    def best(cls, rounds: list["Round"]) -> "Round":
-        """Return the best of each measure."""
-        return cls(max(taken.output_tokens_per_second for taken in rounds), min(taken.ttft_p50_ms for taken in rounds))
+    def median(cls, rounds: Sequence["Round"]) -> "Round":
+        """Return the median of each measure."""
+        return cls(
+            statistics.median(taken.output_tokens_per_second for taken in rounds),
+            statistics.median(taken.ttft_p50_ms for taken in rounds),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,32 +43,41 @@ class Parting:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One scenario. `partings` has an entry for each stream, None where both answers were the same.
+    """One scenario: the rounds of each side, in the order in which they took turns.
 
-    `alone_partings` are those of bare vLLM from itself, all streams together and each alone; none were sought where they are empty.
+    `partings` has an entry for each stream, None where both answers were the same. `alone_partings` are those of bare vLLM from
+    itself, all streams together and each alone; none were sought where they are empty.
     """
 
     name: str
-    base: Round
-    bare: Round
-    ours: Round
+    base: list[Round]
+    bare: list[Round]
+    ours: list[Round]
     partings: list[Parting | None]
     alone_partings: list[Parting | None]
 
     @property
     def ratio_to_base(self) -> float:
-        """Our throughput by the base's."""
-        return self.ours.output_tokens_per_second / self.base.output_tokens_per_second
+        """Our throughput by the base's of the same round, the median."""
+        return statistics.median(
+            ours.output_tokens_per_second / base.output_tokens_per_second
+            for ours, base in zip(self.ours, self.base, strict=True)
+        )
 
     @property
     def ratio_to_bare(self) -> float:
-        """Our throughput by bare vLLM's."""
-        return self.ours.output_tokens_per_second / self.bare.output_tokens_per_second
+        """Our throughput by bare vLLM's of the same round, the median."""
+        return statistics.median(
+            ours.output_tokens_per_second / bare.output_tokens_per_second
+            for ours, bare in zip(self.ours, self.bare, strict=True)
+        )
 
     @property
     def ttft_ratio_to_base(self) -> float:
-        """Our median first token by the base's."""
-        return self.ours.ttft_p50_ms / self.base.ttft_p50_ms
+        """Our median first token by the base's of the same round, the median."""
+        return statistics.median(
+            ours.ttft_p50_ms / base.ttft_p50_ms for ours, base in zip(self.ours, self.base, strict=True)
+        )
 
     @property
     def num_same(self) -> int:
@@ -84,7 +97,11 @@ class Row:
     def as_json(self) -> dict[str, Any]:
         """Return all of it."""
         return {
-            **{name: value for name, value in asdict(self).items() if "partings" not in name},
+            "name": self.name,
+            "base": asdict(Round.median(self.base)),
+            "bare": asdict(Round.median(self.bare)),
+            "ours": asdict(Round.median(self.ours)),
+            "rounds": len(self.ours),
             "ratio_to_base": self.ratio_to_base,
             "ratio_to_bare": self.ratio_to_bare,
             "ttft_ratio_to_base": self.ttft_ratio_to_base,
@@ -132,7 +149,7 @@ def print_table(rows: list[Row], title: str) -> None:
     )
     table = Table("scenario", *heads, "same answers", "widest gap", "bare with itself", title=title)
     for row in rows:
-        sides = (row.base, row.bare, row.ours)
+        sides = [Round.median(rounds) for rounds in (row.base, row.bare, row.ours)]
         table.add_row(
             row.name,
             *(f"{side.output_tokens_per_second:,.0f}" for side in sides),

@@ -1,7 +1,11 @@
 """Builds engines: the one place where vLLM's environment is set, just before vLLM is imported for the first time."""
 
 import asyncio
+import atexit
 import os
+import shutil
+import tempfile
+from functools import cache
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,6 +43,7 @@ def set_environment() -> None:
         VLLM_COMPUTE_NANS_IN_LOGITS="1",  # else poisoned memory answers every tenant with empty text, unseen
         VLLM_HOST_IP="127.0.0.1",  # the engine process is spoken to from here only
         VLLM_NO_USAGE_STATS="1",
+        VLLM_RPC_BASE_PATH=_make_socket_folder(),
         HF_HUB_OFFLINE="1",  # a path vLLM does not find is a repository to it
         VLLM_WORKER_MULTIPROC_METHOD="spawn",  # gRPC's threads do not survive a fork
     )
@@ -49,3 +54,11 @@ def set_environment() -> None:
     os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")
     for unsafe in ("VLLM_SERVER_DEV_MODE", "VLLM_ALLOW_INSECURE_SERIALIZATION", "VLLM_ALLOW_RUNTIME_LORA_UPDATING"):
         os.environ.pop(unsafe, None)
+
+
+@cache
+def _make_socket_folder() -> str:
+    """Return where this process's engines have their sockets, one after the other: one that is killed leaves its own behind."""
+    folder = tempfile.mkdtemp(prefix="adaptory-engine-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder

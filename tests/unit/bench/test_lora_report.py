@@ -17,15 +17,32 @@ def test_round_counts_all_tokens_and_the_median_first_token() -> None:
     assert measured.ttft_p50_ms == pytest.approx(200.0)
 
 
-def test_best_of_the_rounds_counts() -> None:
-    """Each measure is the best of its rounds: what else a machine does never makes one faster."""
-    assert Round.best([Round(10.0, 50.0), Round(12.0, 60.0)]) == Round(12.0, 50.0)
+def test_median_of_the_rounds_is_told() -> None:
+    """Each measure is the median of its rounds."""
+    rounds = [Round(10.0, 50.0), Round(12.0, 60.0), Round(99.0, 20.0)]
+
+    assert Round.median(rounds) == Round(12.0, 50.0)
+
+
+def test_ratio_is_taken_within_a_round() -> None:
+    """A machine that slows down between rounds changes no ratio, though it changes what each side did."""
+    base, ours = (
+        [Round(100.0, 10.0), Round(50.0, 20.0), Round(80.0, 12.5)],
+        [Round(90.0, 11.0), Round(45.0, 22.0), Round(72.0, 13.75)],
+    )
+
+    row = Row("1 adapter", base, base, ours, [], [])
+
+    assert row.ratio_to_base == pytest.approx(0.9)
+    assert row.ttft_ratio_to_base == pytest.approx(1.1)
 
 
 def test_row_tells_its_ratios_and_where_answers_part() -> None:
     """The JSON of a scenario has the three sides, our ratios to both others, and every place where answers part."""
     partings: list[Parting | None] = [None, Parting(3, 0.01)]
-    row = Row("1 adapter", Round(100.0, 40.0), Round(30.0, 90.0), Round(90.0, 50.0), partings, [None, Parting(5, 0.25)])
+    row = Row(
+        "1 adapter", [Round(100.0, 40.0)], [Round(30.0, 90.0)], [Round(90.0, 50.0)], partings, [None, Parting(5, 0.25)]
+    )
 
     told = row.as_json()
 
