@@ -17,6 +17,7 @@ from serve_svc.adapters.files import FileChunk
 from serve_svc.registry.convert import dump_report, parse_totals, parse_update
 from serve_svc.routing import Delta, RoutingTable
 from serve_svc.usage.day_tokens import DayTotals
+from serve_svc.usage.reporter import ReportRefused
 from serve_svc.usage.spool import UsageReport
 from serve_svc.version import AdapterVersion
 
@@ -104,13 +105,15 @@ class RegistryClient:
             raise _to_error(error.code(), str(version)) from error
 
     async def report_usage(self, report: UsageReport | None) -> DayTotals:
-        """Have a report be counted once, if there is one, and return today's totals. Raises Unavailable or AlreadyExists."""
+        """Have a report be counted once, if there is one, and return today's totals. Raises as UsageRegistry tells."""
         request, name = dump_report(report), "a report of usage"
         try:
             answer = await self._usage_stub.ReportUsage(request, metadata=self._metadata(), timeout=_CALL_TIMEOUT_S)
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.ALREADY_EXISTS:
                 raise AlreadyExists(error.details() or name, reason="REPORT_REUSED") from error
+            if error.code() is grpc.StatusCode.INVALID_ARGUMENT:
+                raise ReportRefused(error.details() or name) from error
             raise _to_error(error.code(), name) from error
         return parse_totals(answer)
 

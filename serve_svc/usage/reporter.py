@@ -9,7 +9,7 @@ from typing import Protocol, TypeVar
 
 import structlog
 
-from adaptory.core.errors import AlreadyExists, ServiceError
+from adaptory.core.errors import AlreadyExists, InvalidRequest, ServiceError
 from serve_svc.usage.day_tokens import DayTokens, DayTotals
 from serve_svc.usage.meter import UsageMeter
 from serve_svc.usage.spool import UsageReport, UsageSpool
@@ -22,13 +22,20 @@ _LAST_REPORT_S = 3.0
 _Result = TypeVar("_Result")
 
 
+class ReportRefused(InvalidRequest):
+    """The registry will never take a report."""
+
+    default_reason = "REPORT_INVALID"
+
+
 class UsageRegistry(Protocol):
     """Who takes reports; `RegistryClient` is the real one."""
 
     async def report_usage(self, report: UsageReport | None) -> DayTotals:
         """Have a report be counted once, or none where only the totals of the day are wanted, and return those.
 
-        Raises AlreadyExists when its number came with other records, Unavailable when the registry did not take it.
+        Raises AlreadyExists when its number came with other records, ReportRefused when the registry will never take it, and
+        Unavailable when it did not take it now.
         """
 
 
@@ -112,7 +119,12 @@ class UsageReporter:
         """Send one report after the other; tell whether there was any."""
         has_reported = False
         while report := await self._in_thread(self._spool.seal):
-            self._day_tokens.reported(report.usage, await registry.report_usage(report))
+            try:
+                self._day_tokens.reported(report.usage, await registry.report_usage(report))
+            except ReportRefused as error:
+                # What follows it must not wait for ever. The day's limits go on counting it: it was used here.
+                file = await self._in_thread(partial(self._spool.set_aside, report))
+                log.error("usage_refused", why=error.message, file=str(file))  # noqa: TRY400 - expected, no traceback
             self.num_unreported -= sum(counts.num_requests for counts in report.usage.values())
             has_reported = True
             await self._in_thread(partial(self._spool.settle, report))

@@ -108,6 +108,19 @@ class UsageSpool:
         """Forget a report that was taken. Where a crash undoes that, it is sent again and counted once. Raises OSError as `keep`."""
         self._do({"taken": report.sequence}, is_urgent=False)
 
+    def set_aside(self, report: UsageReport) -> Path:
+        """Keep a report that the registry will never take in a file of its own, and return that; it is still to be settled.
+
+        Raises OSError while it is not safely on disk. A crash before it is settled may have it there twice, under one number.
+        """
+        refused = self._path.with_name(f"{self._path.name}.refused")
+        entry = {"server": report.server, "report": report.sequence, "usage": _dump(report.usage)}
+        with refused.open("ab") as file:
+            file.write(_make_line(entry))
+            file.flush()
+            os.fsync(file.fileno())
+        return refused
+
     def rename_server(self) -> None:
         """Report as another server from now on, since this one's state has a twin. Raises OSError as `keep`."""
         self._kept = _Kept(_make_server_id(), usage=dict(self.unreported))

@@ -18,6 +18,7 @@ class FakeLedger(usage_service_pb2_grpc.UsageServiceServicer):
         self.day = "2026-01-31"
         self.totals: dict[str, int] = {}
         self.is_away = False
+        self.num_reports_to_refuse = 0
         self.num_answers_to_lose = 0
         self.num_asked = 0
         self._has_changed = asyncio.Event()
@@ -53,6 +54,9 @@ class FakeLedger(usage_service_pb2_grpc.UsageServiceServicer):
         self._has_changed.set()
         if self.is_away:
             await context.abort(grpc.StatusCode.UNAVAILABLE, "away")
+        if request.usage and self.num_reports_to_refuse:
+            self.num_reports_to_refuse -= 1
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "never")
         if request.usage:
             usage = dict(parse_usage(record, field="usage") for record in request.usage)
             if self.reports.setdefault((request.server, request.sequence), usage) != usage:

@@ -195,6 +195,21 @@ async def test_a_server_whose_state_was_copied_counts_under_another_name(stage: 
     assert len({name for name, _ in ledger.reports}) == 2
 
 
+async def test_a_report_that_the_registry_never_takes_holds_nothing_up(stage: Stage) -> None:
+    """It is kept for the operator, and what comes after it is reported."""
+    ledger = stage.registry.ledger
+    ledger.num_reports_to_refuse = 1
+    await measure_prompt(stage)
+    await ledger.asked()
+    num_prompt = await measure_prompt(stage)
+    usage = await ledger.counted(1)
+    refused = (stage.folder / "serve" / "usage.spool.refused").read_text().splitlines()
+
+    assert usage == {key(): UsageCounts(num_requests=1, num_prompt_tokens=num_prompt, num_output_tokens=1)}
+    assert len(refused) == 1
+    assert str(key().version) in refused[0]
+
+
 async def test_a_day_is_limited_by_what_all_servers_used(stage: Stage) -> None:
     """Others' use is heard of with the next report, and it ends at midnight."""
     ledger = stage.registry.ledger
