@@ -123,5 +123,7 @@ def _cases() -> Iterator[Case]:
     yield Case(
         "prefill, every adapter and the base", (0,) * 11 + (-1,) * 3 + (1,) * 17 + (2,) * 9 + (3,), is_prefill=True
     )
+    in_turns = (0,) * 20 + (1,) * 17 + (0,) * 3 + (1,) * 2 + (0,) * 18 + (1,) * 30
+    yield Case("prompts of two adapters in turns", in_turns, is_prefill=True)
     yield Case("prefill beside decoding", (0, 2, -1, 1) + (3,) * 30 + (0,) * 9, is_prefill=True)
     yield Case("the base alone", (-1,) * 6, is_prefill=True)
