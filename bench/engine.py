@@ -98,7 +98,7 @@ def measure(settings: list[Setting], num_rounds: int) -> list[Row]:
     text = TEXT.read_text(encoding="utf-8")
     rows = []
     with ExitStack() as resources:
-        folder = Path(resources.enter_context(tempfile.TemporaryDirectory(prefix="adaptory-engine-")))
+        folder = Path(resources.enter_context(tempfile.TemporaryDirectory(prefix="adaptory-bench-engine-")))
         adapters = write_adapters(folder, BaseShape.from_folder(base.parity_dir))
         sides = [SideProcess(Side.OURS, base.parity_dir, adapters, setting.environment) for setting in settings]
         for side in sides:

@@ -115,7 +115,8 @@ class UsageSpool:
         """
         refused = self._path.with_name(f"{self._path.name}.refused")
         entry = {"server": report.server, "report": report.sequence, "usage": _dump(report.usage)}
-        with refused.open("ab") as file:
+        # For the owner only, as the spool.
+        with os.fdopen(os.open(refused, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as file:
             file.write(_make_line(entry))
             file.flush()
             os.fsync(file.fileno())

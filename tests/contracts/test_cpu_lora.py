@@ -179,11 +179,12 @@ def test_kernel_is_built_once(library: Path, tmp_path: Path, monkeypatch: pytest
 
 @pytest.fixture
 def platform() -> Iterator[type]:
-    """The platform class of vLLM; its LoRA path is put back afterwards."""
+    """The platform class of vLLM, which knows no path of ours, even if an engine of this process had one; put back afterwards."""
     from vllm.platforms import current_platform  # noqa: PLC0415
 
     kind = type(current_platform)
     before = kind.__dict__["get_punica_wrapper"]
+    kind.get_punica_wrapper = classmethod(lambda _: "vLLM's own")
     yield kind
     kind.get_punica_wrapper = before
 

@@ -6,7 +6,8 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+import tempfile
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,8 +85,16 @@ async def registry(prepared_base: Path, folder: Path) -> AsyncIterator[FakeRegis
         yield registry
 
 
+@pytest.fixture(scope="module")
+def temporary_files() -> Iterator[Path]:
+    """What the service has for TMPDIR: empty when it has ended, whatever was killed meanwhile. A socket's path must be short."""
+    with tempfile.TemporaryDirectory(prefix="e2e-") as folder:
+        yield Path(folder)
+        assert [file.name for file in Path(folder).rglob("*") if file.is_socket() or "engine" in file.name] == []
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def served(registry: FakeRegistry, folder: Path) -> AsyncIterator[Served]:
+async def served(registry: FakeRegistry, folder: Path, temporary_files: Path) -> AsyncIterator[Served]:
     """The service in a process of its own, serving; one engine's start is enough for all tests."""
     (folder / "server.key").write_text(SERVER_KEY)
     settings = {
@@ -99,6 +108,7 @@ async def served(registry: FakeRegistry, folder: Path) -> AsyncIterator[Served]:
         "MAX_CPU_LORAS": "4",
     }
     environment = os.environ | {f"ADAPTORY_SERVE_{name}": value for name, value in settings.items()}
+    environment["TMPDIR"] = str(temporary_files)
     with (folder / "serve.log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "serve_svc", env=environment, stdout=asyncio.subprocess.PIPE, stderr=log

@@ -203,11 +203,13 @@ async def test_a_report_that_the_registry_never_takes_holds_nothing_up(stage: St
     await ledger.asked()
     num_prompt = await measure_prompt(stage)
     usage = await ledger.counted(1)
-    refused = (stage.folder / "serve" / "usage.spool.refused").read_text().splitlines()
+    file = stage.folder / "serve" / "usage.spool.refused"
+    refused = file.read_text().splitlines()
 
     assert usage == {key(): UsageCounts(num_requests=1, num_prompt_tokens=num_prompt, num_output_tokens=1)}
     assert len(refused) == 1
     assert str(key().version) in refused[0]
+    assert file.stat().st_mode & 0o077 == 0, "it names tenants"
 
 
 async def test_a_day_is_limited_by_what_all_servers_used(stage: Stage) -> None:
