@@ -1,8 +1,8 @@
 """What the settings of the CPU engine are worth: `python -m bench.engine [--rounds N] [--only TEXT]`.
 
 The product's engine, once for every setting, each in a process of its own. A setting is what the environment tells vLLM: the cores it
-computes on, and libraries loaded before all others. They answer the same prompts in turn; the medians of the rounds count, and their
-ratios to vLLM's own choice, which leaves one core to the scheduler and loads PyTorch's OpenMP.
+computes on, and libraries loaded before all others. They answer the same prompts in turn and are
+compared, round by round, with vLLM's own choice, which leaves one core to the scheduler and loads PyTorch's OpenMP.
 """
 
 import argparse
@@ -22,10 +22,10 @@ from adaptory.core.base_model import default_cache_root, find_base
 from adaptory.core.base_shape import BaseShape
 from adaptory.core.cpu_engine import CORES_VARIABLE, choose_cores
 from bench.lora_case import BASE, TEXT, Scenario, cut_prompts, write_adapters
-from bench.lora_report import Round
 from bench.machine import describe_machine
 from bench.side.engine import Asked, Run, Side
 from bench.side.process import SideProcess
+from bench.side.rounds import Round, Rounds
 
 _SCENARIOS = (Scenario(1, 1, 30), Scenario(4, 16, 30), Scenario(1, 1, 400))
 _OUTPUT_TOKENS = 32
@@ -42,7 +42,7 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """The medians of one setting in one scenario, and their ratios to vLLM's own choice."""
+    """The medians of one setting in one scenario, and its ratios to vLLM's own choice."""
 
     setting: str
     scenario: str
@@ -106,15 +106,16 @@ def measure(settings: list[Setting], num_rounds: int) -> list[Row]:
             side.await_ready()
         for scenario in _SCENARIOS:
             prompts = cut_prompts(base.tokenizer_file, text, scenario.prompt_tokens)
-            medians = [Round.median(rounds) for rounds in _ask(sides, scenario, prompts, num_rounds)]
-            for setting, median in zip(settings, medians, strict=True):
-                row = _compare(setting, scenario, median, medians[0])
+            every = _ask(sides, scenario, prompts, num_rounds)
+            for setting, rounds in zip(settings, every, strict=True):
+                ratios = rounds.throughput_ratio(every[0]), rounds.ttft_ratio(every[0])
+                row = Row(setting.name, scenario.name, rounds.median, *ratios)
                 print(_sentence(row), file=sys.stderr, flush=True)
                 rows.append(row)
     return rows
 
 
-def _ask(sides: list[SideProcess], scenario: Scenario, prompts: list[list[int]], num_rounds: int) -> list[list[Round]]:
+def _ask(sides: list[SideProcess], scenario: Scenario, prompts: list[list[int]], num_rounds: int) -> list[Rounds]:
     streams = [Asked(prompts[number], scenario.adapter_of(number)) for number in range(scenario.num_streams)]
     rounds: list[list[Round]] = [[] for _ in sides]
     for number in range(num_rounds + 1):
@@ -122,12 +123,7 @@ def _ask(sides: list[SideProcess], scenario: Scenario, prompts: list[list[int]],
             result = side.answer(Run(streams, _OUTPUT_TOKENS, f"{scenario.name}, {number}"))
             if number:
                 taken.append(Round.from_result(result))
-    return rounds
-
-
-def _compare(setting: Setting, scenario: Scenario, median: Round, own: Round) -> Row:
-    throughput_ratio = median.output_tokens_per_second / own.output_tokens_per_second
-    return Row(setting.name, scenario.name, median, throughput_ratio, median.ttft_p50_ms / own.ttft_p50_ms)
+    return [Rounds(tuple(taken)) for taken in rounds]
 
 
 def _sentence(row: Row) -> str:

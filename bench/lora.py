@@ -18,10 +18,11 @@ from pathlib import Path
 from adaptory.core.base_model import default_cache_root, find_base
 from adaptory.core.base_shape import BaseShape
 from bench.lora_case import BASE, TEXT, Scenario, cut_prompts, list_scenarios, write_adapters
-from bench.lora_report import Parting, Round, Row, print_table
+from bench.lora_report import Parting, Row, print_table
 from bench.machine import describe_machine
 from bench.side.engine import Answer, Asked, Run, RunResult, Side
 from bench.side.process import SideProcess
+from bench.side.rounds import Round, Rounds
 
 
 def main() -> int:
@@ -81,7 +82,8 @@ class Bench:
                     rounds[side].append(Round.from_result(result))
         partings = self._compare(streams, answers[Side.BARE], answers[Side.OURS])
         alone = self._compare_alone(streams, answers[Side.BARE]) if any(partings) else []
-        row = Row(scenario.name, rounds[Side.BASE], rounds[Side.BARE], rounds[Side.OURS], partings, alone)
+        base, bare, ours = (Rounds(tuple(rounds[side])) for side in (Side.BASE, Side.BARE, Side.OURS))
+        row = Row(scenario.name, base, bare, ours, partings, alone)
         print(row.sentence(), file=sys.stderr, flush=True)
         return row
 

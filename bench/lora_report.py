@@ -1,36 +1,12 @@
 """What `bench.lora` found, as JSON and as a table."""
 
-import statistics
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from bench.side.engine import RunResult
-
-
-@dataclass(frozen=True, slots=True)
-class Round:
-    """How fast one side answered one scenario: all its streams together, and the median first token."""
-
-    output_tokens_per_second: float
-    ttft_p50_ms: float
-
-    @classmethod
-    def from_result(cls, result: RunResult) -> "Round":
-        """Take the measures of one run."""
-        num_tokens = sum(len(answer.tokens) for answer in result.answers)
-        return cls(num_tokens / result.seconds, 1000 * statistics.median(answer.ttft_s for answer in result.answers))
-
-    @classmethod
-    def median(cls, rounds: Sequence["Round"]) -> "Round":
-        """Return the median of each measure."""
-        return cls(
-            statistics.median(taken.output_tokens_per_second for taken in rounds),
-            statistics.median(taken.ttft_p50_ms for taken in rounds),
-        )
+from bench.side.rounds import Rounds
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,41 +19,33 @@ class Parting:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One scenario: the rounds of each side, in the order in which they took turns.
+    """One scenario.
 
     `partings` has an entry for each stream, None where both answers were the same. `alone_partings` are those of bare vLLM from
     itself, all streams together and each alone; none were sought where they are empty.
     """
 
     name: str
-    base: list[Round]
-    bare: list[Round]
-    ours: list[Round]
+    base: Rounds
+    bare: Rounds
+    ours: Rounds
     partings: list[Parting | None]
     alone_partings: list[Parting | None]
 
     @property
     def ratio_to_base(self) -> float:
-        """Our throughput by the base's of the same round, the median."""
-        return statistics.median(
-            ours.output_tokens_per_second / base.output_tokens_per_second
-            for ours, base in zip(self.ours, self.base, strict=True)
-        )
+        """Our throughput by the base's."""
+        return self.ours.throughput_ratio(self.base)
 
     @property
     def ratio_to_bare(self) -> float:
-        """Our throughput by bare vLLM's of the same round, the median."""
-        return statistics.median(
-            ours.output_tokens_per_second / bare.output_tokens_per_second
-            for ours, bare in zip(self.ours, self.bare, strict=True)
-        )
+        """Our throughput by bare vLLM's."""
+        return self.ours.throughput_ratio(self.bare)
 
     @property
     def ttft_ratio_to_base(self) -> float:
-        """Our median first token by the base's of the same round, the median."""
-        return statistics.median(
-            ours.ttft_p50_ms / base.ttft_p50_ms for ours, base in zip(self.ours, self.base, strict=True)
-        )
+        """Our median first token by the base's."""
+        return self.ours.ttft_ratio(self.base)
 
     @property
     def num_same(self) -> int:
@@ -98,10 +66,10 @@ class Row:
         """Return all of it."""
         return {
             "name": self.name,
-            "base": asdict(Round.median(self.base)),
-            "bare": asdict(Round.median(self.bare)),
-            "ours": asdict(Round.median(self.ours)),
-            "rounds": len(self.ours),
+            "base": asdict(self.base.median),
+            "bare": asdict(self.bare.median),
+            "ours": asdict(self.ours.median),
+            "rounds": len(self.ours.taken),
             "ratio_to_base": self.ratio_to_base,
             "ratio_to_bare": self.ratio_to_bare,
             "ttft_ratio_to_base": self.ttft_ratio_to_base,
@@ -149,7 +117,7 @@ def print_table(rows: list[Row], title: str) -> None:
     )
     table = Table("scenario", *heads, "same answers", "widest gap", "bare with itself", title=title)
     for row in rows:
-        sides = [Round.median(rounds) for rounds in (row.base, row.bare, row.ours)]
+        sides = [rounds.median for rounds in (row.base, row.bare, row.ours)]
         table.add_row(
             row.name,
             *(f"{side.output_tokens_per_second:,.0f}" for side in sides),

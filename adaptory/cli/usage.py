@@ -1,7 +1,6 @@
 """`adaptory usage`: what a tenant's versions used, by day."""
 
 from collections.abc import Sequence
-from dataclasses import astuple
 from typing import Annotated
 
 import typer
@@ -12,7 +11,7 @@ from adaptory.cli.tenant import TenantArgument, tenant_name
 from adaptory.core.usage import UsageCounts, parse_usage
 from adaptory.registry.v1.usage_service_pb2 import Usage
 
-_COLUMNS = ("day (UTC)", "bot", "version", "requests", "cancelled", "failed", "refused", "tokens in", "out")
+_COLUMNS = ("day (UTC)", "answered by", "requests", "of them", "tokens in", "out")
 
 
 def show_usage(
@@ -32,7 +31,7 @@ def show_usage(
     if as_json:
         print_json([to_dict(record) for record in usage])
     elif usage:
-        print_table(f"Usage of {name}", _COLUMNS, [*map(_make_row, usage), ("together", "", "", *_write(_sum(usage)))])
+        print_table(f"Usage of {name}", _COLUMNS, [*map(_make_row, usage), ("together", "", *_write(_sum(usage)))])
     else:
         say(f"Nothing was used by {name}, or no server has reported it yet.")
 
@@ -40,7 +39,7 @@ def show_usage(
 def _make_row(usage: Usage) -> tuple[str, ...]:
     key, counts = parse_usage(usage, field="usage")
     version = key.version
-    return (key.day, f"{version.tenant}/{version.bot}", str(version.number), *_write(counts))
+    return (key.day, f"{version.tenant}/{version.bot}/{version.number}", *_write(counts))
 
 
 def _sum(usage: Sequence[Usage]) -> UsageCounts:
@@ -51,4 +50,6 @@ def _sum(usage: Sequence[Usage]) -> UsageCounts:
 
 
 def _write(counts: UsageCounts) -> tuple[str, ...]:
-    return tuple(f"{count:,}" for count in astuple(counts))
+    ended = {"cancelled": counts.num_cancelled, "failed": counts.num_failed, "refused": counts.num_refused}
+    badly = ", ".join(f"{count:,} {how}" for how, count in ended.items() if count)
+    return (f"{counts.num_requests:,}", badly, f"{counts.num_prompt_tokens:,}", f"{counts.num_output_tokens:,}")

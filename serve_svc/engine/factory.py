@@ -43,7 +43,7 @@ def set_environment() -> None:
         VLLM_COMPUTE_NANS_IN_LOGITS="1",  # else poisoned memory answers every tenant with empty text, unseen
         VLLM_HOST_IP="127.0.0.1",  # the engine process is spoken to from here only
         VLLM_NO_USAGE_STATS="1",
-        VLLM_RPC_BASE_PATH=_make_socket_folder(),
+        VLLM_RPC_BASE_PATH=_make_socket_folder(),  # of its sockets
         HF_HUB_OFFLINE="1",  # a path vLLM does not find is a repository to it
         VLLM_WORKER_MULTIPROC_METHOD="spawn",  # gRPC's threads do not survive a fork
     )

@@ -3,8 +3,9 @@
 import pytest
 
 from bench.lora_case import list_scenarios
-from bench.lora_report import Parting, Round, Row
+from bench.lora_report import Parting, Row
 from bench.side.engine import Answer, RunResult
+from bench.side.rounds import Round, Rounds
 
 
 def test_round_counts_all_tokens_and_the_median_first_token() -> None:
@@ -19,30 +20,25 @@ def test_round_counts_all_tokens_and_the_median_first_token() -> None:
 
 def test_median_of_the_rounds_is_told() -> None:
     """Each measure is the median of its rounds."""
-    rounds = [Round(10.0, 50.0), Round(12.0, 60.0), Round(99.0, 20.0)]
+    rounds = Rounds((Round(10.0, 50.0), Round(12.0, 60.0), Round(99.0, 20.0)))
 
-    assert Round.median(rounds) == Round(12.0, 50.0)
+    assert rounds.median == Round(12.0, 50.0)
 
 
-def test_ratio_is_taken_within_a_round() -> None:
+def test_sides_are_compared_within_a_round() -> None:
     """A machine that slows down between rounds changes no ratio, though it changes what each side did."""
-    base, ours = (
-        [Round(100.0, 10.0), Round(50.0, 20.0), Round(80.0, 12.5)],
-        [Round(90.0, 11.0), Round(45.0, 22.0), Round(72.0, 13.75)],
-    )
+    others = Rounds((Round(100.0, 10.0), Round(50.0, 20.0), Round(80.0, 12.5)))
+    ours = Rounds((Round(90.0, 11.0), Round(45.0, 22.0), Round(72.0, 13.75)))
 
-    row = Row("1 adapter", base, base, ours, [], [])
-
-    assert row.ratio_to_base == pytest.approx(0.9)
-    assert row.ttft_ratio_to_base == pytest.approx(1.1)
+    assert ours.throughput_ratio(others) == pytest.approx(0.9)
+    assert ours.ttft_ratio(others) == pytest.approx(1.1)
 
 
 def test_row_tells_its_ratios_and_where_answers_part() -> None:
     """The JSON of a scenario has the three sides, our ratios to both others, and every place where answers part."""
     partings: list[Parting | None] = [None, Parting(3, 0.01)]
-    row = Row(
-        "1 adapter", [Round(100.0, 40.0)], [Round(30.0, 90.0)], [Round(90.0, 50.0)], partings, [None, Parting(5, 0.25)]
-    )
+    base, bare, ours = (Rounds((taken,)) for taken in (Round(100.0, 40.0), Round(30.0, 90.0), Round(90.0, 50.0)))
+    row = Row("1 adapter", base, bare, ours, partings, [None, Parting(5, 0.25)])
 
     told = row.as_json()
 

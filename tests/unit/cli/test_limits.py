@@ -35,7 +35,7 @@ def test_usage_is_shown_with_its_sum(
     run: Run, services: ScriptedServices, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every page of it, in the contract's words with --json; the question is passed on."""
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("COLUMNS", "80")
     days = ("2026-01-30", "2026-01-31", "2026-02-01")
     services.ledger.usage = [
         Usage(version=f"{AURORA}/bots/faq/versions/1", day=day, num_requests=1_000, num_prompt_tokens=5, num_failed=7)
@@ -47,7 +47,7 @@ def test_usage_is_shown_with_its_sum(
     assert run(*asked, "--json") == 0
 
     assert [record["day"] for record in json.loads(capsys.readouterr().out)] == list(days)
-    assert all(text in shown for text in (*days, "together", "3,000", "21"))
+    assert all(text in shown for text in (*days, "aurora/faq/1", "together", "3,000", "7 failed", "21 failed"))
     question = services.ledger.asked[0]
     assert (question.parent, question.bot) == (AURORA, f"{AURORA}/bots/faq")
     assert (question.first_day, question.last_day) == (days[0], days[2])
