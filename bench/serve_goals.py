@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bench.serve_run import Measured
-from bench.serving.engine_size import MAX_LORAS
 
 _MIN_THROUGHPUT = 0.97
 _MAX_ADDED_MS = 3.0
@@ -44,7 +43,7 @@ def _judge_one(one: Measured) -> Iterator[Goal]:
     if one.scenario.kind == "steady":
         yield Goal(name, "throughput, of the bare engine's", "at least", _MIN_THROUGHPUT, one.ratio_throughput)
         # Where adapters wait for slots, first tokens tell whose turn it was, and nothing of the path.
-        if one.scenario.num_speakers <= MAX_LORAS:
+        if one.scenario.num_speakers <= one.scenario.num_slots:
             yield _judge_added(name, "first token, one at a time: added", "alone_ttft_p50_ms", ours, bare)
             yield _judge_added(name, "median first token under load: added", "ttft_p50_ms", ours, bare)
         yield from _judge_special(name, ours, bare)

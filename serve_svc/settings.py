@@ -67,6 +67,9 @@ class ServeSettings(ServiceSettings):
 
     max_in_flight: int = Field(default=16, ge=1)
     """Requests in the engine at once; the others wait in a fair queue."""
+    kept_places: int = Field(default=8, ge=0)
+    """Requests in the engine beyond `max_in_flight`, of tenants of whom less runs than an equal part: one who asks seldom need not
+    wait for the answers of one who floods."""
     max_tokens_in_flight: int | None = Field(default=None, ge=16)
     """Prompts and longest answers of the requests in the engine together: what its memory for keys and values holds. Beyond that
     vLLM begins requests again from the start. Left out, `max_in_flight` times `max_model_tokens`."""
@@ -142,7 +145,7 @@ class ServeSettings(ServiceSettings):
             max_cpu_loras=self.max_cpu_loras,
             max_lora_rank=self.max_lora_rank,
             max_model_tokens=self.max_model_tokens,
-            max_sequences=self.max_in_flight,
+            max_sequences=self.max_in_flight + self.kept_places,
             kv_cache_bytes=self.kv_cache_bytes,
             gpu_memory_fraction=self.gpu_memory_fraction,
         )
@@ -168,6 +171,7 @@ class ServeSettings(ServiceSettings):
         """Return the size of the queue in front of the engine."""
         places = PlaceLimits(
             max_in_flight=self.max_in_flight,
+            num_kept=self.kept_places,
             max_adapters=self.max_loras,
             max_tokens=self.max_tokens_in_flight or self.max_in_flight * self.max_model_tokens,
             turn=Turn(self.adapter_turn_tokens, self.adapter_turn_s),

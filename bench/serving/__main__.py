@@ -48,14 +48,19 @@ async def _open_door(run: SideRun, scenario: Scenario) -> AsyncIterator[Door]:
         num_versions = count_swaps(run.seconds) + 1 if scenario.kind == "swaps" else 1
         folder = Path(run.folder) / "services"
         async with open_our_door(
-            base, shelf, num_speakers=num_speakers, num_versions=num_versions, folder=folder
+            base,
+            shelf,
+            num_speakers=num_speakers,
+            num_slots=scenario.num_slots,
+            num_versions=num_versions,
+            folder=folder,
         ) as door:
             yield door
         return
     # Takes seconds, and reads the environment that its parent has set.
     from bench.serving.bare_door import open_bare_door  # noqa: PLC0415
 
-    async with open_bare_door(base, shelf, num_speakers=num_speakers) as door:
+    async with open_bare_door(base, shelf, num_speakers=num_speakers, num_slots=scenario.num_slots) as door:
         yield door
 
 

@@ -74,16 +74,18 @@ class BareDoor:
 
 
 @asynccontextmanager
-async def open_bare_door(base: PreparedBase, shelf: AdapterShelf, *, num_speakers: int) -> AsyncIterator[BareDoor]:
+async def open_bare_door(
+    base: PreparedBase, shelf: AdapterShelf, *, num_speakers: int, num_slots: int
+) -> AsyncIterator[BareDoor]:
     """Have an engine run while the block runs."""
     is_cpu = current_platform.is_cpu()
     arguments = AsyncEngineArgs(
         model=str(base.parity_dir),
         dtype="bfloat16",
         max_model_len=engine_size.MAX_MODEL_TOKENS,
-        max_num_seqs=engine_size.MAX_SEQUENCES,
+        max_num_seqs=engine_size.MAX_SEQUENCES + engine_size.KEPT_PLACES,
         enable_lora=True,
-        max_loras=engine_size.MAX_LORAS,
+        max_loras=num_slots,
         max_cpu_loras=engine_size.MAX_CPU_LORAS,
         max_lora_rank=engine_size.MAX_LORA_RANK,
         enable_prefix_caching=True,

@@ -7,13 +7,15 @@ MAX_MODEL_TOKENS = 2048
 KV_CACHE_BYTES = 1 << 30
 MAX_SEQUENCES = 16
 """Requests in the engine at once, and the streams of a load that never pauses."""
+KEPT_PLACES = 8
+"""Requests beyond that, which serve_svc keeps for tenants who ask little; a bare engine has them for anybody."""
 
 SETTINGS = {
-    "MAX_LORAS": str(MAX_LORAS),
     "MAX_CPU_LORAS": str(MAX_CPU_LORAS),
     "MAX_LORA_RANK": str(MAX_LORA_RANK),
     "MAX_MODEL_TOKENS": str(MAX_MODEL_TOKENS),
     "KV_CACHE_BYTES": str(KV_CACHE_BYTES),
     "MAX_IN_FLIGHT": str(MAX_SEQUENCES),
+    "KEPT_PLACES": str(KEPT_PLACES),
 }
-"""The same as settings of serve_svc."""
+"""The same as settings of serve_svc; slots are the scenario's."""

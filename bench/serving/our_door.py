@@ -78,7 +78,7 @@ def sum_resident(process: psutil.Process) -> int:
 
 @asynccontextmanager
 async def open_our_door(
-    base: PreparedBase, shelf: AdapterShelf, *, num_speakers: int, num_versions: int, folder: Path
+    base: PreparedBase, shelf: AdapterShelf, *, num_speakers: int, num_slots: int, num_versions: int, folder: Path
 ) -> AsyncIterator[OurDoor]:
     """Have serve_svc run while the block runs; it begins when the engine holds what the service loads unasked.
 
@@ -95,6 +95,7 @@ async def open_our_door(
             "REGISTRY_ADDRESS": registry.address,
             "SERVER_KEY_FILE": str(key_file),
             "BASE_MODEL": base.name,
+            "MAX_LORAS": str(num_slots),
             **SETTINGS,
         }
         async with run_service("serve_svc", "ADAPTORY_SERVE_", settings, folder) as service:

@@ -13,12 +13,13 @@ Kind = Literal["steady", "flood", "swaps"]
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """What is asked of both sides; where no speaker has an adapter it is the base alone."""
+    """What is asked of both sides, and the engine's slots; where no speaker has an adapter it is the base alone."""
 
     name: str
     title: str
     kind: Kind
     num_speakers: int
+    num_slots: int = MAX_LORAS
 
 
 SCENARIOS = (
@@ -27,7 +28,7 @@ SCENARIOS = (
     Scenario("four_adapters", "4 adapters", "steady", 4),
     Scenario("sixteen_on_four_slots", f"16 adapters on {MAX_LORAS} slots", "steady", 16),
     Scenario("thousand_registered", "1,000 registered adapters", "steady", 1000),
-    Scenario("flood", "one tenant floods at 20 times its share, nine are quiet", "flood", 10),
+    Scenario("flood", "one tenant floods at 20 times its share, nine are quiet, a slot for each", "flood", 10, 10),
     Scenario("swaps", "a promotion every second", "swaps", 3),
 )
 

@@ -67,9 +67,10 @@ class _Waiter:
 class Admission:
     """Lets requests start in the order of `Share.leaves`: by urgency, then the tenant served least, then its adapter served least.
 
-    It passes over leaves whose adapter finds no slot, and starts the first that can, so a place is idle only while a slot runs dry
-    for somebody, or the next in order is too long for `max_tokens`. What passing over may cost is bounded: an adapter's turn ends
-    when its share is `turn.cost` ahead (`slots.py`), and nobody starts who is twice that ahead of anybody that was passed over.
+    It passes over leaves whose adapter finds no slot, and starts the first that can, so a place that is not kept (`PlaceLimits`) is
+    idle only while a slot runs dry for somebody, or the next in order is too long for `max_tokens`. What passing over may cost is
+    bounded: an adapter's turn ends when its share is `turn.cost` ahead (`slots.py`), and nobody starts who is twice that ahead of
+    anybody that was passed over.
 
     What follows, where a counter is cost over weight, Q is `turn.cost`, and U is 2 * `max_tokens` over the weight, the most that what
     runs can still add to a counter, however many answers it is:

@@ -1,5 +1,6 @@
 """The places in the engine: how many requests, adapters and tokens run at once. Who gets one is `admission.py`."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -17,9 +18,14 @@ class PlaceLimits:
 
     `max_tokens` bounds prompts and longest answers of all that runs together: above what the engine's memory for keys and values
     holds, vLLM would throw away what it has computed for one request and begin it again. A request above it runs alone.
+
+    `num_kept` places more are for tenants of whom less runs than an equal part of `max_in_flight` among all that run or wait: else
+    whoever asks seldom waits until an answer ends of one who fills all places, and answers begun together end together. A tenant's
+    completions and its conversations count apart.
     """
 
     max_in_flight: int
+    num_kept: int
     max_adapters: int
     max_tokens: int
     turn: Turn
@@ -42,12 +48,13 @@ class Places:
         self._limits = limits
         self._slots = Slots(limits.max_adapters, limits.turn, clock)
         self._num_tokens = 0
+        self._num_running = Counter[Share[Any] | None]()  # by tenant
         self.num_taken = 0
 
     @property
     def has_room(self) -> bool:
-        """Whether one more request may run, if it is short enough."""
-        return self.num_taken < self._limits.max_in_flight
+        """Whether one more request may run, if it is short enough and of a tenant that may take what is left."""
+        return self.num_taken < self._limits.max_in_flight + self._limits.num_kept
 
     def fits(self, ask: Ask) -> bool:
         """Tell whether the tokens of a request find room."""
@@ -61,29 +68,41 @@ class Places:
     def find_next(self, leaves: Sequence[Share[_Item]]) -> Share[_Item] | None:
         """Return the first leaf, of those in order, that may start, if any; slots are closed for those that it goes before."""
         self._slots.open_unclaimed(leaves)
+        num_tenants = len({leaf.parent for leaf in leaves} | self._num_running.keys())
         passed_over: list[Share[_Item]] = []
         # The lowest of those passed over, by their parent: leaves come lowest first.
         lowest: dict[Share[_Item], Share[_Item]] = {}
         for leaf in leaves:
-            if self._slots.is_open_to(leaf.key) and not self._is_too_far_ahead(leaf, lowest):
-                break
-            passed_over.append(leaf)
+            has_place = self._has_place_for(leaf, num_tenants)
+            if has_place and self._slots.is_open_to(leaf.key) and not self._is_too_far_ahead(leaf, lowest):
+                self._slots.close_for(passed_over)
+                return leaf
+            if has_place:  # a slot would not help who lacks a place
+                passed_over.append(leaf)
             for parent, share in leaf.path():
                 lowest.setdefault(parent, share)
         self._slots.close_for(passed_over)
-        return leaves[len(passed_over)] if len(passed_over) < len(leaves) else None
+        return None
 
     def take(self, place: Place) -> None:
         """Let a request run."""
         self.num_taken += 1
         self._num_tokens += place.ask.max_tokens
+        if place.share is not None:
+            self._num_running[place.share.parent] += 1
         self._slots.hold(place.ask.engine_id, place.share)
 
     def give_back(self, place: Place) -> None:
         """Let a request end."""
         self.num_taken -= 1
         self._num_tokens -= place.ask.max_tokens
+        if place.share is not None:
+            self._num_running -= Counter([place.share.parent])  # drops who is at nothing, to let them be forgotten
         self._slots.release(place.ask.engine_id)
+
+    def _has_place_for(self, leaf: Share[Any], num_tenants: int) -> bool:
+        max_in_flight = self._limits.max_in_flight
+        return self.num_taken < max_in_flight or self._num_running[leaf.parent] * num_tenants < max_in_flight
 
     def _is_too_far_ahead(self, leaf: Share[_Item], lowest: Mapping[Share[_Item], Share[_Item]]) -> bool:
         leads = (share.rank - lowest.get(parent, share).rank for parent, share in leaf.path())

@@ -38,6 +38,7 @@ class RecordingQueueObserver:
 def queue_limits(
     *,
     max_in_flight: int = 100,
+    num_kept: int = 0,
     max_adapters: int = 100,
     max_tokens: int = 1_000_000,
     max_waiting: int = 1_000,
@@ -46,7 +47,7 @@ def queue_limits(
 ) -> AdmissionLimits:
     """Return limits that only the ones given can reach."""
     return AdmissionLimits(
-        PlaceLimits(max_in_flight, max_adapters, max_tokens, turn), max_waiting, max_waiting_per_tenant
+        PlaceLimits(max_in_flight, num_kept, max_adapters, max_tokens, turn), max_waiting, max_waiting_per_tenant
     )
 
 

@@ -166,6 +166,7 @@ class Stage:
                 "openai_address": "",
                 "drain_seconds": 5.0,
                 "max_loras": 2,
+                "kept_places": 0,
                 "max_cpu_loras": 4,
                 "max_lora_rank": 8,
                 "max_model_tokens": 256,

@@ -23,6 +23,7 @@ class Engine:
     """Sizes of a simulated engine, and what they bound."""
 
     max_in_flight: int
+    num_kept: int
     max_adapters: int
     max_tokens: int
     turn: Turn
@@ -31,6 +32,7 @@ class Engine:
         """Return one with nothing in it."""
         limits = queue_limits(
             max_in_flight=self.max_in_flight,
+            num_kept=self.num_kept,
             max_adapters=self.max_adapters,
             max_tokens=self.max_tokens,
             turn=self.turn,
@@ -44,7 +46,7 @@ class Engine:
     def check(self, engine: SimulatedEngine) -> None:
         """Require that no limit is passed."""
         asks = [request.ask for request in engine.running]
-        assert len(asks) == engine.admission.num_in_flight <= self.max_in_flight
+        assert len(asks) == engine.admission.num_in_flight <= self.max_in_flight + self.num_kept
         assert len({ask.engine_id for ask in asks} - {None}) <= self.max_adapters
         assert sum(ask.max_tokens for ask in asks) <= self.max_tokens
 
@@ -52,6 +54,7 @@ class Engine:
 engines = st.builds(
     Engine,
     max_in_flight=st.integers(1, 4),
+    num_kept=st.integers(0, 3),
     max_adapters=st.integers(1, 3),
     max_tokens=st.integers(2 * LONGEST, 4 * LONGEST),
     turn=st.builds(Turn, st.integers(1, 30).map(float), st.integers(1, 100).map(float)),
@@ -165,7 +168,7 @@ async def step_under_load(engine: SimulatedEngine, sizes: Engine, tenants: list[
     """Have each tenant wait with more requests than a step can start, and step."""
     for tenant in tenants:
         num_waiting = sum(request.ask.tenant == tenant.name for request in engine.waiting)
-        for more in range(sizes.max_in_flight + 1 - num_waiting):
+        for more in range(sizes.max_in_flight + sizes.num_kept + 1 - num_waiting):
             await engine.ask(tenant.ask(engine.step_number + more), tenant.num_output_tokens)
     sizes.check(engine)
     await engine.step()
@@ -193,7 +196,7 @@ async def test_no_place_is_idle_that_somebody_could_take(
     sizes: Engine, tenants: list[Tenant], history: list[tuple[str, int, int]]
 ) -> None:
     """With slots for all, a request waits only while the places are taken, or the first in order is too long; gone is gone."""
-    sizes = Engine(sizes.max_in_flight, 100, sizes.max_tokens, sizes.turn)
+    sizes = Engine(sizes.max_in_flight, sizes.num_kept, 100, sizes.max_tokens, sizes.turn)
     engine = sizes.build({tenant.name: tenant.weight for tenant in tenants})
     for number, (kind, pick, length) in enumerate(history):
         present = [*engine.running, *engine.waiting]
@@ -208,7 +211,7 @@ async def test_no_place_is_idle_that_somebody_could_take(
         assert engine.admission.num_waiting == len(engine.waiting) == engine.observer.num_waiting[Urgency.CHAT]
         assert (
             not engine.waiting
-            or len(engine.running) == sizes.max_in_flight
+            or len(engine.running) >= sizes.max_in_flight
             or num_tokens + max(request.ask.max_tokens for request in engine.waiting) > sizes.max_tokens
         )
 
@@ -216,9 +219,9 @@ async def test_no_place_is_idle_that_somebody_could_take(
     assert engine.admission.num_waiting == engine.admission.num_in_flight == 0
 
 
-async def wait_of_quiet_tenants(*, flood: int) -> list[int]:
+async def wait_of_quiet_tenants(*, flood: int, num_kept: int = 0) -> list[int]:
     """Return the waits, in steps, of nine tenants with one request at a time, beside one with `flood` requests at a time."""
-    engine = SimulatedEngine(queue_limits(max_in_flight=8, max_adapters=10, turn=Turn(60, 1_000)))
+    engine = SimulatedEngine(queue_limits(max_in_flight=8, num_kept=num_kept, max_adapters=10, turn=Turn(60, 1_000)))
     quiet: list[Request] = []
     for number in range(600):
         flooding = sum(request.ask.tenant == "flooder" for request in [*engine.running, *engine.waiting])
@@ -240,3 +243,30 @@ async def test_a_tenant_that_floods_does_not_push_quiet_ones_back() -> None:
     assert max(alone) == 0
     assert max(beside_flood) <= 20  # one answer
     assert beside_flood == beside_one  # twenty times as much in its queue changes nothing for them
+
+
+async def test_places_are_kept_for_tenants_of_whom_little_runs() -> None:
+    """Whoever asks seldom starts at once, though the one who floods has filled every place that is not kept."""
+    assert max(await wait_of_quiet_tenants(flood=160)) > 0
+    assert max(await wait_of_quiet_tenants(flood=160, num_kept=4)) == 0
+
+
+@settings(max_examples=30, deadline=None)
+@given(max_in_flight=st.integers(1, 6), num_kept=st.integers(1, 4), num_tenants=st.integers(1, 9))
+@simulated
+async def test_no_kept_place_goes_to_a_tenant_that_has_its_part(
+    max_in_flight: int, num_kept: int, num_tenants: int
+) -> None:
+    """One that is alone never gets them; beside others, nobody has more than one request above an equal part through them."""
+    engine = SimulatedEngine(queue_limits(max_in_flight=max_in_flight, num_kept=num_kept))
+    for number in range(max_in_flight + num_kept + 1):
+        await engine.ask(Ask("first", None, Urgency.CHAT, 1, 5), 5)
+        assert len(engine.running) <= max_in_flight, number
+    for number in range(4 * num_tenants):
+        await engine.ask(Ask(f"tenant{number % num_tenants}", None, Urgency.CHAT, 1, 5), 5)
+        running = Counter(request.ask.tenant for request in engine.running)
+        assert running.total() <= max_in_flight + num_kept
+        assert running["first"] == max_in_flight
+        others = [running[tenant] for tenant in running if tenant != "first"]
+        assert all((count - 1) * (1 + len(others)) < max_in_flight for count in others)
+    await engine.disperse()
