@@ -1,8 +1,8 @@
 """What the settings of the CPU engine are worth: `python -m bench.engine [--rounds N] [--only TEXT]`.
 
 The product's engine, once for every setting, each in a process of its own. A setting is what the environment tells vLLM: the cores it
-computes on, and libraries loaded before all others. They answer the same prompts in turn and are
-compared, round by round, with vLLM's own choice, which leaves one core to the scheduler and loads PyTorch's OpenMP.
+computes on, and libraries loaded before all others. They answer the same prompts in turn and are compared, round by round, with
+vLLM's own choice, which leaves one core to the scheduler and loads PyTorch's OpenMP.
 """
 
 import argparse

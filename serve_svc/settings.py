@@ -68,8 +68,8 @@ class ServeSettings(ServiceSettings):
     max_in_flight: int = Field(default=16, ge=1)
     """Requests in the engine at once; the others wait in a fair queue."""
     kept_places: int = Field(default=8, ge=0)
-    """Requests in the engine beyond `max_in_flight`, of tenants of whom less runs than an equal part: one who asks seldom need not
-    wait for the answers of one who floods."""
+    """Requests in the engine beyond `max_in_flight`, of tenants of whom less runs than their part, by weight: one who asks seldom
+    need not wait for the answers of one who floods."""
     max_tokens_in_flight: int | None = Field(default=None, ge=16)
     """Prompts and longest answers of the requests in the engine together: what its memory for keys and values holds. Beyond that
     vLLM begins requests again from the start. Left out, `max_in_flight` times `max_model_tokens`."""

@@ -19,9 +19,9 @@ class PlaceLimits:
     `max_tokens` bounds prompts and longest answers of all that runs together: above what the engine's memory for keys and values
     holds, vLLM would throw away what it has computed for one request and begin it again. A request above it runs alone.
 
-    `num_kept` places more are for tenants of whom less runs than an equal part of `max_in_flight` among all that run or wait: else
-    whoever asks seldom waits until an answer ends of one who fills all places, and answers begun together end together. A tenant's
-    completions and its conversations count apart.
+    `num_kept` places more are for tenants of whom less runs than their part, by weight, of `max_in_flight` among all that run or
+    wait: else whoever asks seldom waits until an answer ends of one who fills all places, and answers begun together end together. A
+    tenant's completions and its conversations count apart.
     """
 
     max_in_flight: int
@@ -48,7 +48,7 @@ class Places:
         self._limits = limits
         self._slots = Slots(limits.max_adapters, limits.turn, clock)
         self._num_tokens = 0
-        self._num_running = Counter[Share[Any] | None]()  # by tenant
+        self._num_running = Counter[Share[Any]]()  # by tenant
         self.num_taken = 0
 
     @property
@@ -68,12 +68,13 @@ class Places:
     def find_next(self, leaves: Sequence[Share[_Item]]) -> Share[_Item] | None:
         """Return the first leaf, of those in order, that may start, if any; slots are closed for those that it goes before."""
         self._slots.open_unclaimed(leaves)
-        num_tenants = len({leaf.parent for leaf in leaves} | self._num_running.keys())
+        tenants = {_tenant_of(leaf) for leaf in leaves} | self._num_running.keys()
+        total_weight = sum(tenant.weight for tenant in tenants)
         passed_over: list[Share[_Item]] = []
         # The lowest of those passed over, by their parent: leaves come lowest first.
         lowest: dict[Share[_Item], Share[_Item]] = {}
         for leaf in leaves:
-            has_place = self._has_place_for(leaf, num_tenants)
+            has_place = self._has_place_for(_tenant_of(leaf), total_weight)
             if has_place and self._slots.is_open_to(leaf.key) and not self._is_too_far_ahead(leaf, lowest):
                 self._slots.close_for(passed_over)
                 return leaf
@@ -89,7 +90,7 @@ class Places:
         self.num_taken += 1
         self._num_tokens += place.ask.max_tokens
         if place.share is not None:
-            self._num_running[place.share.parent] += 1
+            self._num_running[_tenant_of(place.share)] += 1
         self._slots.hold(place.ask.engine_id, place.share)
 
     def give_back(self, place: Place) -> None:
@@ -97,13 +98,19 @@ class Places:
         self.num_taken -= 1
         self._num_tokens -= place.ask.max_tokens
         if place.share is not None:
-            self._num_running -= Counter([place.share.parent])  # drops who is at nothing, to let them be forgotten
+            self._num_running -= Counter([_tenant_of(place.share)])  # drops who is at nothing, to let them be forgotten
         self._slots.release(place.ask.engine_id)
 
-    def _has_place_for(self, leaf: Share[Any], num_tenants: int) -> bool:
+    def _has_place_for(self, tenant: Share[Any], total_weight: float) -> bool:
         max_in_flight = self._limits.max_in_flight
-        return self.num_taken < max_in_flight or self._num_running[leaf.parent] * num_tenants < max_in_flight
+        return (
+            self.num_taken < max_in_flight or self._num_running[tenant] * total_weight < max_in_flight * tenant.weight
+        )
 
     def _is_too_far_ahead(self, leaf: Share[_Item], lowest: Mapping[Share[_Item], Share[_Item]]) -> bool:
         leads = (share.rank - lowest.get(parent, share).rank for parent, share in leaf.path())
         return max(leads) >= 2 * self._limits.turn.cost
+
+
+def _tenant_of(leaf: Share[Any]) -> Share[Any]:
+    return leaf.path()[-1][0]

@@ -252,21 +252,26 @@ async def test_places_are_kept_for_tenants_of_whom_little_runs() -> None:
 
 
 @settings(max_examples=30, deadline=None)
-@given(max_in_flight=st.integers(1, 6), num_kept=st.integers(1, 4), num_tenants=st.integers(1, 9))
+@given(
+    max_in_flight=st.integers(1, 6),
+    num_kept=st.integers(1, 4),
+    weights=st.lists(st.sampled_from([0.5, 1.0, 3.0]), min_size=1, max_size=9),
+)
 @simulated
 async def test_no_kept_place_goes_to_a_tenant_that_has_its_part(
-    max_in_flight: int, num_kept: int, num_tenants: int
+    max_in_flight: int, num_kept: int, weights: list[float]
 ) -> None:
-    """One that is alone never gets them; beside others, nobody has more than one request above an equal part through them."""
-    engine = SimulatedEngine(queue_limits(max_in_flight=max_in_flight, num_kept=num_kept))
+    """One that is alone never gets them; beside others, nobody has more than one request above its part, by weight, through them."""
+    weight_of = {f"tenant{number}": weight for number, weight in enumerate(weights)}
+    engine = SimulatedEngine(queue_limits(max_in_flight=max_in_flight, num_kept=num_kept), weight_of)
     for number in range(max_in_flight + num_kept + 1):
         await engine.ask(Ask("first", None, Urgency.CHAT, 1, 5), 5)
         assert len(engine.running) <= max_in_flight, number
-    for number in range(4 * num_tenants):
-        await engine.ask(Ask(f"tenant{number % num_tenants}", None, Urgency.CHAT, 1, 5), 5)
+    for tenant in [*weight_of] * 4:
+        await engine.ask(Ask(tenant, None, Urgency.CHAT, 1, 5), 5)
         running = Counter(request.ask.tenant for request in engine.running)
         assert running.total() <= max_in_flight + num_kept
-        assert running["first"] == max_in_flight
-        others = [running[tenant] for tenant in running if tenant != "first"]
-        assert all((count - 1) * (1 + len(others)) < max_in_flight for count in others)
+        assert running.pop("first") == max_in_flight
+        total = 1.0 + sum(weight_of[other] for other in running)
+        assert all((count - 1) * total < max_in_flight * weight_of[other] for other, count in running.items())
     await engine.disperse()
