@@ -152,7 +152,11 @@ async def _run_flood(stand: Stand) -> SideResult:
     stand.on_phase("quiet")
     alone = await let_arrive(stand.door, demand.draw_flood(stand.draw("quiet"), quiet, seconds), seconds=seconds)
     stand.on_phase("flood")
-    asks = demand.draw_flood(stand.draw("flood"), {**quiet, 0: share * _FLOOD_TIMES}, seconds)
+    chance = stand.draw("flood")
+    asks = [
+        ask if ask.speaker else demand.lengthen(chance, ask, stand.scenario.num_flood_questions)
+        for ask in demand.draw_flood(chance, {**quiet, 0: share * _FLOOD_TIMES}, seconds)
+    ]
     heard = await let_arrive(stand.door, asks, seconds=seconds, cut=frozenset({0}))
     beside = [answer for answer in heard if answer.speaker]
     flooding = [answer for answer in heard if not answer.speaker]

@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate, takewhile
 
 BASE = -1
@@ -56,6 +56,11 @@ def draw_arrivals(chance: random.Random, speakers: Zipf, per_second: float) -> I
     for ask in draw_asks(chance, speakers):
         due_s += chance.expovariate(per_second)
         yield Ask(due_s, ask.speaker, ask.question, ask.max_tokens)
+
+
+def lengthen(chance: random.Random, ask: Ask, num_questions: int) -> Ask:
+    """Return the request with so many questions instead of one."""
+    return replace(ask, question=" ".join(draw_question(chance) for _ in range(num_questions)))
 
 
 def draw_flood(chance: random.Random, per_second: Mapping[int, float], seconds: float) -> list[Ask]:

@@ -7,7 +7,7 @@ MAX_MODEL_TOKENS = 2048
 KV_CACHE_BYTES = 1 << 30
 MAX_SEQUENCES = 16
 """Requests in the engine at once, and the streams of a load that never pauses."""
-KEPT_PLACES = 8
+KEPT_PLACES = 16
 """Requests beyond that, which serve_svc keeps for tenants who ask little; a bare engine has them for anybody."""
 
 SETTINGS = {

@@ -13,13 +13,17 @@ Kind = Literal["steady", "flood", "swaps"]
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """What is asked of both sides, and the engine's slots; where no speaker has an adapter it is the base alone."""
+    """What is asked of both sides, and the engine's slots; where no speaker has an adapter it is the base alone.
+
+    A tenant that floods puts so many questions into each prompt.
+    """
 
     name: str
     title: str
     kind: Kind
     num_speakers: int
     num_slots: int = MAX_LORAS
+    num_flood_questions: int = 1
 
 
 SCENARIOS = (
@@ -29,6 +33,7 @@ SCENARIOS = (
     Scenario("sixteen_on_four_slots", f"16 adapters on {MAX_LORAS} slots", "steady", 16),
     Scenario("thousand_registered", "1,000 registered adapters", "steady", 1000),
     Scenario("flood", "one tenant floods at 20 times its share, nine are quiet, a slot for each", "flood", 10, 10),
+    Scenario("flood_of_long_prompts", "as flood, of prompts some 20 times as long", "flood", 10, 10, 20),
     Scenario("swaps", "a promotion every second", "swaps", 3),
 )
 

@@ -1,8 +1,9 @@
 """The places in the engine: how many requests, adapters and tokens run at once. Who gets one is `admission.py`."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Any, TypeVar
 
 from serve_svc.queue.ask import Ask
@@ -19,9 +20,9 @@ class PlaceLimits:
     `max_tokens` bounds prompts and longest answers of all that runs together: above what the engine's memory for keys and values
     holds, vLLM would throw away what it has computed for one request and begin it again. A request above it runs alone.
 
-    `num_kept` places more are for tenants of whom less runs than their part, by weight, of `max_in_flight` among all that run or
-    wait: else whoever asks seldom waits until an answer ends of one who fills all places, and answers begun together end together. A
-    tenant's completions and its conversations count apart.
+    `num_kept` places more are for tenants of whom less runs than their part of `max_in_flight`: else whoever asks seldom waits until
+    an answer ends of one who fills all places, and answers begun together end together. Parts are by weight, and max-min fair: what
+    those who ask for less than theirs leave is shared out among the others. A tenant's completions and its conversations count apart.
     """
 
     max_in_flight: int
@@ -69,12 +70,12 @@ class Places:
         """Return the first leaf, of those in order, that may start, if any; slots are closed for those that it goes before."""
         self._slots.open_unclaimed(leaves)
         tenants = {_tenant_of(leaf) for leaf in leaves} | self._num_running.keys()
-        total_weight = sum(tenant.weight for tenant in tenants)
+        level = self._share_out(tenants)
         passed_over: list[Share[_Item]] = []
         # The lowest of those passed over, by their parent: leaves come lowest first.
         lowest: dict[Share[_Item], Share[_Item]] = {}
         for leaf in leaves:
-            has_place = self._has_place_for(_tenant_of(leaf), total_weight)
+            has_place = self._has_place_for(_tenant_of(leaf), level)
             if has_place and self._slots.is_open_to(leaf.key) and not self._is_too_far_ahead(leaf, lowest):
                 self._slots.close_for(passed_over)
                 return leaf
@@ -101,11 +102,20 @@ class Places:
             self._num_running -= Counter([_tenant_of(place.share)])  # drops who is at nothing, to let them be forgotten
         self._slots.release(place.ask.engine_id)
 
-    def _has_place_for(self, tenant: Share[Any], total_weight: float) -> bool:
-        max_in_flight = self._limits.max_in_flight
-        return (
-            self.num_taken < max_in_flight or self._num_running[tenant] * total_weight < max_in_flight * tenant.weight
-        )
+    def _share_out(self, tenants: Iterable[Share[Any]]) -> float:
+        """Return how many requests over weight are each one's part: those who ask for less get that, and the others this."""
+        asked = {tenant: self._num_running[tenant] + tenant.num_waiting for tenant in tenants}
+        num_left: float = self._limits.max_in_flight
+        weight_left = sum(tenant.weight for tenant in asked)
+        for tenant in sorted(asked, key=lambda tenant: asked[tenant] / tenant.weight):
+            if asked[tenant] * weight_left >= num_left * tenant.weight:
+                return num_left / weight_left
+            num_left -= asked[tenant]
+            weight_left -= tenant.weight
+        return inf
+
+    def _has_place_for(self, tenant: Share[Any], level: float) -> bool:
+        return self.num_taken < self._limits.max_in_flight or self._num_running[tenant] < level * tenant.weight
 
     def _is_too_far_ahead(self, leaf: Share[_Item], lowest: Mapping[Share[_Item], Share[_Item]]) -> bool:
         leads = (share.rank - lowest.get(parent, share).rank for parent, share in leaf.path())

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter, defaultdict
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 
@@ -157,3 +158,13 @@ class SimulatedEngine:
                 request.started_step = self.step_number
                 self.running.append(request)
                 self.served[request.share] += request.ask.num_prompt_tokens * PROMPT_TOKEN_COST
+
+
+def simulated(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
+    """Let hypothesis call a test that awaits."""
+
+    def run(**arguments: object) -> None:
+        asyncio.run(test(**arguments))
+
+    run.__name__, run.__doc__ = test.__name__, test.__doc__
+    return run

@@ -1,9 +1,7 @@
 """What the queue promises whatever comes: hypothesis picks the tenants, their weights, adapters, prompts, answers and arrivals."""
 
-import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import permutations
 
 from hypothesis import given, settings
@@ -12,7 +10,7 @@ from hypothesis import strategies as st
 from serve_svc.queue.ask import Ask, Urgency
 from serve_svc.queue.fair_share import OUTPUT_TOKEN_COST
 from serve_svc.queue.slots import Turn
-from tests.fakes.queue import Request, SimulatedEngine, queue_limits
+from tests.fakes.queue import Request, SimulatedEngine, queue_limits, simulated
 
 LONGEST = 8  # tokens of a prompt, and of an answer
 lengths = st.integers(1, LONGEST)
@@ -86,16 +84,6 @@ def tenants(draw: st.DrawFn) -> list[Tenant]:
         weight = draw(st.sampled_from([0.5, 1.0, 3.0]))
         drawn.append(Tenant(f"tenant{number}", weight, adapters, draw(lengths), draw(lengths)))
     return drawn
-
-
-def simulated(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
-    """Let hypothesis call a test that awaits."""
-
-    def run(**arguments: object) -> None:
-        asyncio.run(test(**arguments))
-
-    run.__name__, run.__doc__ = test.__name__, test.__doc__
-    return run
 
 
 @settings(max_examples=30, deadline=None)
@@ -196,7 +184,7 @@ async def test_no_place_is_idle_that_somebody_could_take(
     sizes: Engine, tenants: list[Tenant], history: list[tuple[str, int, int]]
 ) -> None:
     """With slots for all, a request waits only while the places are taken, or the first in order is too long; gone is gone."""
-    sizes = Engine(sizes.max_in_flight, sizes.num_kept, 100, sizes.max_tokens, sizes.turn)
+    sizes = replace(sizes, max_adapters=100)
     engine = sizes.build({tenant.name: tenant.weight for tenant in tenants})
     for number, (kind, pick, length) in enumerate(history):
         present = [*engine.running, *engine.waiting]
@@ -217,61 +205,3 @@ async def test_no_place_is_idle_that_somebody_could_take(
 
     await engine.run_dry()
     assert engine.admission.num_waiting == engine.admission.num_in_flight == 0
-
-
-async def wait_of_quiet_tenants(*, flood: int, num_kept: int = 0) -> list[int]:
-    """Return the waits, in steps, of nine tenants with one request at a time, beside one with `flood` requests at a time."""
-    engine = SimulatedEngine(queue_limits(max_in_flight=8, num_kept=num_kept, max_adapters=10, turn=Turn(60, 1_000)))
-    quiet: list[Request] = []
-    for number in range(600):
-        flooding = sum(request.ask.tenant == "flooder" for request in [*engine.running, *engine.waiting])
-        for _ in range(flood - flooding):
-            await engine.ask(Ask("flooder", 0, Urgency.CHAT, 20, 20), 20)
-        if number % 5 == 0:
-            tenant = 1 + number // 5 % 9
-            quiet.append(await engine.ask(Ask(f"quiet{tenant}", tenant, Urgency.CHAT, 20, 20), 20))
-        await engine.step()
-    await engine.disperse()
-    return sorted(request.started_step - request.arrived_step for request in quiet if request.started_step is not None)
-
-
-async def test_a_tenant_that_floods_does_not_push_quiet_ones_back() -> None:
-    """At 20 times the load of each other, it costs them a step or so: the time until a place is free, never its own queue."""
-    alone, beside_one, beside_flood = [await wait_of_quiet_tenants(flood=flood) for flood in (0, 8, 160)]
-
-    assert len(beside_flood) >= len(alone) - 1
-    assert max(alone) == 0
-    assert max(beside_flood) <= 20  # one answer
-    assert beside_flood == beside_one  # twenty times as much in its queue changes nothing for them
-
-
-async def test_places_are_kept_for_tenants_of_whom_little_runs() -> None:
-    """Whoever asks seldom starts at once, though the one who floods has filled every place that is not kept."""
-    assert max(await wait_of_quiet_tenants(flood=160)) > 0
-    assert max(await wait_of_quiet_tenants(flood=160, num_kept=4)) == 0
-
-
-@settings(max_examples=30, deadline=None)
-@given(
-    max_in_flight=st.integers(1, 6),
-    num_kept=st.integers(1, 4),
-    weights=st.lists(st.sampled_from([0.5, 1.0, 3.0]), min_size=1, max_size=9),
-)
-@simulated
-async def test_no_kept_place_goes_to_a_tenant_that_has_its_part(
-    max_in_flight: int, num_kept: int, weights: list[float]
-) -> None:
-    """One that is alone never gets them; beside others, nobody has more than one request above its part, by weight, through them."""
-    weight_of = {f"tenant{number}": weight for number, weight in enumerate(weights)}
-    engine = SimulatedEngine(queue_limits(max_in_flight=max_in_flight, num_kept=num_kept), weight_of)
-    for number in range(max_in_flight + num_kept + 1):
-        await engine.ask(Ask("first", None, Urgency.CHAT, 1, 5), 5)
-        assert len(engine.running) <= max_in_flight, number
-    for tenant in [*weight_of] * 4:
-        await engine.ask(Ask(tenant, None, Urgency.CHAT, 1, 5), 5)
-        running = Counter(request.ask.tenant for request in engine.running)
-        assert running.total() <= max_in_flight + num_kept
-        assert running.pop("first") == max_in_flight
-        total = 1.0 + sum(weight_of[other] for other in running)
-        assert all((count - 1) * total < max_in_flight * weight_of[other] for other, count in running.items())
-    await engine.disperse()
