@@ -1,17 +1,19 @@
-"""What the settings of the CPU engine are worth: `python -m bench.engine [--rounds N] [--only TEXT]`.
+"""What the settings of the CPU engine are worth: `python -m bench.engine [--rounds N] [--only REGEX] [--scenario REGEX]`.
 
-The product's engine, once for every setting, each in a process of its own. A setting is what the environment tells vLLM: the cores it
-computes on, and libraries loaded before all others. They answer the same prompts in turn and are compared, round by round, with
-vLLM's own choice, which leaves one core to the scheduler and loads PyTorch's OpenMP.
+The product's engine, once for every setting, each in a process of its own. A setting is what the environment tells vLLM, which is the
+cores it computes on and libraries loaded before all others, or the size of its batches: requests at once, tokens of a step. They
+answer the same prompts in turn and are compared, round by round, with vLLM's own choice, which leaves one core to the scheduler and
+loads PyTorch's OpenMP, with 32 requests at once and steps of 2048 tokens.
 """
 
 import argparse
 import json
 import os
+import re
 import sys
 import tempfile
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,21 +25,25 @@ from adaptory.core.base_shape import BaseShape
 from adaptory.core.cpu_engine import CORES_VARIABLE, choose_cores
 from bench.lora_case import BASE, TEXT, Scenario, cut_prompts, write_adapters
 from bench.machine import describe_machine
-from bench.side.engine import Asked, Run, Side
+from bench.side.engine import Asked, Run, Side, Size
 from bench.side.process import SideProcess
 from bench.side.rounds import Round, Rounds
 
-_SCENARIOS = (Scenario(1, 1, 30), Scenario(4, 16, 30), Scenario(1, 1, 400))
+_SCENARIOS = (Scenario(1, 1, 30), Scenario(4, 16, 30), Scenario(4, 32, 30), Scenario(1, 1, 400), Scenario(4, 16, 400))
+_SIZE = Size(max_sequences=32)
+_SEQUENCES = (4, 8, 16)
+_STEP_TOKENS = (64, 128, 256, 512, 1024)
 _OUTPUT_TOKENS = 32
 _PRELOAD = "LD_PRELOAD"
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What the environment of an engine has beside this process's."""
+    """What the environment of an engine has beside this process's, and its size."""
 
     name: str
     environment: dict[str, str]
+    size: Size = _SIZE
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +61,18 @@ def main() -> int:
     """Measure and print; return 0."""
     parser = argparse.ArgumentParser(prog="python -m bench.engine", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="times that each setting answers (default 5)")
-    parser.add_argument("--only", default="", help="beside vLLM's own choice only settings whose name has this in it")
+    parser.add_argument(
+        "--only", default="", help="beside vLLM's own choice only settings whose name this regular expression finds"
+    )
+    parser.add_argument("--scenario", default="", help="only scenarios whose name this regular expression finds")
     parser.add_argument("--json", action="store_true", help="print JSON and nothing else")
     arguments = parser.parse_args()
     if arguments.rounds < 1:
         parser.error("--rounds must be at least 1")
     own, *others = list_settings()
-    settings = [own, *(setting for setting in others if arguments.only in setting.name)]
-    rows = measure(settings, arguments.rounds)
+    settings = [own, *(setting for setting in others if re.search(arguments.only, setting.name))]
+    scenarios = [scenario for scenario in _SCENARIOS if re.search(arguments.scenario, scenario.name)]
+    rows = measure(settings, scenarios, arguments.rounds)
     if arguments.json:
         told: dict[str, Any] = {"machine": asdict(describe_machine()), "chosen": choose_cores()}
         print(json.dumps({**told, "rows": [asdict(row) for row in rows]}))
@@ -89,10 +99,18 @@ def list_settings() -> list[Setting]:
             for name, folder, pattern in preloads
             for library in sorted(folder.glob(pattern))[:1]
         ),
+        *(
+            Setting(f"every core, {number} requests at once", every, replace(_SIZE, max_sequences=number))
+            for number in _SEQUENCES
+        ),
+        *(
+            Setting(f"every core, steps of {number}", every, replace(_SIZE, max_step_tokens=number))
+            for number in _STEP_TOKENS
+        ),
     ]
 
 
-def measure(settings: list[Setting], num_rounds: int) -> list[Row]:
+def measure(settings: list[Setting], scenarios: list[Scenario], num_rounds: int) -> list[Row]:
     """Ask every setting every scenario in turn, after a round that is not counted; the first is what the ratios compare with."""
     base = find_base(BASE, default_cache_root())
     text = TEXT.read_text(encoding="utf-8")
@@ -100,12 +118,13 @@ def measure(settings: list[Setting], num_rounds: int) -> list[Row]:
     with ExitStack() as resources:
         folder = Path(resources.enter_context(tempfile.TemporaryDirectory(prefix="adaptory-bench-engine-")))
         adapters = write_adapters(folder, BaseShape.from_folder(base.parity_dir))
-        sides = [SideProcess(Side.OURS, base.parity_dir, adapters, setting.environment) for setting in settings]
-        for side in sides:
-            resources.enter_context(side)
-            side.await_ready()
-        for scenario in _SCENARIOS:
-            prompts = cut_prompts(base.tokenizer_file, text, scenario.prompt_tokens)
+        sides = []
+        for setting in settings:
+            side = SideProcess(Side.OURS, base.parity_dir, adapters, size=setting.size, environment=setting.environment)
+            sides.append(resources.enter_context(side))
+            side.await_ready()  # one after the other: their threads take the cores from each other while they come up
+        for scenario in scenarios:
+            prompts = cut_prompts(base.tokenizer_file, text, scenario.prompt_tokens, scenario.num_streams)
             every = _ask(sides, scenario, prompts, num_rounds)
             for setting, rounds in zip(settings, every, strict=True):
                 ratios = rounds.throughput_ratio(every[0]), rounds.ttft_ratio(every[0])

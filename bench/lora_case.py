@@ -52,11 +52,11 @@ def list_scenarios() -> Iterator[Scenario]:
                     yield Scenario(num_adapters, num_streams, prompt_tokens)
 
 
-def cut_prompts(tokenizer_file: Path, text: str, length: int) -> list[list[int]]:
-    """Return a prompt of `length` tokens for each of the most streams, no two alike."""
+def cut_prompts(tokenizer_file: Path, text: str, length: int, count: int = max(_STREAMS)) -> list[list[int]]:
+    """Return `count` prompts of `length` tokens, no two alike."""
     ids = Tokenizer.from_file(str(tokenizer_file)).encode(text, add_special_tokens=False).ids
-    step = (len(ids) - length) // max(_STREAMS)
-    return [ids[stream * step : stream * step + length] for stream in range(max(_STREAMS))]
+    step = (len(ids) - length) // count
+    return [ids[stream * step : stream * step + length] for stream in range(count)]
 
 
 def write_adapters(folder: Path, shape: BaseShape) -> list[Path]:

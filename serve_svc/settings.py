@@ -67,9 +67,12 @@ class ServeSettings(ServiceSettings):
 
     max_in_flight: int = Field(default=16, ge=1)
     """Requests in the engine at once; the others wait in a fair queue."""
-    kept_places: int = Field(default=8, ge=0)
-    """Requests in the engine beyond `max_in_flight`, of tenants of whom less runs than their part, by weight: one who asks seldom
-    need not wait for the answers of one who floods."""
+    kept_places: int = Field(default=16, ge=0)
+    """Requests in the engine beyond `max_in_flight`, of tenants of whom less runs than their part of it. With as many as
+    `max_in_flight`, nobody who asks for less than its part waits for the answers of one who floods."""
+    max_step_tokens: int = Field(default=2048, ge=16)
+    """Tokens that one step of the engine takes: one of each answer, the rest of prompts. A longer prompt is read over several steps;
+    fewer make the gaps between the tokens of other answers shorter, more read prompts in less time."""
     max_tokens_in_flight: int | None = Field(default=None, ge=16)
     """Prompts and longest answers of the requests in the engine together: what its memory for keys and values holds. Beyond that
     vLLM begins requests again from the start. Left out, `max_in_flight` times `max_model_tokens`."""
@@ -132,6 +135,16 @@ class ServeSettings(ServiceSettings):
         return self
 
     @model_validator(mode="after")
+    def _refuse_small_steps(self) -> Self:
+        if self.max_step_tokens < self.max_in_flight + self.kept_places:
+            message = (
+                f"max_step_tokens {self.max_step_tokens} must not be below max_in_flight {self.max_in_flight} and kept_places "
+                f"{self.kept_places} together: a step makes a token of each answer"
+            )
+            raise ValueError(message)
+        return self
+
+    @model_validator(mode="after")
     def _refuse_small_cache(self) -> Self:
         if self.max_cpu_loras < self.max_loras:
             message = f"max_cpu_loras {self.max_cpu_loras} must not be below max_loras {self.max_loras}: adapters in use stay loaded"
@@ -146,6 +159,7 @@ class ServeSettings(ServiceSettings):
             max_lora_rank=self.max_lora_rank,
             max_model_tokens=self.max_model_tokens,
             max_sequences=self.max_in_flight + self.kept_places,
+            max_step_tokens=self.max_step_tokens,
             kv_cache_bytes=self.kv_cache_bytes,
             gpu_memory_fraction=self.gpu_memory_fraction,
         )

@@ -18,7 +18,7 @@ from serve_svc.engine.engine import EngineAdapter, EngineSettings
 from serve_svc.engine.factory import build_vllm_engine, set_environment
 
 _MAX_TOKENS = 2048
-_KV_CACHE_BYTES = 1 << 28
+_KV_CACHE_BYTES = 1 << 29
 
 
 class Side(Enum):
@@ -27,6 +27,14 @@ class Side(Enum):
     BASE = "base"
     BARE = "bare"
     OURS = "ours"
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """Requests in an engine at once, and tokens of one step: vLLM's own default."""
+
+    max_sequences: int = NUM_ADAPTERS
+    max_step_tokens: int = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +74,14 @@ class RunResult:
 
 def main() -> int:
     """Serve one side until standard input ends; return 0."""
-    side, weights_dir, *adapters = sys.argv[1:]
-    asyncio.run(_serve(Side(side), Path(weights_dir), [Path(adapter) for adapter in adapters]))
+    side, max_sequences, max_step_tokens, weights_dir, *adapters = sys.argv[1:]
+    size = Size(int(max_sequences), int(max_step_tokens))
+    asyncio.run(_serve(Side(side), size, Path(weights_dir), [Path(adapter) for adapter in adapters]))
     return 0
 
 
-async def _serve(side: Side, weights_dir: Path, adapters: list[Path]) -> None:
-    async with _engine(side, weights_dir, adapters) as engine:
+async def _serve(side: Side, size: Size, weights_dir: Path, adapters: list[Path]) -> None:
+    async with _engine(side, size, weights_dir, adapters) as engine:
         print(json.dumps({"adapter_path": engine.adapter_path}), flush=True)
         while line := await asyncio.to_thread(sys.stdin.readline):
             told = json.loads(line)
@@ -81,10 +90,19 @@ async def _serve(side: Side, weights_dir: Path, adapters: list[Path]) -> None:
 
 
 @asynccontextmanager
-async def _engine(side: Side, weights_dir: Path, adapters: list[Path]) -> AsyncIterator["_Engine"]:
+async def _engine(side: Side, size: Size, weights_dir: Path, adapters: list[Path]) -> AsyncIterator["_Engine"]:
     set_environment()
     if side is Side.OURS:
-        settings = EngineSettings(NUM_ADAPTERS, NUM_ADAPTERS, RANK, _MAX_TOKENS, NUM_ADAPTERS, _KV_CACHE_BYTES, 0.9)
+        settings = EngineSettings(
+            max_loras=NUM_ADAPTERS,
+            max_cpu_loras=NUM_ADAPTERS,
+            max_lora_rank=RANK,
+            max_model_tokens=_MAX_TOKENS,
+            max_sequences=size.max_sequences,
+            max_step_tokens=size.max_step_tokens,
+            kv_cache_bytes=_KV_CACHE_BYTES,
+            gpu_memory_fraction=0.9,
+        )
         guarded = await build_vllm_engine(weights_dir, "base", settings)
         await guarded.start()
         for number, path in enumerate(adapters):
@@ -97,14 +115,14 @@ async def _engine(side: Side, weights_dir: Path, adapters: list[Path]) -> AsyncI
             await guarded.stop()
     else:
         os.environ.pop(ENABLING_VARIABLE)
-        llm = await asyncio.to_thread(_build_plain, weights_dir, has_lora=side is Side.BARE)
+        llm = await asyncio.to_thread(_build_plain, weights_dir, size, has_lora=side is Side.BARE)
         try:
             yield _Engine(llm, adapters, "vllm" if side is Side.BARE else "none")
         finally:
             llm.shutdown()
 
 
-def _build_plain(weights_dir: Path, *, has_lora: bool) -> Any:  # noqa: ANN401 - vLLM has no types here
+def _build_plain(weights_dir: Path, size: Size, *, has_lora: bool) -> Any:  # noqa: ANN401 - vLLM has no types here
     """Build vLLM as the product does, but without what this measures: its LoRA path, and the layers left out of it."""
     from vllm import AsyncEngineArgs  # noqa: PLC0415 - vLLM reads the environment when imported
     from vllm.v1.engine.async_llm import AsyncLLM  # noqa: PLC0415
@@ -114,7 +132,8 @@ def _build_plain(weights_dir: Path, *, has_lora: bool) -> Any:  # noqa: ANN401 -
         model=str(weights_dir),
         dtype="bfloat16",
         max_model_len=_MAX_TOKENS,
-        max_num_seqs=NUM_ADAPTERS,
+        max_num_seqs=size.max_sequences,
+        max_num_batched_tokens=size.max_step_tokens,
         enforce_eager=True,
         enable_prefix_caching=True,
         kv_cache_memory_bytes=_KV_CACHE_BYTES,

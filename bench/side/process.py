@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Self
 
-from bench.side.engine import Answer, Run, RunResult, Side
+from bench.side.engine import Answer, Run, RunResult, Side, Size
 
 # The processes of a vLLM that has answered look for more at a core's full speed, for a second.
 _IDLE_S = 1.2
@@ -20,10 +20,17 @@ class SideProcess:
     """One side's child process; a context that ends it."""
 
     def __init__(
-        self, side: Side, weights_dir: Path, adapters: list[Path], environment: Mapping[str, str] | None = None
+        self,
+        side: Side,
+        weights_dir: Path,
+        adapters: list[Path],
+        *,
+        size: Size = Size(),  # noqa: B008 - a value
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         """Start it, with `environment` beside this process's own; it is not ready yet."""
-        command = [sys.executable, "-m", "bench.side.engine", side.value, str(weights_dir), *map(str, adapters)]
+        words = [side.value, size.max_sequences, size.max_step_tokens, weights_dir, *adapters]
+        command = [sys.executable, "-m", "bench.side.engine", *map(str, words)]
         told = {**os.environ, **(environment or {})}
         self._child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=told)
         self.adapter_path = ""

@@ -46,8 +46,9 @@ class SchemaImpossible(ServiceError):
 class EngineSettings:
     """Size of one engine.
 
-    `max_loras` adapters can run in one batch, `max_cpu_loras` stay loaded. Memory for keys and values is `kv_cache_bytes` on CPU;
-    on a GPU it is what `gpu_memory_fraction` of the device leaves.
+    `max_loras` adapters can run in one batch, `max_cpu_loras` stay loaded. A step gives each running request a token, and with what
+    that leaves of `max_step_tokens` it reads prompts. Memory for keys and values is `kv_cache_bytes` on CPU; on a GPU it is what
+    `gpu_memory_fraction` of the device leaves.
     """
 
     max_loras: int
@@ -55,6 +56,7 @@ class EngineSettings:
     max_lora_rank: int
     max_model_tokens: int
     max_sequences: int
+    max_step_tokens: int
     kv_cache_bytes: int
     gpu_memory_fraction: float
 

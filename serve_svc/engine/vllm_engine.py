@@ -172,6 +172,7 @@ class VllmBackend:
             dtype="bfloat16",
             max_model_len=settings.max_model_tokens,
             max_num_seqs=settings.max_sequences,
+            max_num_batched_tokens=settings.max_step_tokens,
             enable_lora=True,
             max_loras=settings.max_loras + is_cpu,  # one more for the adapter of zeros, should it be needed
             max_cpu_loras=settings.max_cpu_loras + is_cpu,

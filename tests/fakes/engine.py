@@ -35,6 +35,7 @@ SETTINGS = EngineSettings(
     max_lora_rank=8,
     max_model_tokens=256,
     max_sequences=8,
+    max_step_tokens=256,
     kv_cache_bytes=1 << 28,
     gpu_memory_fraction=0.9,
 )
