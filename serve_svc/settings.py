@@ -73,6 +73,9 @@ class ServeSettings(ServiceSettings):
     max_step_tokens: int = Field(default=2048, ge=16)
     """Tokens that one step of the engine takes: one of each answer, the rest of prompts. A longer prompt is read over several steps;
     fewer make the gaps between the tokens of other answers shorter, more read prompts in less time."""
+    max_unread_tokens: int = Field(default=512, ge=1)
+    """Tokens of prompts of one tenant that have begun and whose answers have not; a longer prompt is the only one. The engine reads
+    prompts in the order in which they began: all who come after many long ones wait for them."""
     max_tokens_in_flight: int | None = Field(default=None, ge=16)
     """Prompts and longest answers of the requests in the engine together: what its memory for keys and values holds. Beyond that
     vLLM begins requests again from the start. Left out, `max_in_flight` times `max_model_tokens`."""
@@ -188,6 +191,7 @@ class ServeSettings(ServiceSettings):
             num_kept=self.kept_places,
             max_adapters=self.max_loras,
             max_tokens=self.max_tokens_in_flight or self.max_in_flight * self.max_model_tokens,
+            max_unread_tokens=self.max_unread_tokens,
             turn=Turn(self.adapter_turn_tokens, self.adapter_turn_s),
         )
         return AdmissionLimits(places, self.max_waiting, self.max_waiting_per_tenant)

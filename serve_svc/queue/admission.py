@@ -67,10 +67,10 @@ class _Waiter:
 class Admission:
     """Lets requests start in the order of `Share.leaves`: by urgency, then the tenant served least, then its adapter served least.
 
-    It passes over leaves whose adapter finds no slot, and starts the first that can, so a place that is not kept (`PlaceLimits`) is
-    idle only while a slot runs dry for somebody, or the next in order is too long for `max_tokens`. What passing over may cost is
-    bounded: an adapter's turn ends when its share is `turn.cost` ahead (`slots.py`), and nobody starts who is twice that ahead of
-    anybody that was passed over.
+    It passes over leaves whose adapter finds no slot, or whose tenant must wait for its prompts to be read, and starts the first that
+    can. So a place that is not kept (`PlaceLimits`) is idle only while a slot runs dry for somebody, all who wait have prompts being
+    read, or the next in order is too long for `max_tokens`. What passing over may cost is bounded: an adapter's turn ends when its
+    share is `turn.cost` ahead (`slots.py`), and nobody starts who is twice that ahead of anybody that was passed over.
 
     What follows, where a counter is cost over weight, Q is `turn.cost`, and U is 2 * `max_tokens` over the weight, the most that what
     runs can still add to a counter, however many answers it is:
@@ -124,8 +124,10 @@ class Admission:
     def heard(self, place: Place, num_output_tokens: int) -> None:
         """Charge the answer, `num_output_tokens` long so far. Raises Busy, SHADOW_YIELDS, for a shadow while anybody waits."""
         num_new = num_output_tokens - place.num_output_tokens
-        place.num_output_tokens = num_output_tokens
+        is_first = self._places.hear(place, num_output_tokens)
         self._charge(place, num_new * OUTPUT_TOKEN_COST)
+        if is_first:
+            self._start_waiting()  # whoever of its tenant was kept from beginning beside it
         if place.share is None and self.num_waiting:
             raise self._told(place.ask, shadow_yields())
 

@@ -42,13 +42,16 @@ def queue_limits(
     num_kept: int = 0,
     max_adapters: int = 100,
     max_tokens: int = 1_000_000,
+    max_unread_tokens: int = 1_000_000,
     max_waiting: int = 1_000,
     max_waiting_per_tenant: int = 1_000,
     turn: Turn = Turn(1_000, 10),  # noqa: B008 - a value
 ) -> AdmissionLimits:
     """Return limits that only the ones given can reach."""
     return AdmissionLimits(
-        PlaceLimits(max_in_flight, num_kept, max_adapters, max_tokens, turn), max_waiting, max_waiting_per_tenant
+        PlaceLimits(max_in_flight, num_kept, max_adapters, max_tokens, max_unread_tokens, turn),
+        max_waiting,
+        max_waiting_per_tenant,
     )
 
 

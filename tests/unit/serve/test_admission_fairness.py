@@ -24,6 +24,7 @@ class Engine:
     num_kept: int
     max_adapters: int
     max_tokens: int
+    max_unread_tokens: int
     turn: Turn
 
     def build(self, weights: dict[str, float]) -> SimulatedEngine:
@@ -33,6 +34,7 @@ class Engine:
             num_kept=self.num_kept,
             max_adapters=self.max_adapters,
             max_tokens=self.max_tokens,
+            max_unread_tokens=self.max_unread_tokens,
             turn=self.turn,
         )
         return SimulatedEngine(limits, weights)
@@ -47,6 +49,24 @@ class Engine:
         assert len(asks) == engine.admission.num_in_flight <= self.max_in_flight + self.num_kept
         assert len({ask.engine_id for ask in asks} - {None}) <= self.max_adapters
         assert sum(ask.max_tokens for ask in asks) <= self.max_tokens
+        for prompts in unread_prompts(engine).values():
+            assert len(prompts) == 1 or sum(prompts) <= self.max_unread_tokens
+
+
+def unread_prompts(engine: SimulatedEngine) -> dict[tuple[Urgency, str], list[int]]:
+    """Return the lengths of the prompts that have begun and have no token of their answer, by tenant."""
+    unread: dict[tuple[Urgency, str], list[int]] = {}
+    for request in engine.running:
+        if not request.task.result().is_read:
+            ask = request.ask
+            unread.setdefault((ask.urgency, ask.tenant), []).append(ask.num_prompt_tokens)
+    return unread
+
+
+def must_wait_for_reading(sizes: Engine, engine: SimulatedEngine, ask: Ask) -> bool:
+    """Tell whether a prompt would be too much beside those of its tenant that are being read."""
+    unread = unread_prompts(engine).get((ask.urgency, ask.tenant), [])
+    return bool(unread) and sum(unread) + ask.num_prompt_tokens > sizes.max_unread_tokens
 
 
 engines = st.builds(
@@ -55,6 +75,7 @@ engines = st.builds(
     num_kept=st.integers(0, 3),
     max_adapters=st.integers(1, 3),
     max_tokens=st.integers(2 * LONGEST, 4 * LONGEST),
+    max_unread_tokens=st.integers(1, 4 * LONGEST),
     turn=st.builds(Turn, st.integers(1, 30).map(float), st.integers(1, 100).map(float)),
 )
 
@@ -183,7 +204,7 @@ def check_others(sizes: Engine, engine: SimulatedEngine, request: Request, weigh
 async def test_no_place_is_idle_that_somebody_could_take(
     sizes: Engine, tenants: list[Tenant], history: list[tuple[str, int, int]]
 ) -> None:
-    """With slots for all, a request waits only while the places are taken, or the first in order is too long; gone is gone."""
+    """With slots for all, a request waits only for places, prompts of its tenant being read, or as one is too long; gone is gone."""
     sizes = replace(sizes, max_adapters=100)
     engine = sizes.build({tenant.name: tenant.weight for tenant in tenants})
     for number, (kind, pick, length) in enumerate(history):
@@ -201,6 +222,7 @@ async def test_no_place_is_idle_that_somebody_could_take(
             not engine.waiting
             or len(engine.running) >= sizes.max_in_flight
             or num_tokens + max(request.ask.max_tokens for request in engine.waiting) > sizes.max_tokens
+            or all(must_wait_for_reading(sizes, engine, request.ask) for request in engine.waiting)
         )
 
     await engine.run_dry()

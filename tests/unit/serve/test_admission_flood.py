@@ -1,4 +1,4 @@
-"""What one tenant that asks much costs those who ask seldom: places are kept for them."""
+"""What one tenant that asks much costs those who ask seldom: places are kept for them, and few prompts begin together."""
 
 import math
 from collections import Counter
@@ -96,3 +96,43 @@ def max_min_part(tenant: str, asked: Counter[str], weight_of: dict[str, float], 
         for other in thirsty:
             given[other] += drop * weight_of.get(other, 1.0)
     return max(given[other] / weight_of.get(other, 1.0) for other in asked) * weight_of.get(tenant, 1.0)
+
+
+async def test_prompts_of_one_tenant_are_read_a_few_at_a_time() -> None:
+    """All places are free, yet they begin two by two; whoever comes beside them begins at once, however much is being read."""
+    engine = SimulatedEngine(queue_limits(max_unread_tokens=100))
+    flood = [await engine.ask(Ask("flooder", None, Urgency.CHAT, 50, 30), 30) for _ in range(100)]
+    quiet = [await engine.ask(Ask("quiet", None, Urgency.CHAT, 45, 30), 30) for _ in range(2)]
+    assert [request.started_step for request in [*flood[:3], *quiet]] == [0, 0, None, 0, 0]
+
+    await engine.step()
+    await engine.step()
+    await engine.disperse()
+
+    assert [request.started_step for request in flood[:7]] == [0, 0, 1, 1, 2, 2, None]
+
+
+async def test_a_prompt_longer_than_may_be_unread_is_the_only_one_of_its_tenant() -> None:
+    """It waits for its tenant's other prompts to be read, and those behind it wait for it."""
+    engine = SimulatedEngine(queue_limits(max_unread_tokens=100))
+    asks = [Ask("acme", None, Urgency.CHAT, length, 9) for length in (60, 500, 20)]
+    first, long, last = [await engine.ask(ask, 9) for ask in asks]
+    assert (first.started_step, long.started_step, last.started_step) == (0, None, None)
+
+    await engine.step()
+    await engine.step()
+    await engine.disperse()
+
+    assert (long.started_step, last.started_step) == (1, 2)
+
+
+async def test_a_request_that_ends_before_its_first_token_keeps_nobody_from_beginning() -> None:
+    """An unread prompt whose caller has left is not waited for."""
+    engine = SimulatedEngine(queue_limits(max_unread_tokens=10))
+    first, second = [await engine.ask(Ask("acme", None, Urgency.CHAT, 10, 9), 9) for _ in range(2)]
+    assert second.started_step is None
+
+    await engine.leave(first)
+
+    assert second.started_step == 0
+    await engine.disperse()
