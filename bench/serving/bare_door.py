@@ -84,6 +84,7 @@ async def open_bare_door(
         dtype="bfloat16",
         max_model_len=engine_size.MAX_MODEL_TOKENS,
         max_num_seqs=engine_size.MAX_SEQUENCES + engine_size.KEPT_PLACES,
+        max_num_batched_tokens=engine_size.MAX_STEP_TOKENS,
         enable_lora=True,
         max_loras=num_slots,
         max_cpu_loras=engine_size.MAX_CPU_LORAS,

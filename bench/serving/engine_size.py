@@ -7,6 +7,7 @@ MAX_MODEL_TOKENS = 2048
 KV_CACHE_BYTES = 1 << 30
 MAX_SEQUENCES = 16
 """Requests in the engine at once, and the streams of a load that never pauses."""
+MAX_STEP_TOKENS = 2048
 KEPT_PLACES = 16
 """Requests beyond that, which serve_svc keeps for tenants who ask little; a bare engine has them for anybody."""
 
@@ -16,6 +17,7 @@ SETTINGS = {
     "MAX_MODEL_TOKENS": str(MAX_MODEL_TOKENS),
     "KV_CACHE_BYTES": str(KV_CACHE_BYTES),
     "MAX_IN_FLIGHT": str(MAX_SEQUENCES),
+    "MAX_STEP_TOKENS": str(MAX_STEP_TOKENS),
     "KEPT_PLACES": str(KEPT_PLACES),
 }
 """The same as settings of serve_svc; slots are the scenario's."""
