@@ -109,7 +109,7 @@ class ServeApp:
         self._request_metrics = RequestMetrics(self._telemetry.registry, settings.max_tenant_labels)
         self._shadows = Shadows(self._request_metrics, self._closing)
         queue = AdmissionSeams(time.monotonic, partial(weigh, self._router), QueueMetrics(self._telemetry.registry))
-        self._admission = Admission(settings.admission_limits(), queue)
+        self._admission = Admission(settings.admission_limits(on_cpu=computes_on_cpu()), queue)
         seams = SupervisorSeams(clock=time.monotonic, sleep=asyncio.sleep)
         self._supervisor = Supervisor(build_engine, policy, seams, self._engine_entered)
 

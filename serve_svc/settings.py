@@ -17,6 +17,7 @@ from serve_svc.queue.slots import Turn
 from serve_svc.usage.reporter import UsagePace
 
 _MAX_QUARANTINE_PAUSE_S = 300.0
+_CPU_UNREAD_TOKENS = 512
 _STATE_ROOT = platformdirs.user_state_path("adaptory")
 
 
@@ -73,9 +74,10 @@ class ServeSettings(ServiceSettings):
     max_step_tokens: int = Field(default=2048, ge=16)
     """Tokens that one step of the engine takes: one of each answer, the rest of prompts. A longer prompt is read over several steps;
     fewer make the gaps between the tokens of other answers shorter, more read prompts in less time."""
-    max_unread_tokens: int = Field(default=512, ge=1)
+    max_unread_tokens: int | None = Field(default=None, ge=1)
     """Tokens of prompts of one tenant that have begun and whose answers have not; a longer prompt is the only one. The engine reads
-    prompts in the order in which they began: all who come after many long ones wait for them."""
+    prompts in the order in which they began: all who come after many long ones wait for them. Left out, 512 on a CPU, which two cores
+    read in a quarter of a second, and two steps' tokens on a GPU, so that the next are there when a step ends."""
     max_tokens_in_flight: int | None = Field(default=None, ge=16)
     """Prompts and longest answers of the requests in the engine together: what its memory for keys and values holds. Beyond that
     vLLM begins requests again from the start. Left out, `max_in_flight` times `max_model_tokens`."""
@@ -184,14 +186,14 @@ class ServeSettings(ServiceSettings):
             max_pause_s=max(self.quarantine_pause_s, _MAX_QUARANTINE_PAUSE_S),
         )
 
-    def admission_limits(self) -> AdmissionLimits:
-        """Return the size of the queue in front of the engine."""
+    def admission_limits(self, *, on_cpu: bool) -> AdmissionLimits:
+        """Return the size of the queue in front of an engine that computes on the CPU, or on a GPU."""
         places = PlaceLimits(
             max_in_flight=self.max_in_flight,
             num_kept=self.kept_places,
             max_adapters=self.max_loras,
             max_tokens=self.max_tokens_in_flight or self.max_in_flight * self.max_model_tokens,
-            max_unread_tokens=self.max_unread_tokens,
+            max_unread_tokens=self.max_unread_tokens or (_CPU_UNREAD_TOKENS if on_cpu else 2 * self.max_step_tokens),
             turn=Turn(self.adapter_turn_tokens, self.adapter_turn_s),
         )
         return AdmissionLimits(places, self.max_waiting, self.max_waiting_per_tenant)

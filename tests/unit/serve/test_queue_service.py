@@ -156,3 +156,19 @@ def test_a_budget_of_tokens_below_one_request_is_refused() -> None:
     """Such a server could not run what it accepts beside anything else."""
     with pytest.raises(ValueError, match="max_tokens_in_flight 100 must not be below max_model_tokens 2048"):
         ServeSettings(max_tokens_in_flight=100)
+
+
+def test_steps_of_fewer_tokens_than_answers_are_refused() -> None:
+    """A step that cannot give each answer its token would leave some of them standing."""
+    with pytest.raises(ValueError, match="max_step_tokens 16 must not be below max_in_flight 12 and kept_places 5"):
+        ServeSettings(max_step_tokens=16, max_in_flight=12, kept_places=5)
+
+
+def test_how_many_prompt_tokens_begin_together_follows_the_device() -> None:
+    """Left out it is what two cores read in a quarter of a second, and on a GPU enough for two steps; what is set stands."""
+    limits = [
+        ServeSettings(max_step_tokens=4096, max_unread_tokens=told).admission_limits(on_cpu=on_cpu)
+        for told, on_cpu in ((None, True), (None, False), (100, True))
+    ]
+
+    assert [limit.places.max_unread_tokens for limit in limits] == [512, 8192, 100]
