@@ -18,6 +18,7 @@ from serve_svc.adapters.deployment import Deployment
 from serve_svc.adapters.residency import dump_capacity, dump_known, dump_quarantine, dump_resident
 from serve_svc.deadline import Closing, Deadline
 from serve_svc.metrics import EngineMetrics
+from serve_svc.queue.places import PlaceLimits
 from serve_svc.registry.feed import RegistryFeed
 from serve_svc.routing import Router
 
@@ -38,6 +39,8 @@ class Operated:
     max_resident: int
     max_disk_bytes: int
     capacity: Capacity
+    places: PlaceLimits
+    max_step_tokens: int
 
 
 class ServeAdminServicer(serve_admin_service_pb2_grpc.ServeAdminServiceServicer):
@@ -68,6 +71,7 @@ class ServeAdminServicer(serve_admin_service_pb2_grpc.ServeAdminServiceServicer)
             disk_bytes=cache.disk_bytes,
             max_disk_bytes=operated.max_disk_bytes,
             memory=dump_capacity(operated.capacity),
+            batches=_dump_batches(operated.places, operated.max_step_tokens),
         )
 
     async def WarmVersion(
@@ -97,3 +101,14 @@ class ServeAdminServicer(serve_admin_service_pb2_grpc.ServeAdminServiceServicer)
     ) -> serve_admin_service_pb2.DrainResponse:
         """Take no new request, and return when the running ones have ended."""
         return serve_admin_service_pb2.DrainResponse(num_drained=await self._drain())
+
+
+def _dump_batches(places: PlaceLimits, max_step_tokens: int) -> serve_admin_service_pb2.Batches:
+    return serve_admin_service_pb2.Batches(
+        max_in_flight=places.max_in_flight,
+        kept_places=places.num_kept,
+        max_loras=places.max_adapters,
+        max_step_tokens=max_step_tokens,
+        max_tokens_in_flight=places.max_tokens,
+        max_unread_tokens=places.max_unread_tokens,
+    )

@@ -109,7 +109,8 @@ class ServeApp:
         self._request_metrics = RequestMetrics(self._telemetry.registry, settings.max_tenant_labels)
         self._shadows = Shadows(self._request_metrics, self._closing)
         queue = AdmissionSeams(time.monotonic, partial(weigh, self._router), QueueMetrics(self._telemetry.registry))
-        self._admission = Admission(settings.admission_limits(on_cpu=computes_on_cpu()), queue)
+        self._limits = settings.admission_limits(on_cpu=computes_on_cpu())
+        self._admission = Admission(self._limits, queue)
         seams = SupervisorSeams(clock=time.monotonic, sleep=asyncio.sleep)
         self._supervisor = Supervisor(build_engine, policy, seams, self._engine_entered)
 
@@ -240,6 +241,8 @@ class ServeApp:
             max_resident=self._capacity.max_resident,
             max_disk_bytes=self._settings.adapter_disk_bytes,
             capacity=self._capacity,
+            places=self._limits.places,
+            max_step_tokens=self._settings.max_step_tokens,
         )
 
     def _add_gauges(self) -> None:

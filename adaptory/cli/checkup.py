@@ -16,6 +16,9 @@ from pathlib import Path
 import grpc
 from grpc_health.v1 import health_pb2
 
+from adaptory.cli.batches import tell_batches
+from adaptory.cli.target import Target
+from adaptory.client import RpcFailed
 from adaptory.core.base_model import default_cache_root, find_base
 from adaptory.core.cpu_engine import CORES_VARIABLE, choose_cores
 from adaptory.core.errors import FailedPrecondition, ServiceError
@@ -113,6 +116,16 @@ def check_cpu_engine(versions: Mapping[str, str]) -> Finding | None:
     cores = f"vLLM leaves one of {len(os.sched_getaffinity(0))} cores to its scheduler" if chosen == "auto" else chosen
     preloaded = os.environ.get("LD_PRELOAD", "PyTorch's OpenMP")
     return Finding("Engine on CPU", Verdict.GOOD, f"{CORES_VARIABLE}: {cores}; preloaded: {preloaded}")
+
+
+def check_batches(target: Target) -> Finding | None:
+    """Tell how much the engine of a server that answers takes at once, if a key of its operator's is at hand."""
+    try:
+        with target.open_server_client() as client:
+            batches = client.serving.get_residency().batches
+    except (ServiceError, RpcFailed):
+        return None
+    return Finding("Engine's batches", Verdict.GOOD, tell_batches(batches))
 
 
 def find_vllm_plugins() -> frozenset[str]:

@@ -48,10 +48,15 @@ def _examine(target: Target, versions: dict[str, str], base: str) -> list[Findin
         checkup.check_service(
             "trainer_svc", target.trainer, service="adaptory.trainer.v1.TrainerService", command="adaptory trainer"
         ),
-        checkup.check_service(
-            "serve_svc", target.server, service="adaptory.serve.v1.ServeService", command="adaptory serve"
-        ),
+        *_examine_server(target),
     ]
+
+
+def _examine_server(target: Target) -> list[Finding]:
+    service = "adaptory.serve.v1.ServeService"
+    server = checkup.check_service("serve_svc", target.server, service=service, command="adaptory serve")
+    batches = checkup.check_batches(target) if server.verdict is Verdict.GOOD else None
+    return [server, *([batches] if batches else [])]
 
 
 def _print(findings: list[Finding], versions: dict[str, str]) -> None:

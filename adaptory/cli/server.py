@@ -2,6 +2,7 @@
 
 import typer
 
+from adaptory.cli.batches import tell_batches
 from adaptory.cli.bot import VersionArgument
 from adaptory.cli.output import AsJson, print_message, print_table, say
 from adaptory.cli.sizes import format_bytes
@@ -25,6 +26,7 @@ def show(context: typer.Context, *, as_json: AsJson = False) -> None:
     ]
     print_table("Adapters", ("version", "state", "used by", "why it is refused"), rows)
     say(_tell_tiers(residency))
+    say(f"The engine takes {tell_batches(residency.batches)}.")
 
 
 @app.command("release")

@@ -432,6 +432,14 @@ class ScriptedServeAdmin(admin_grpc.ServeAdminServiceServicer):
             following=True,
             disk_bytes=3 << 20,
             max_disk_bytes=1 << 30,
+            batches=admin_pb.Batches(
+                max_in_flight=12,
+                kept_places=6,
+                max_loras=3,
+                max_step_tokens=2048,
+                max_tokens_in_flight=24_576,
+                max_unread_tokens=512,
+            ),
         )
 
     async def ReleaseVersion(

@@ -26,7 +26,7 @@ from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior_
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+adaptory/serve/v1/serve_admin_service.proto\x12\x11\x61\x64\x61ptory.serve.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x15\n\x13GetResidencyRequest\"\xbc\x02\n\tResidency\x12\x13\n\x0b\x62\x61se_digest\x18\x01 \x01(\t\x12\x14\n\x0cmax_resident\x18\x02 \x01(\x05\x12\x34\n\x08\x61\x64\x61pters\x18\x03 \x03(\x0b\x32\".adaptory.serve.v1.ResidentAdapter\x12\x12\n\ngeneration\x18\x04 \x01(\x03\x12\x11\n\tfollowing\x18\x05 \x01(\x08\x12\x19\n\x11num_engine_starts\x18\x06 \x01(\x05\x12\x31\n\x08versions\x18\x07 \x03(\x0b\x32\x1f.adaptory.serve.v1.KnownVersion\x12\x12\n\ndisk_bytes\x18\x08 \x01(\x03\x12\x16\n\x0emax_disk_bytes\x18\t \x01(\x03\x12-\n\x06memory\x18\n \x01(\x0b\x32\x1d.adaptory.serve.v1.MemoryPlan\"\xbc\x01\n\nMemoryPlan\x12\x18\n\x0blimit_bytes\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x17\n\x0fprocesses_bytes\x18\x02 \x01(\x03\x12\x12\n\nbase_bytes\x18\x03 \x01(\x03\x12\x16\n\x0ekv_cache_bytes\x18\x04 \x01(\x03\x12\x13\n\x0bslots_bytes\x18\x05 \x01(\x03\x12\x15\n\radapter_bytes\x18\x06 \x01(\x03\x12\x13\n\x0btotal_bytes\x18\x07 \x01(\x03\x42\x0e\n\x0c_limit_bytes\"\xb6\x02\n\x0cKnownVersion\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x34\n\x05state\x18\x02 \x01(\x0e\x32%.adaptory.serve.v1.KnownVersion.State\x12\x12\n\nnum_leases\x18\x03 \x01(\x05\x12\x31\n\nquarantine\x18\x04 \x01(\x0b\x32\x1d.adaptory.serve.v1.Quarantine\"\x97\x01\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x10\n\x0cSTATE_ABSENT\x10\x01\x12\x14\n\x10STATE_DOWNLOADED\x10\x02\x12\x12\n\x0eSTATE_VERIFIED\x10\x03\x12\x10\n\x0cSTATE_LOADED\x10\x04\x12\x12\n\x0eSTATE_DRAINING\x10\x05\x12\x15\n\x11STATE_QUARANTINED\x10\x06\"\x8d\x01\n\nQuarantine\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12.\n\nsince_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nretry_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"Y\n\x0fResidentAdapter\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x11\n\tengine_id\x18\x03 \x01(\x05\x12\x12\n\nnum_leases\x18\x04 \x01(\x05\"(\n\x12WarmVersionRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"+\n\x13WarmVersionResponse\x12\x14\n\x0cload_seconds\x18\x01 \x01(\x01\"+\n\x15ReleaseVersionRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"K\n\x16ReleaseVersionResponse\x12\x31\n\nquarantine\x18\x01 \x01(\x0b\x32\x1d.adaptory.serve.v1.Quarantine\"\x0e\n\x0c\x44rainRequest\"$\n\rDrainResponse\x12\x13\n\x0bnum_drained\x18\x01 \x01(\x05\x32\xfa\x02\n\x11ServeAdminService\x12T\n\x0cGetResidency\x12&.adaptory.serve.v1.GetResidencyRequest\x1a\x1c.adaptory.serve.v1.Residency\x12\\\n\x0bWarmVersion\x12%.adaptory.serve.v1.WarmVersionRequest\x1a&.adaptory.serve.v1.WarmVersionResponse\x12\x65\n\x0eReleaseVersion\x12(.adaptory.serve.v1.ReleaseVersionRequest\x1a).adaptory.serve.v1.ReleaseVersionResponse\x12J\n\x05\x44rain\x12\x1f.adaptory.serve.v1.DrainRequest\x1a .adaptory.serve.v1.DrainResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+adaptory/serve/v1/serve_admin_service.proto\x12\x11\x61\x64\x61ptory.serve.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x15\n\x13GetResidencyRequest\"\xe9\x02\n\tResidency\x12\x13\n\x0b\x62\x61se_digest\x18\x01 \x01(\t\x12\x14\n\x0cmax_resident\x18\x02 \x01(\x05\x12\x34\n\x08\x61\x64\x61pters\x18\x03 \x03(\x0b\x32\".adaptory.serve.v1.ResidentAdapter\x12\x12\n\ngeneration\x18\x04 \x01(\x03\x12\x11\n\tfollowing\x18\x05 \x01(\x08\x12\x19\n\x11num_engine_starts\x18\x06 \x01(\x05\x12\x31\n\x08versions\x18\x07 \x03(\x0b\x32\x1f.adaptory.serve.v1.KnownVersion\x12\x12\n\ndisk_bytes\x18\x08 \x01(\x03\x12\x16\n\x0emax_disk_bytes\x18\t \x01(\x03\x12-\n\x06memory\x18\n \x01(\x0b\x32\x1d.adaptory.serve.v1.MemoryPlan\x12+\n\x07\x62\x61tches\x18\x0b \x01(\x0b\x32\x1a.adaptory.serve.v1.Batches\"\x9a\x01\n\x07\x42\x61tches\x12\x15\n\rmax_in_flight\x18\x01 \x01(\x05\x12\x13\n\x0bkept_places\x18\x02 \x01(\x05\x12\x11\n\tmax_loras\x18\x03 \x01(\x05\x12\x17\n\x0fmax_step_tokens\x18\x04 \x01(\x05\x12\x1c\n\x14max_tokens_in_flight\x18\x05 \x01(\x03\x12\x19\n\x11max_unread_tokens\x18\x06 \x01(\x05\"\xbc\x01\n\nMemoryPlan\x12\x18\n\x0blimit_bytes\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x17\n\x0fprocesses_bytes\x18\x02 \x01(\x03\x12\x12\n\nbase_bytes\x18\x03 \x01(\x03\x12\x16\n\x0ekv_cache_bytes\x18\x04 \x01(\x03\x12\x13\n\x0bslots_bytes\x18\x05 \x01(\x03\x12\x15\n\radapter_bytes\x18\x06 \x01(\x03\x12\x13\n\x0btotal_bytes\x18\x07 \x01(\x03\x42\x0e\n\x0c_limit_bytes\"\xb6\x02\n\x0cKnownVersion\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x34\n\x05state\x18\x02 \x01(\x0e\x32%.adaptory.serve.v1.KnownVersion.State\x12\x12\n\nnum_leases\x18\x03 \x01(\x05\x12\x31\n\nquarantine\x18\x04 \x01(\x0b\x32\x1d.adaptory.serve.v1.Quarantine\"\x97\x01\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x10\n\x0cSTATE_ABSENT\x10\x01\x12\x14\n\x10STATE_DOWNLOADED\x10\x02\x12\x12\n\x0eSTATE_VERIFIED\x10\x03\x12\x10\n\x0cSTATE_LOADED\x10\x04\x12\x12\n\x0eSTATE_DRAINING\x10\x05\x12\x15\n\x11STATE_QUARANTINED\x10\x06\"\x8d\x01\n\nQuarantine\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12.\n\nsince_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nretry_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"Y\n\x0fResidentAdapter\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x11\n\tengine_id\x18\x03 \x01(\x05\x12\x12\n\nnum_leases\x18\x04 \x01(\x05\"(\n\x12WarmVersionRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"+\n\x13WarmVersionResponse\x12\x14\n\x0cload_seconds\x18\x01 \x01(\x01\"+\n\x15ReleaseVersionRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"K\n\x16ReleaseVersionResponse\x12\x31\n\nquarantine\x18\x01 \x01(\x0b\x32\x1d.adaptory.serve.v1.Quarantine\"\x0e\n\x0c\x44rainRequest\"$\n\rDrainResponse\x12\x13\n\x0bnum_drained\x18\x01 \x01(\x05\x32\xfa\x02\n\x11ServeAdminService\x12T\n\x0cGetResidency\x12&.adaptory.serve.v1.GetResidencyRequest\x1a\x1c.adaptory.serve.v1.Residency\x12\\\n\x0bWarmVersion\x12%.adaptory.serve.v1.WarmVersionRequest\x1a&.adaptory.serve.v1.WarmVersionResponse\x12\x65\n\x0eReleaseVersion\x12(.adaptory.serve.v1.ReleaseVersionRequest\x1a).adaptory.serve.v1.ReleaseVersionResponse\x12J\n\x05\x44rain\x12\x1f.adaptory.serve.v1.DrainRequest\x1a .adaptory.serve.v1.DrainResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,29 +40,31 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETRESIDENCYREQUEST']._serialized_start=132
   _globals['_GETRESIDENCYREQUEST']._serialized_end=153
   _globals['_RESIDENCY']._serialized_start=156
-  _globals['_RESIDENCY']._serialized_end=472
-  _globals['_MEMORYPLAN']._serialized_start=475
-  _globals['_MEMORYPLAN']._serialized_end=663
-  _globals['_KNOWNVERSION']._serialized_start=666
-  _globals['_KNOWNVERSION']._serialized_end=976
-  _globals['_KNOWNVERSION_STATE']._serialized_start=825
-  _globals['_KNOWNVERSION_STATE']._serialized_end=976
-  _globals['_QUARANTINE']._serialized_start=979
-  _globals['_QUARANTINE']._serialized_end=1120
-  _globals['_RESIDENTADAPTER']._serialized_start=1122
-  _globals['_RESIDENTADAPTER']._serialized_end=1211
-  _globals['_WARMVERSIONREQUEST']._serialized_start=1213
-  _globals['_WARMVERSIONREQUEST']._serialized_end=1253
-  _globals['_WARMVERSIONRESPONSE']._serialized_start=1255
-  _globals['_WARMVERSIONRESPONSE']._serialized_end=1298
-  _globals['_RELEASEVERSIONREQUEST']._serialized_start=1300
-  _globals['_RELEASEVERSIONREQUEST']._serialized_end=1343
-  _globals['_RELEASEVERSIONRESPONSE']._serialized_start=1345
-  _globals['_RELEASEVERSIONRESPONSE']._serialized_end=1420
-  _globals['_DRAINREQUEST']._serialized_start=1422
-  _globals['_DRAINREQUEST']._serialized_end=1436
-  _globals['_DRAINRESPONSE']._serialized_start=1438
-  _globals['_DRAINRESPONSE']._serialized_end=1474
-  _globals['_SERVEADMINSERVICE']._serialized_start=1477
-  _globals['_SERVEADMINSERVICE']._serialized_end=1855
+  _globals['_RESIDENCY']._serialized_end=517
+  _globals['_BATCHES']._serialized_start=520
+  _globals['_BATCHES']._serialized_end=674
+  _globals['_MEMORYPLAN']._serialized_start=677
+  _globals['_MEMORYPLAN']._serialized_end=865
+  _globals['_KNOWNVERSION']._serialized_start=868
+  _globals['_KNOWNVERSION']._serialized_end=1178
+  _globals['_KNOWNVERSION_STATE']._serialized_start=1027
+  _globals['_KNOWNVERSION_STATE']._serialized_end=1178
+  _globals['_QUARANTINE']._serialized_start=1181
+  _globals['_QUARANTINE']._serialized_end=1322
+  _globals['_RESIDENTADAPTER']._serialized_start=1324
+  _globals['_RESIDENTADAPTER']._serialized_end=1413
+  _globals['_WARMVERSIONREQUEST']._serialized_start=1415
+  _globals['_WARMVERSIONREQUEST']._serialized_end=1455
+  _globals['_WARMVERSIONRESPONSE']._serialized_start=1457
+  _globals['_WARMVERSIONRESPONSE']._serialized_end=1500
+  _globals['_RELEASEVERSIONREQUEST']._serialized_start=1502
+  _globals['_RELEASEVERSIONREQUEST']._serialized_end=1545
+  _globals['_RELEASEVERSIONRESPONSE']._serialized_start=1547
+  _globals['_RELEASEVERSIONRESPONSE']._serialized_end=1622
+  _globals['_DRAINREQUEST']._serialized_start=1624
+  _globals['_DRAINREQUEST']._serialized_end=1638
+  _globals['_DRAINRESPONSE']._serialized_start=1640
+  _globals['_DRAINRESPONSE']._serialized_end=1676
+  _globals['_SERVEADMINSERVICE']._serialized_start=1679
+  _globals['_SERVEADMINSERVICE']._serialized_end=2057
 # @@protoc_insertion_point(module_scope)

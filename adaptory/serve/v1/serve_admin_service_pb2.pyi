@@ -16,7 +16,7 @@ class GetResidencyRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class Residency(_message.Message):
-    __slots__ = ("base_digest", "max_resident", "adapters", "generation", "following", "num_engine_starts", "versions", "disk_bytes", "max_disk_bytes", "memory")
+    __slots__ = ("base_digest", "max_resident", "adapters", "generation", "following", "num_engine_starts", "versions", "disk_bytes", "max_disk_bytes", "memory", "batches")
     BASE_DIGEST_FIELD_NUMBER: _ClassVar[int]
     MAX_RESIDENT_FIELD_NUMBER: _ClassVar[int]
     ADAPTERS_FIELD_NUMBER: _ClassVar[int]
@@ -27,6 +27,7 @@ class Residency(_message.Message):
     DISK_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_DISK_BYTES_FIELD_NUMBER: _ClassVar[int]
     MEMORY_FIELD_NUMBER: _ClassVar[int]
+    BATCHES_FIELD_NUMBER: _ClassVar[int]
     base_digest: str
     max_resident: int
     adapters: _containers.RepeatedCompositeFieldContainer[ResidentAdapter]
@@ -37,7 +38,24 @@ class Residency(_message.Message):
     disk_bytes: int
     max_disk_bytes: int
     memory: MemoryPlan
-    def __init__(self, base_digest: _Optional[str] = ..., max_resident: _Optional[int] = ..., adapters: _Optional[_Iterable[_Union[ResidentAdapter, _Mapping]]] = ..., generation: _Optional[int] = ..., following: _Optional[bool] = ..., num_engine_starts: _Optional[int] = ..., versions: _Optional[_Iterable[_Union[KnownVersion, _Mapping]]] = ..., disk_bytes: _Optional[int] = ..., max_disk_bytes: _Optional[int] = ..., memory: _Optional[_Union[MemoryPlan, _Mapping]] = ...) -> None: ...
+    batches: Batches
+    def __init__(self, base_digest: _Optional[str] = ..., max_resident: _Optional[int] = ..., adapters: _Optional[_Iterable[_Union[ResidentAdapter, _Mapping]]] = ..., generation: _Optional[int] = ..., following: _Optional[bool] = ..., num_engine_starts: _Optional[int] = ..., versions: _Optional[_Iterable[_Union[KnownVersion, _Mapping]]] = ..., disk_bytes: _Optional[int] = ..., max_disk_bytes: _Optional[int] = ..., memory: _Optional[_Union[MemoryPlan, _Mapping]] = ..., batches: _Optional[_Union[Batches, _Mapping]] = ...) -> None: ...
+
+class Batches(_message.Message):
+    __slots__ = ("max_in_flight", "kept_places", "max_loras", "max_step_tokens", "max_tokens_in_flight", "max_unread_tokens")
+    MAX_IN_FLIGHT_FIELD_NUMBER: _ClassVar[int]
+    KEPT_PLACES_FIELD_NUMBER: _ClassVar[int]
+    MAX_LORAS_FIELD_NUMBER: _ClassVar[int]
+    MAX_STEP_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    MAX_TOKENS_IN_FLIGHT_FIELD_NUMBER: _ClassVar[int]
+    MAX_UNREAD_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    max_in_flight: int
+    kept_places: int
+    max_loras: int
+    max_step_tokens: int
+    max_tokens_in_flight: int
+    max_unread_tokens: int
+    def __init__(self, max_in_flight: _Optional[int] = ..., kept_places: _Optional[int] = ..., max_loras: _Optional[int] = ..., max_step_tokens: _Optional[int] = ..., max_tokens_in_flight: _Optional[int] = ..., max_unread_tokens: _Optional[int] = ...) -> None: ...
 
 class MemoryPlan(_message.Message):
     __slots__ = ("limit_bytes", "processes_bytes", "base_bytes", "kv_cache_bytes", "slots_bytes", "adapter_bytes", "total_bytes")

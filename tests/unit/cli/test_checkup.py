@@ -6,6 +6,7 @@ import pytest
 
 from adaptory.cli.checkup import (
     Verdict,
+    check_batches,
     check_cpu_adapters,
     check_cpu_engine,
     check_engine,
@@ -13,6 +14,8 @@ from adaptory.cli.checkup import (
     check_python,
     check_service,
 )
+from adaptory.cli.target import Target
+from tests.fakes.services import KEY, ScriptedServices
 
 
 def test_two_builds_of_vllm_are_broken() -> None:
@@ -92,3 +95,16 @@ def test_engine_tells_its_cores(monkeypatch: pytest.MonkeyPatch, cores: set[int]
 
     assert finding is not None
     assert expected in finding.found
+
+
+def test_batches_of_a_server_that_answers_are_told(services: ScriptedServices) -> None:
+    """To who has its operator's key; without one there is no finding, since nothing is wrong."""
+    finding, unknown = [
+        check_batches(Target(services.trainer_address, services.server_address, key, None))
+        for key in (KEY, "adk_other")
+    ]
+
+    assert finding is not None
+    assert finding.verdict is Verdict.GOOD
+    assert finding.found.startswith("12 requests at once and 6 kept places, 3 adapters among them, 2,048 tokens a step")
+    assert unknown is None

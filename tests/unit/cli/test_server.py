@@ -17,6 +17,10 @@ def test_show_tells_where_each_version_stands(run: Run, capsys: pytest.CaptureFi
     assert "loaded" in told
     assert "quarantined" in told
     assert "1 of at most 4 adapters in the engine" in told
+    assert (
+        "takes 12 requests at once and 6 kept places, 3 adapters among them, 2,048 tokens a step, 24,576 in flight"
+        in told
+    )
     run("server", "show", "--json")
     assert json.loads(capsys.readouterr().out)["versions"][1]["quarantine"]["reason"] == "CORRUPTED"
 

@@ -57,6 +57,14 @@ async def test_residency_tells_who_uses_what(stage: Stage, bot: str) -> None:
     stream.cancel()
 
 
+async def test_residency_tells_what_the_engine_takes_at_once(stage: Stage, bot: str) -> None:
+    """What was set, and what was chosen for the device where nothing was."""
+    batches = (await stage.residency()).batches
+
+    assert (batches.max_in_flight, batches.kept_places, batches.max_loras) == (16, 0, 2)
+    assert (batches.max_step_tokens, batches.max_tokens_in_flight, batches.max_unread_tokens) == (2048, 16 * 256, 512)
+
+
 async def test_residency_tells_how_far_each_version_has_come(stage: Stage, bot: str) -> None:
     """A version in the engine and one in quarantine, with why and since when; what nobody asked for is not there."""
     stage.add_version(f"{BOT}/versions/2", digest="0" * 64)
