@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ from tests.fakes.server import SERVE_SERVICE, info_of, key_of, question, reason_
 
 BOT = "tenants/acme/bots/faq"
 ACME = key_of("adk_acme")
+INITECH = key_of("adk_initech")
+INITECH_BOT = "tenants/initech/bots/faq"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def registry(prepared_base: Path, folder: Path) -> AsyncIterator[FakeRegistry]:
-    """A registry whose one bot is answered by a small adapter on the embedded base; of two more versions no server can load one."""
+    """A registry whose one bot is answered by a small adapter on the embedded base; of two more versions no server can load one.
+
+    Initech has the bare base, may use a token a day, and has used ten.
+    """
     base = PreparedBase.open(prepared_base)
     renderer = Renderer.from_files(base.tokenizer_file, base.chat_template, base.end_of_turn)
     async with FakeRegistry() as registry:
@@ -82,6 +88,9 @@ async def registry(prepared_base: Path, folder: Path) -> AsyncIterator[FakeRegis
             registry.put_version(version, adapter)
         registry.put_bot(BOT, base_model=base.name, production=f"{BOT}/versions/1")
         registry.put_bot("tenants/globex/bots/faq", base_model=base.name)
+        registry.put_tenant("initech", "adk_initech", tokens_per_day=1)
+        registry.ledger.day, registry.ledger.totals = datetime.now(UTC).date().isoformat(), {"initech": 10}
+        registry.put_bot(INITECH_BOT, base_model=base.name)
         yield registry
 
 
@@ -163,30 +172,31 @@ async def test_a_bot_streams_to_openais_client(served: Served) -> None:
 
 
 REFUSED = {
-    "CORRUPTED": question(f"{BOT}/versions/2"),
-    "RANK_ABOVE_LIMIT": question(f"{BOT}/versions/3"),
-    "NOT_FOUND": question("tenants/globex/bots/faq"),
-    "INVALID_REQUEST": question(BOT, "word " * 5_000),
+    "CORRUPTED": (question(f"{BOT}/versions/2"), ACME),
+    "RANK_ABOVE_LIMIT": (question(f"{BOT}/versions/3"), ACME),
+    "NOT_FOUND": (question("tenants/globex/bots/faq"), ACME),
+    "INVALID_REQUEST": (question(BOT, "word " * 5_000), ACME),
+    "TOKENS_PER_DAY": (question(f"{INITECH_BOT}/versions/0"), INITECH),
 }
 
 
-async def refuse(served: Served, request: serve_service_pb2.ChatRequest) -> str:
-    """Return the reason for which a request of acme's is refused."""
+async def refuse(served: Served, request: serve_service_pb2.ChatRequest, key: tuple[tuple[str, str], ...]) -> str:
+    """Return the reason for which a request is refused."""
     with pytest.raises(grpc.aio.AioRpcError) as refused:
-        await served.chat.ChatUnary(request, metadata=ACME, timeout=60)
+        await served.chat.ChatUnary(request, metadata=key, timeout=60)
     return reason_of(refused.value)
 
 
 @pytest.mark.asyncio(loop_scope="module")
 async def test_what_is_refused_leaves_a_running_answer_as_it_was(served: Served) -> None:
-    """Byte for byte what was said in a quiet hour, beside versions that cannot be loaded, bad routes and prompts too long."""
+    """Byte for byte what was said in a quiet hour, beside what cannot be loaded, bad routes, long prompts and a limit used up."""
     request = question(BOT, "Tell me a long story.", max_output_tokens=96)
     quiet = await served.chat.ChatUnary(request, metadata=ACME, timeout=120)
     running = served.chat.ChatUnary(request, metadata=ACME, timeout=120)
-    reasons = {expected: [await refuse(served, bad)] for expected, bad in REFUSED.items()}
+    reasons = {expected: [await refuse(served, *bad)] for expected, bad in REFUSED.items()}
     while not running.done():
         for expected, bad in REFUSED.items():
-            reasons[expected].append(await refuse(served, bad))
+            reasons[expected].append(await refuse(served, *bad))
 
     assert {expected: told[0] for expected, told in reasons.items()} == {expected: expected for expected in REFUSED}
     assert (await running).text == quiet.text
