@@ -9,7 +9,7 @@ import random
 import numpy as np
 import pytest
 import xgrammar
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
@@ -111,10 +111,15 @@ def nested(values: st.SearchStrategy[object]) -> st.SearchStrategy[dict[str, obj
 
 
 schemas = objects(st.recursive(leaves, nested, max_leaves=6))
+# A character below U+0100 with a hexadecimal digit after it; and a backslash before what looks like such a character.
+STREET = {"type": "object", "properties": {"Straße": {"const": "Übach ¡0"}}, "required": ["Straße"]}
+PATHS = {"type": "object", "properties": {"path": {"enum": ["C:\\xa10", "\x7f0"]}}, "required": ["path"]}
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(schemas, st.randoms(use_true_random=False))
+@example(STREET, random.Random(0))
+@example(PATHS, random.Random(0))
 def test_every_answer_by_a_schema_that_is_taken_conforms(schema: dict[str, object], chance: random.Random) -> None:
     """Whatever a model is about to say, by a schema that passes the registry it can only say what conforms."""
     text = json.dumps(schema)
