@@ -61,17 +61,19 @@ def main() -> int:
     """Measure and print; return 0."""
     parser = argparse.ArgumentParser(prog="python -m bench.engine", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="times that each setting answers (default 5)")
-    parser.add_argument(
-        "--only", default="", help="beside vLLM's own choice only settings whose name this regular expression finds"
-    )
-    parser.add_argument("--scenario", default="", help="only scenarios whose name this regular expression finds")
+    only = "beside vLLM's own choice only settings whose name this regular expression finds"
+    parser.add_argument("--only", default="", type=_read_pattern, help=only)
+    scenario = "only scenarios whose name this regular expression finds"
+    parser.add_argument("--scenario", default="", type=_read_pattern, help=scenario)
     parser.add_argument("--json", action="store_true", help="print JSON and nothing else")
     arguments = parser.parse_args()
     if arguments.rounds < 1:
         parser.error("--rounds must be at least 1")
     own, *others = list_settings()
-    settings = [own, *(setting for setting in others if re.search(arguments.only, setting.name))]
-    scenarios = [scenario for scenario in _SCENARIOS if re.search(arguments.scenario, scenario.name)]
+    settings = [own, *(setting for setting in others if arguments.only.search(setting.name))]
+    scenarios = [scenario for scenario in _SCENARIOS if arguments.scenario.search(scenario.name)]
+    if len(settings) < 2 or not scenarios:  # noqa: PLR2004 - two sides
+        parser.error("--only or --scenario finds nothing")
     rows = measure(settings, scenarios, arguments.rounds)
     if arguments.json:
         told: dict[str, Any] = {"machine": asdict(describe_machine()), "chosen": choose_cores()}
@@ -79,6 +81,13 @@ def main() -> int:
     else:
         _print(rows)
     return 0
+
+
+def _read_pattern(text: str) -> re.Pattern[str]:
+    try:
+        return re.compile(text)
+    except re.error as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no regular expression: {error}") from error
 
 
 def list_settings() -> list[Setting]:

@@ -21,7 +21,7 @@ DAY_TOKENS = 2_000
 
 @pytest.fixture
 async def trainer(tmp_path: Path) -> AsyncIterator[Trainer]:
-    """A trainer that makes adapters of a rank the servers take."""
+    """A trainer with nothing in it."""
     async with Trainer(tmp_path / "trainer") as trainer:
         yield trainer
 

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
@@ -29,7 +29,7 @@ class Replica:
     chat: serve_service_pb2_grpc.ServeServiceStub
     admin: serve_admin_service_pb2_grpc.ServeAdminServiceStub
     admin_key: Metadata
-    engines: list[PausingVllm] = field(default_factory=list)
+    engines: list[PausingVllm]
 
     async def residency(self) -> serve_admin_service_pb2.Residency:
         """Return what it says of itself."""
