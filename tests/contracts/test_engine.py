@@ -5,8 +5,6 @@ A test named `vllm_...` shows a fault below the rules: when one fails on a new v
 
 import asyncio
 import json
-import random
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
@@ -27,13 +25,10 @@ from serve_svc.engine.backend import OutputCorrupted
 from serve_svc.engine.engine import AdapterLoadFailed, EngineAdapter, EngineDead, EngineRequest, SchemaImpossible
 from serve_svc.engine.metrics import VllmCollector
 from serve_svc.engine.supervisor import EngineState
-from serve_svc.queue.admission import Admission, AdmissionSeams
-from serve_svc.queue.ask import Ask, Urgency
 from serve_svc.version import AdapterVersion
 from tests.adapters import random_tensors, write_weights
-from tests.contracts.engine_stand import PROMPT, EngineStand, ask
+from tests.contracts.engine_stand import EngineStand, ask
 from tests.fakes.adapters import FolderSource, RecordingObserver
-from tests.fakes.queue import RecordingQueueObserver, queue_limits
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
@@ -414,31 +409,6 @@ async def test_metrics_leave_without_tenants_names(stand: EngineStand) -> None:
     assert not [sample for sample in samples if any(adapter.name in value for value in sample.labels.values())]
 
 
-async def test_random_swaps_never_answer_with_another_adapters_words(stand: EngineStand, tmp_path: Path) -> None:
-    """Ten adapters take turns in four places and two slots, are retired and registered anew; each speaks as it does alone."""
-    randomness = random.Random(1)
-    cast = Cast(stand, tmp_path)
-    for _ in range(10):
-        await cast.register()
-    told: list[tuple[str, EngineAdapter]] = []
-    for _ in range(12):
-        chosen = [randomness.choice(list(cast.versions)) for _ in range(3)]
-        told += await asyncio.gather(*(cast.ask(adapter) for adapter in chosen))
-        if not randomness.randrange(3):
-            await cast.retire(randomness.choice(list(cast.versions)))
-            await cast.register()
-
-    alone = {adapter.engine_id: text for adapter, text in cast.alone.items()}
-    assert len(set(alone.values())) == len(alone)
-    foreign = [text for text, adapter in told if text != alone[adapter.engine_id] and text in alone.values()]
-    own = [text for text, adapter in told if text == alone[adapter.engine_id]]
-    assert foreign == []
-    # Sums of another batch may round to another token, which is nobody's word.
-    assert len(own) >= 0.9 * len(told)
-    for adapter in list(cast.versions):
-        await cast.retire(adapter)
-
-
 async def test_poison_ends_the_engine_and_is_quarantined(stand: EngineStand, tmp_path: Path) -> None:
     """Rule 8: NaN is never served; the engine is replaced and answers as before, and the version that did it is refused."""
     before = await ask(stand.supervisor, stand.request(None))
@@ -492,39 +462,6 @@ async def drain(stream: AsyncIterator[object]) -> None:
     """Read a stream to its end."""
     async for _ in stream:
         pass
-
-
-class Cast:
-    """Adapters behind one cache and one queue, and what each says when nobody else speaks."""
-
-    def __init__(self, stand: EngineStand, root: Path) -> None:
-        self.stand = stand
-        self.source = FolderSource({})
-        self.versions: dict[EngineAdapter, AdapterVersion] = {}
-        self.alone: dict[EngineAdapter, str] = {}
-        judge = partial(check_adapter, base=stand.kind.shape, limits=AdapterLimits())
-        files = AdapterFiles(root, self.source)
-        self.cache = AdapterCache(stand.supervisor, files, ServedBase("base", judge), RecordingObserver())
-        limits = queue_limits(max_adapters=stand.engine.max_loras)
-        self.queue = Admission(limits, AdmissionSeams(time.monotonic, lambda _: 1.0, RecordingQueueObserver()))
-
-    async def register(self) -> None:
-        """Add an adapter that was never there, and hear it alone."""
-        adapter = self.stand.make_adapter()
-        version = version_of(adapter)
-        self.source.folders[version.digest] = adapter.path
-        self.versions[adapter] = version
-        self.alone[adapter], _ = await self.ask(adapter)
-
-    async def retire(self, adapter: EngineAdapter) -> None:
-        """Take an adapter down."""
-        await self.cache.undeploy(self.versions.pop(adapter))
-
-    async def ask(self, adapter: EngineAdapter) -> tuple[str, EngineAdapter]:
-        """Return what the adapter says, through queue and lease."""
-        asked = Ask("tenant", adapter.engine_id, Urgency.CHAT, len(PROMPT), 6)
-        async with self.queue.admit(asked), self.cache.lease(self.versions[adapter]) as leased:
-            return await ask(self.stand.supervisor, self.stand.request(leased, num_tokens=6)), adapter
 
 
 def make_cache(

@@ -1,14 +1,7 @@
-"""Many tenants on one engine with few slots: the product's own parts, without its ports, over an engine that can be troubled.
-
-Everything runs on one event loop and a clock that a test moves, with what the product does in threads done in place: a history of one
-seed is the same every time.
-"""
+"""Many tenants on one engine with few slots: the product's own parts, without its ports, over an engine that can be troubled."""
 
 import asyncio
 import random
-from collections import Counter
-from collections.abc import AsyncGenerator, Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -27,8 +20,7 @@ from serve_svc.adapters.files import AdapterFiles
 from serve_svc.adapters.loading import Patience, ServedBase
 from serve_svc.canary_watch import CanaryLimits, CanaryWatch
 from serve_svc.deadline import Closing, Deadline
-from serve_svc.engine.backend import OutputCorrupted
-from serve_svc.engine.engine import AdapterLoadFailed, Engine, EngineAdapter, EngineChunk, EngineRequest, Sampling
+from serve_svc.engine.engine import Engine, Sampling
 from serve_svc.engine.guarded_engine import GuardedEngine
 from serve_svc.engine.supervisor import EngineState, Supervisor, SupervisorPolicy, SupervisorSeams
 from serve_svc.generation import Generation, Line, Prompt, Watchers
@@ -50,75 +42,13 @@ from serve_svc.usage.day_tokens import DayTokens
 from serve_svc.usage.meter import UsageMeter
 from serve_svc.usage.quota import Quotas
 from serve_svc.version import AdapterVersion
-from tests.adapters import tiny_shape
 from tests.fakes.adapters import FolderSource, RecordingObserver
-from tests.fakes.clock import ManualClock
-from tests.fakes.engine import SETTINGS, FakeVllm, Weights, voice_of
+from tests.fakes.engine import SETTINGS
+from tests.fakes.ground import Ground, TroubledEngine
 from tests.fakes.queue import RecordingQueueObserver, queue_limits
 
 BASE = BaseIdentity("tiny", "b" * 64, "t" * 64)
-
-
-class InPlace(ThreadPoolExecutor):
-    """Runs what is meant for a thread at once, where it is asked for."""
-
-    def submit(self, work: Callable[..., Any], /, *arguments: Any, **named: Any) -> "Future[Any]":
-        """Return the result of the work, which is done."""
-        done: Future[Any] = Future()
-        try:
-            done.set_result(work(*arguments, **named))
-        except BaseException as error:  # noqa: BLE001 - whatever it is, it is the caller's
-            done.set_exception(error)
-        return done
-
-
-class TroubledVllm(FakeVllm):
-    """A fake engine that refuses or poisons what it is told to, and counts what must never happen."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.num_refusals = 0
-        self.poisoned: set[int] = set()
-        self.running: Counter[int] = Counter()
-        self.num_loads_in_steps = 0
-        self.num_dropped = 0
-
-    @property
-    def registered(self) -> frozenset[int]:
-        """Ids whose files the engine may read at any time."""
-        return frozenset(self._registered)
-
-    @property
-    def is_dead(self) -> bool:
-        """Tell whether its process has ended."""
-        return self._is_dead
-
-    async def generate(self, request: EngineRequest) -> AsyncGenerator[EngineChunk, None]:
-        """Speak, unless the adapter computes NaN by now."""
-        engine_id = request.adapter.engine_id if request.adapter else 0
-        self.running[engine_id] += 1
-        try:
-            async with aclosing(super().generate(request)) as chunks:
-                async for chunk in chunks:
-                    if engine_id in self.poisoned:
-                        self._is_poisoned = True
-                        raise OutputCorrupted(request.adapter)
-                    yield chunk
-        finally:
-            self.running[engine_id] -= 1
-            self.running += Counter()
-
-    def _weights_of(self, adapter: EngineAdapter | None) -> Weights:
-        self.num_loads_in_steps += adapter is not None and adapter.engine_id not in self._registered
-        return super()._weights_of(adapter)
-
-    def _load(self, adapter: EngineAdapter) -> None:
-        if self.num_refusals:
-            self.num_refusals -= 1
-            self._registered[adapter.engine_id] = self._left_in_slot
-            raise AdapterLoadFailed("The size of tensor a must match the size of tensor b")
-        self.num_dropped += len(self._registered) >= SETTINGS.max_cpu_loras
-        super()._load(adapter)
+PROMPT_IDS = (1, 4093, 198, 504, 314, 253)  # of every request
 
 
 @dataclass(eq=False)
@@ -135,13 +65,14 @@ class Asked:
 class Town:
     """Tenants, their bots and versions, and a server for all of them. Tenant n owns every folder whose index ends with n."""
 
-    def __init__(self, root: Path, folders: list[Path], num_tenants: int, seed: int) -> None:
+    def __init__(self, root: Path, ground: Ground, folders: list[Path], num_tenants: int, seed: int) -> None:
+        self.ground = ground
         self.folders = folders
         self.digests = [adapter_digest(folder) for folder in folders]
-        self.words = [voice_of(folder) for folder in folders]
+        self.words = [ground.word_of(folder) for folder in folders]
         self.num_tenants = num_tenants
-        self.clock = ManualClock()
-        self.backends: list[TroubledVllm] = []
+        self.clock = ground.clock
+        self.backends: list[TroubledEngine] = []
         self.source = FolderSource(dict(zip(self.digests, folders, strict=True)))
         self.observer = RecordingObserver()
         self.canaries = CanaryWatch(CanaryLimits(1_000_000, 1.0, 1e9))
@@ -152,7 +83,7 @@ class Town:
         seams = SupervisorSeams(self.clock, self.clock.sleep)
         self.supervisor = Supervisor(self._build, SupervisorPolicy(), seams, self._entered)
         patience = Patience(sleep=self.clock.sleep, randomness=random.Random(seed))
-        judge = partial(check_adapter, base=tiny_shape(), limits=AdapterLimits())
+        judge = partial(check_adapter, base=ground.shape, limits=AdapterLimits())
         policy = LifePolicy(patience=patience, clock=self.clock)
         self.cache = AdapterCache(self.supervisor, self.files, ServedBase(BASE.digest, judge), self.observer, policy)
         limits = queue_limits(max_in_flight=SETTINGS.max_sequences, max_adapters=SETTINGS.max_loras)
@@ -170,7 +101,7 @@ class Town:
 
     async def open(self) -> None:
         """Start the engine and the deployment, with every tenant's bot and no version."""
-        asyncio.get_running_loop().set_default_executor(InPlace())
+        self.ground.settle_in()
         await self.supervisor.start()
         names = [f"t{number}" for number in range(self.num_tenants)]
         tenants = {f"tenants/{name}": RoutedTenant(TenantName(name), frozenset(), 10_000) for name in names}
@@ -193,7 +124,7 @@ class Town:
         await self.supervisor.stop()
 
     @property
-    def backend(self) -> TroubledVllm:
+    def backend(self) -> TroubledEngine:
         """The engine that lives now, or lived last."""
         return self.backends[-1]
 
@@ -263,7 +194,7 @@ class Town:
         route = self.router.route(name, Caller(Role.TENANT, name.tenant), key)
 
         async def make_prompt(_: object) -> Prompt:
-            return Prompt((1, 2, 3), Sampling(num_tokens, 0.0, 1.0, None, ()))
+            return Prompt(PROMPT_IDS, Sampling(num_tokens, 0.0, 1.0, None, ()))
 
         deadline = Deadline(None, self.closing)
         async with aclosing(self.generation.run(route, make_prompt, deadline)) as steps:
@@ -278,7 +209,7 @@ class Town:
         self.canaries.follow(after)
 
     async def _build(self) -> Engine:
-        backend = TroubledVllm()
+        backend = await self.ground.build()
         self.backends.append(backend)
         return GuardedEngine(backend, SETTINGS)
 
