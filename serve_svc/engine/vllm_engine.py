@@ -39,11 +39,13 @@ from serve_svc.engine.grammar import write_grammar
 from serve_svc.engine.metrics import count_corrupted_requests
 from serve_svc.engine.null_adapter import NULL_ADAPTER_ID, write_null_adapter
 from serve_svc.engine.vllm_values import engine_dead, read_chunk, write_sampling, write_trial
-from serve_svc.engine.worker_extension import OWN_PATH, DrainingWorker
+from serve_svc.engine.worker_extension import OWN_PATH, ServingWorker
 
 # A signal to all our processes (Ctrl-C, systemd) reaches the engine as well: it must outlive the drain of the service above.
 _SIGNAL_DRAIN_S = 60
 _STOP_TIMEOUT_S = 5.0
+# An adapter of 10 MB is read in 20 to 40 ms. Whoever asks a worker waits for its step, and on a CPU takes a core meanwhile.
+_READING_POLL_S = 0.05
 # The costliest schema that the registry takes compiled in 17 s on two busy cores.
 _COMPILE_TIMEOUT_S = 120.0
 _MAX_LOGPROBS = 5
@@ -75,7 +77,7 @@ class VllmBackend:
         except Exception as err:  # vLLM promises no type: a bad folder, too little memory, a killed child all end here
             raise EngineDead("The engine could not be built; its log says why.", retry_after_s=30.0) from err
         # Built outside the event loop, it starts to listen to its process on the first call made inside.
-        await self._call(self._running().collective_rpc, DrainingWorker.leave_signals_to_the_engine.__name__)
+        await self._call(self._running().collective_rpc, ServingWorker.leave_signals_to_the_engine.__name__)
         if current_platform.is_cpu():
             await self._take_adapter_path()
 
@@ -92,7 +94,7 @@ class VllmBackend:
     async def add_lora(self, adapter: EngineAdapter) -> bool:
         """Load and activate the adapter; vLLM answers True as well when it knows the id."""
         try:
-            is_added = await self._running().add_lora(_lora_request(adapter))
+            is_added = await self._load_beside_steps(adapter)
         except EngineDeadError as err:
             raise engine_dead() from err
         except Exception as err:  # the engine process sends back the text of its exception, not the type
@@ -145,10 +147,20 @@ class VllmBackend:
         """Return how many finished requests held NaN."""
         return count_corrupted_requests()
 
+    async def _load_beside_steps(self, adapter: EngineAdapter) -> bool:
+        """Have the adapter read beside the steps: vLLM, which stands still while it loads one, has only a slot to fill."""
+        ask_workers, named = self._running().collective_rpc, (adapter.engine_id, adapter.name, str(adapter.path))
+        await ask_workers(ServingWorker.begin_loading.__name__, args=named)
+        answers: list[bool | None] = [None]
+        while None in answers:
+            await asyncio.sleep(_READING_POLL_S)
+            answers = await ask_workers(ServingWorker.finish_loading.__name__, args=named)
+        return all(answers)
+
     async def _take_adapter_path(self) -> None:
         """Say what computes adapters in the worker, and go around vLLM's fault if that is vLLM itself."""
         [(self.adapter_path, why)] = await self._call(
-            self._running().collective_rpc, DrainingWorker.tell_adapter_path.__name__
+            self._running().collective_rpc, ServingWorker.tell_adapter_path.__name__
         )
         if why:
             _log.warning("adapters_are_slow", path=self.adapter_path, why=why)
@@ -182,7 +194,7 @@ class VllmBackend:
             enable_prefix_caching=True,
             enforce_eager=is_cpu,  # with LoRA vLLM does not compile on CPU anyway
             shutdown_timeout=_SIGNAL_DRAIN_S,
-            worker_extension_cls=f"{DrainingWorker.__module__}.{DrainingWorker.__qualname__}",
+            worker_extension_cls=f"{ServingWorker.__module__}.{ServingWorker.__qualname__}",
             enable_log_requests=False,
             kv_cache_memory_bytes=kv_cache_bytes,
             gpu_memory_utilization=settings.gpu_memory_fraction,
