@@ -3,6 +3,8 @@
 
 READY := .venv/.ready
 PYTHON := .venv/bin/python
+# Programs that the set-up fetched for want of the system's.
+export PATH := $(PATH):$(CURDIR)/.tools/usr/bin
 
 setup: $(READY)
 

@@ -63,6 +63,12 @@ else
     install $overrides --torch-backend cpu -e '.[train,cpu,dev]' || { cat .tools/setup.log >&2; exit 1; }
 fi
 
+# Tests of code run in bubblewrap alone. `make` finds it here without anybody having to be root.
+if ! command -v bwrap >/dev/null 2>&1 && [ ! -x .tools/usr/bin/bwrap ]; then
+  (cd .tools && apt-get download -qq bubblewrap && dpkg -x bubblewrap_*.deb . && rm bubblewrap_*.deb) >/dev/null 2>&1 ||
+    echo "bubblewrap is not here and could not be fetched: tests of code will not be run. On Debian: apt-get install bubblewrap"
+fi
+
 seconds=$(($(date +%s) - begun))
 echo "$seconds" > .venv/.setup-seconds
 echo "Set-up took $seconds s."

@@ -114,6 +114,7 @@ async def served(registry: FakeRegistry, folder: Path, temporary_files: Path) ->
         "REGISTRY_ADDRESS": registry.address,
         "SERVER_KEY_FILE": str(folder / "server.key"),
         "KV_CACHE_BYTES": str(1 << 28),
+        "MAX_LORAS": "2",
         "MAX_CPU_LORAS": "4",
     }
     environment = os.environ | {f"ADAPTORY_SERVE_{name}": value for name, value in settings.items()}
