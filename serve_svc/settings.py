@@ -50,8 +50,8 @@ class ServeSettings(ServiceSettings):
     """Where prepared bases are; left out, the user's cache folder or ADAPTORY_CACHE_DIR."""
 
     max_loras: int = Field(default=16, ge=1, le=256)
-    """Distinct adapters in one batch of the engine. With fewer than `max_in_flight`, requests wait for a slot though there is a place; a
-    slot costs an adapter's memory, and on a CPU no time."""
+    """Distinct adapters in one batch of the engine. With fewer than `max_in_flight`, requests wait for a slot though there is a
+    place; a slot costs an adapter's memory, and on a CPU no time."""
     max_cpu_loras: int = Field(default=32, ge=1, le=4096)
     """Adapters that stay loaded, the last used ones. Left out, as many as fit `memory_limit_bytes`, where that is given."""
     memory_limit_bytes: int | None = Field(default=None, ge=1)

@@ -1,6 +1,7 @@
-"""How large both sides' engines are: serve_svc's own defaults, stated so that no environment changes them."""
+"""How large both sides' engines are: serve_svc's own defaults but for the slots, stated so that no environment changes them."""
 
 MAX_LORAS = 4
+"""Few, so that adapters must take turns."""
 MAX_CPU_LORAS = 32
 MAX_LORA_RANK = 16
 MAX_MODEL_TOKENS = 2048
