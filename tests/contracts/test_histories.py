@@ -12,6 +12,8 @@ from tests.fakes.town import Town
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
+# It builds three engines, each of which takes a slow machine more than a minute.
+@pytest.mark.timeout(900)
 async def test_nobody_hears_a_foreign_word_on_vllm(parity_base: Path, tmp_path: Path) -> None:
     """100 steps of deploys, swaps, rollbacks, evictions, failures and requests over 32 adapters, one NaN and one death among them."""
     ground = VllmGround(parity_base, tmp_path / "ground")
