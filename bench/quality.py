@@ -78,6 +78,9 @@ def _parse() -> argparse.Namespace:
         default=_MAX_TRAIN_TOKENS,
         help=f"tokens trained on at most, over all epochs (default {_MAX_TRAIN_TOKENS:,})",
     )
+    parser.add_argument(
+        "--epochs", type=int, help="epochs of every job, within those tokens (default: those of its recipe)"
+    )
     parser.add_argument("--system-prompt", default="", help="what FAQ and support bots are told before everything else")
     parser.add_argument("--refusal", default="", help="what FAQ bots are taught to say where their data has no answer")
     parser.add_argument("--json", action="store_true", help="print JSON and nothing else")
@@ -86,14 +89,15 @@ def _parse() -> argparse.Namespace:
 
 def _read_effort(arguments: argparse.Namespace) -> Effort:
     caps = {name: getattr(arguments, name) for name in ("max_rows", "max_row_tokens", "max_train_tokens")}
-    for name, value in caps.items():
-        if value < 1:
+    for name, value in {**caps, "epochs": arguments.epochs}.items():
+        if value is not None and value < 1:
             raise InvalidRequest.of_field(
                 f"--{name.replace('_', '-')}", f"is {value}; it must be 1 or more", value=value
             )
     return Effort(
         limit_bytes=parse_bytes(arguments.limit, field="--limit"),
         **caps,
+        epochs=arguments.epochs,
         system_prompt=arguments.system_prompt,
         refusal_text=arguments.refusal,
     )

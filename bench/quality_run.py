@@ -43,14 +43,15 @@ _HELD_OUT_SHARE = 0.2
 class Effort:
     """How much of a file is used, the memory limit of its job, and what its bot is told and taught besides.
 
-    `max_train_tokens` cuts the training short of its recipe, at a whole step; `max_row_tokens` are counted without `system_prompt`,
-    which begins every conversation; with a `refusal_text` FAQ bots are taught to refuse.
+    `max_train_tokens` cuts the training short of its recipe, or of `epochs` where they are given, at a whole step. `max_row_tokens`
+    are counted without `system_prompt`, which begins every conversation. With a `refusal_text` FAQ bots are taught to refuse.
     """
 
     limit_bytes: int
     max_rows: int
     max_row_tokens: int
     max_train_tokens: int
+    epochs: int | None = None
     system_prompt: str = ""
     refusal_text: str = ""
 
@@ -184,7 +185,8 @@ class _Job:
     def settle(cls, data: DataFile, sample: Sample, base: PreparedBase, effort: Effort) -> "_Job":
         """Choose the recipe for the sample, and cut it to as many steps as there are tokens for."""
         recipe = teaching_of(data.kind).choose_recipe(sample.size).fit(base.max_tokens)
-        recipe = recipe.override({"held_out_share": _HELD_OUT_SHARE})
+        given = {} if effort.epochs is None else {"epochs": effort.epochs}
+        recipe = recipe.override({"held_out_share": _HELD_OUT_SHARE, **given})
         refusal = RefusalLesson(effort.refusal_text)
         bot = BotDraft(
             name=BotName("bench", "quality"),

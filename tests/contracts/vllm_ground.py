@@ -16,6 +16,7 @@ from serve_svc.engine.factory import build_vllm_engine
 from tests.adapters import random_tensors, write_adapter, write_weights
 from tests.contracts.word_adapters import write_word_adapters
 from tests.fakes.engine import SETTINGS
+from tests.fakes.ground import Troubles
 
 _MOMENT_S = 0.02
 _LONGEST_S = 0.5
@@ -71,21 +72,17 @@ class VllmGround:
         await asyncio.sleep(moments * _MOMENT_S)
 
 
-class TroubledBackend:
+class TroubledBackend(Troubles):
     """A TroubledEngine over vLLM's backend. Refusals and deaths are real; that an adapter computes NaN is only said."""
 
     def __init__(self, backend: Any, misfit: Path) -> None:
+        super().__init__()
         self._backend = backend
         self._misfit = misfit
         self._registered: set[int] = set()
         self._free_to_load = asyncio.Event()
         self._free_to_load.set()
         self.is_dead = False
-        self.num_refusals = 0
-        self.poisoned: set[int] = set()
-        self.running: Counter[int] = Counter()
-        self.num_loads_in_steps = 0
-        self.num_dropped = 0
 
     @property
     def registered(self) -> frozenset[int]:

@@ -127,8 +127,8 @@ class InPlace(ThreadPoolExecutor):
         return done
 
 
-class TroubledVllm(FakeVllm):
-    """A TroubledEngine that is a fake."""
+class Troubles:
+    """What was asked of a troubled engine, and what it counted."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -137,6 +137,10 @@ class TroubledVllm(FakeVllm):
         self.running: Counter[int] = Counter()
         self.num_loads_in_steps = 0
         self.num_dropped = 0
+
+
+class TroubledVllm(Troubles, FakeVllm):
+    """A TroubledEngine that is a fake."""
 
     @property
     def registered(self) -> frozenset[int]:

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,17 @@ def test_a_training_is_cut_to_the_tokens_there_are_for_it(tmp_path: Path) -> Non
     assert isinstance(outcome, Outcome)
     assert outcome.kind is BotKind.SUPPORT
     assert 1 <= spec["training"]["max_steps"] < outcome.num_recipe_steps
+
+
+def test_a_training_goes_on_for_the_epochs_that_are_given(tmp_path: Path) -> None:
+    """In place of those of the recipe, which then has as many steps."""
+    outcome = take(tmp_path, FAQ_LINES, effort=replace(EFFORT, epochs=3, max_train_tokens=1_000_000))
+    spec = json.loads(next((tmp_path / "work").glob("*/spec.json")).read_text())
+
+    assert isinstance(outcome, Outcome)
+    assert spec["training"]["epochs"] == 3
+    # Nine rows of ten, eight a step.
+    assert spec["training"]["max_steps"] == outcome.num_recipe_steps == 6
 
 
 def test_an_adapter_that_answers_wrong_is_told_with_the_gates_sentence(tmp_path: Path) -> None:
