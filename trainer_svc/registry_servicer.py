@@ -233,7 +233,7 @@ class RegistryServicer(registry_service_pb2_grpc.RegistryServiceServicer):
     ) -> version_pb2.Version:
         """Take a version out of use."""
         name = read_name(VersionName, request.name)
-        return convert.write_version(await self._registry.versions.retire(name, etag=request.etag))
+        return convert.write_version(await self._registry.routes.retire(name, etag=request.etag))
 
     async def DownloadAdapter(
         self, request: registry_service_pb2.DownloadAdapterRequest, _context: Context

@@ -196,7 +196,7 @@ def roll_back(context: typer.Context, bot: BotArgument, *, as_json: AsJson = Fal
 
 @app.command("retire")
 def retire(context: typer.Context, version: VersionArgument, *, as_json: AsJson = False) -> None:
-    """Take a version that does not answer out of use for ever."""
+    """Take a version that does not answer out of use for ever. One that was rolled back from is nothing to return to any more."""
     with target_of(context).open_client() as client:
         retired = client.bots.retire(version)
     if as_json:

@@ -106,6 +106,6 @@ class Bots:
         return await self._connection.call(self._registry.RollbackBot, pb.RollbackBotRequest(name=bot, etag=etag))
 
     async def retire(self, version: str, *, etag: str = "") -> Version:
-        """Take a version that no route names out of use. `etag` as in `promote`."""
+        """Take a version out of use for ever that does not answer, nor is a canary or a shadow. `etag` as in `promote`."""
         request = pb.RetireVersionRequest(name=version, etag=etag)
         return await self._connection.call(self._registry.RetireVersion, request)

@@ -1,4 +1,4 @@
-"""Changes which version of a bot answers: forward to a READY version, for all or some, or back to the one that answered before."""
+"""Changes which version of a bot answers: forward to a READY version, for all or some, back to the one before, or one never again."""
 
 from dataclasses import replace
 
@@ -11,11 +11,18 @@ from trainer_svc.registry import tables
 from trainer_svc.registry.bots import Bot, CanaryEnd, Routes, dump_canary_end, read_bot, read_bot_as_seen
 from trainer_svc.registry.changes import record_change
 from trainer_svc.registry.database import Database
-from trainer_svc.registry.versions import GateOverride, Version, VersionState, override_gate, read_version
+from trainer_svc.registry.versions import (
+    GateOverride,
+    Version,
+    VersionState,
+    mark_retired,
+    override_gate,
+    read_version,
+)
 
 
 class RouteTable:
-    """Promotes, tries as a canary or a shadow, and rolls back; servers hear of each change."""
+    """Promotes, tries as a canary or a shadow, rolls back and retires; servers hear of each change."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
@@ -59,6 +66,25 @@ class RouteTable:
             return _put_in_production(transaction, bot, bot.routes.previous)
 
         return await self._database.write(roll_back_bot)
+
+    async def retire(self, name: VersionName, *, etag: str) -> Version:
+        """Take a version out of use for ever; if it is what answered before, there is nothing to roll back to any more.
+
+        Raises NotFound, FailedPrecondition (VERSION_ROUTED) for one that answers or is tried, and Conflict when `etag` is not empty
+        and not the routes' own.
+        """
+
+        def retire_version(transaction: Connection) -> Version:
+            version = read_version(transaction, name)
+            bot = read_bot_as_seen(transaction, name.bot_name, etag)
+            if bot.routes.previous == name:
+                bot = _write_routes(transaction, bot, replace(bot.routes, previous=None))
+            if (route := bot.routes.find_route_of(name)) is not None:
+                message = f"The route `{route}` names {name}; let another version have it, or end it, first."
+                raise FailedPrecondition(message, reason="VERSION_ROUTED", metadata={"name": name, "route": route})
+            return mark_retired(transaction, version)
+
+        return await self._database.write(retire_version)
 
     async def set_canary(self, name: VersionName, *, percent: int, etag: str) -> Bot:
         """Let a version answer so many percent of the conversations; 0 ends the canary. What is so already changes nothing.

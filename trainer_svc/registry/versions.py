@@ -10,11 +10,11 @@ from pydantic import TypeAdapter
 from sqlalchemy import Connection, Row, func, insert, select, update
 
 from adaptory.core.auth import not_found
-from adaptory.core.errors import FailedPrecondition, InvalidRequest
+from adaptory.core.errors import InvalidRequest
 from adaptory.core.names import BotName, VersionName
 from trainer_svc.judging.evaluation import Evaluation
 from trainer_svc.registry import tables
-from trainer_svc.registry.bots import read_bot, read_bot_as_seen
+from trainer_svc.registry.bots import read_bot
 from trainer_svc.registry.changes import record_change
 from trainer_svc.registry.database import Database
 from trainer_svc.registry.pages import Page, PageRequest
@@ -157,14 +157,6 @@ class Versions:
 
         return page.cut(await self._database.read(read_versions), key=lambda version: version.name.number)
 
-    async def retire(self, name: VersionName, *, etag: str = "") -> Version:
-        """Take a version out of use for ever; one retired before stays as it is.
-
-        Raises NotFound, FailedPrecondition (VERSION_ROUTED) when a route names it, and Conflict when `etag` is not empty and not the
-        routes' own.
-        """
-        return await self._database.write(lambda transaction: _retire(transaction, name, etag))
-
 
 def register_version(transaction: Connection, draft: VersionDraft, *, now: datetime) -> Version:
     """Give a draft its numbers and keep it, within the transaction that ends its job; servers hear of one that is READY."""
@@ -241,15 +233,11 @@ def override_gate(transaction: Connection, version: Version, override: GateOverr
     return replace(version, draft=replace(version.draft, state=VersionState.READY), override=override)
 
 
-def _retire(transaction: Connection, name: VersionName, etag: str) -> Version:
-    version = read_version(transaction, name)
-    route = read_bot_as_seen(transaction, name.bot_name, etag).routes.find_route_of(name)
-    if route is not None:
-        message = f"The route `{route}` names {name}; promote other versions first."
-        raise FailedPrecondition(message, reason="VERSION_ROUTED", metadata={"name": name, "route": route})
+def mark_retired(transaction: Connection, version: Version) -> Version:
+    """Take a version that no route names out of use, and tell servers, within a transaction; one retired before stays as it is."""
     if version.state is VersionState.RETIRED:
         return version
     table = tables.versions
     transaction.execute(update(table).where(table.c.engine_id == version.engine_id).values(state=VersionState.RETIRED))
-    record_change(transaction, str(name))
+    record_change(transaction, str(version.name))
     return replace(version, draft=replace(version.draft, state=VersionState.RETIRED))

@@ -366,7 +366,8 @@ class RegistryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RetireVersion(self, request, context):
-        """Takes a version that no route names out of use. Tenant. FAILED_PRECONDITION (VERSION_ROUTED) names the route. ABORTED (CONFLICT) as in
+        """Takes a version out of use for ever. Tenant. One that answers, or is a canary or a shadow, stays: FAILED_PRECONDITION (VERSION_ROUTED)
+        names the route. If it is the one that answered before, RollbackBot has nothing to return to any more. ABORTED (CONFLICT) as in
         PromoteVersion.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -146,17 +146,30 @@ async def test_there_is_no_way_back_from_the_first_version(trained: Trainer) -> 
     assert reason_of(refused.value) == "NO_PREVIOUS_VERSION"
 
 
-async def test_a_routed_version_is_not_retired(trained: Trainer) -> None:
-    """A version that answers, or may answer after a rollback, stays; the error names the route."""
+async def test_a_version_that_answers_is_not_retired(trained: Trainer) -> None:
+    """It stays, and the error names the route."""
+    await promote(trained, VERSIONS[0])
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await retire(trained, VERSIONS[0])
+
+    assert info_of(refused.value).metadata["route"] == "production"
+
+
+async def test_a_version_that_was_rolled_back_from_can_be_retired(trained: Trainer) -> None:
+    """What turned out bad need not wait for two better ones; there is no way forward to it any more, and servers forget it."""
     for version in VERSIONS:
         await promote(trained, version)
-    routes = []
-    for version in VERSIONS:
-        with pytest.raises(grpc.aio.AioRpcError) as refused:
-            await retire(trained, version)
-        routes.append(info_of(refused.value).metadata["route"])
+    seen = (await roll_back(trained, FAQ)).routes
+    retired = await retire(trained, VERSIONS[1])
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await roll_back(trained, FAQ)
+    bot = await trained.registry.GetBot(registry_service_pb2.GetBotRequest(name=FAQ), metadata=trained.admin)
 
-    assert routes == ["previous", "production"]
+    assert seen.previous == VERSIONS[1]
+    assert retired.state == version_pb2.Version.STATE_RETIRED
+    assert reason_of(refused.value) == "NO_PREVIOUS_VERSION"
+    assert (bot.routes.production, bot.routes.previous) == (VERSIONS[0], "")
+    assert bot.routes.etag != seen.etag
 
 
 async def test_a_version_is_not_retired_by_who_has_not_seen_its_routes(trained: Trainer) -> None:
