@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from prometheus_client import REGISTRY
 
+from adaptory.core.adapter_check import CONFIG_FILE
 from adaptory.core.base_shape import BaseShape
 from serve_svc.engine.engine import EngineAdapter, EngineRequest, Sampling
 from serve_svc.engine.factory import build_vllm_engine
@@ -41,6 +42,9 @@ class EngineKind(Protocol):
     def signal_workers(self, backend: Any) -> None:
         """Send the engine's workers what Ctrl-C and service managers send to every process of a service."""
 
+    def hold_reading(self, backend: Any, adapter: EngineAdapter) -> Callable[[], object]:
+        """Let the reading of an adapter's files take until what is returned is called."""
+
     def num_unfinished(self, backend: Any) -> int:
         """Count the requests that the engine works on."""
 
@@ -67,6 +71,11 @@ class FakeKind:
 
     def signal_workers(self, backend: FakeVllm) -> None:
         """Send nothing: the fake has no processes."""
+
+    def hold_reading(self, backend: FakeVllm, adapter: EngineAdapter) -> Callable[[], object]:
+        """Let the reading of adapters take until what is returned is called."""
+        backend.hold_loads()
+        return backend.release_loads
 
     def num_unfinished(self, backend: FakeVllm) -> int:
         """Count the requests that the engine works on."""
@@ -102,6 +111,14 @@ class VllmKind:
         for worker in backend._processes[1:]:
             os.kill(worker.pid, signal.SIGINT)
             os.kill(worker.pid, signal.SIGTERM)
+
+    def hold_reading(self, backend: Any, adapter: EngineAdapter) -> Callable[[], object]:
+        """Put a pipe in place of the adapter's config: whoever opens it waits for the other end."""
+        config = adapter.path / CONFIG_FILE
+        text = config.read_text()
+        config.unlink()
+        os.mkfifo(config)
+        return lambda: config.write_text(text)
 
     def num_unfinished(self, backend: Any) -> int:
         """Count the requests that the engine works on."""
@@ -177,6 +194,10 @@ class EngineStand:
     def signal_workers(self) -> None:
         """Send SIGINT and SIGTERM to the processes below the engine's."""
         self.kind.signal_workers(self.backend)
+
+    def hold_reading(self, adapter: EngineAdapter) -> Callable[[], object]:
+        """Let the reading of an adapter's files take until what is returned is called."""
+        return self.kind.hold_reading(self.backend, adapter)
 
     def num_unfinished(self) -> int:
         """Count the requests that the engine works on."""

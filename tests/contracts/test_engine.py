@@ -247,6 +247,24 @@ async def test_failed_load_leaves_nothing_behind_and_spends_its_id(stand: Engine
         await stand.engine.load_adapter(liar)
 
 
+async def test_a_stream_goes_on_while_an_adapter_is_read(stand: EngineStand) -> None:
+    """A disk that takes its time costs nobody but who waits for the adapter; vLLM by itself would stand still."""
+    adapter = stand.make_adapter()
+    go_on_reading = stand.hold_reading(adapter)
+    load = asyncio.create_task(stand.engine.load_adapter(adapter))
+
+    async with asyncio.timeout(60):
+        answer = await ask(stand.engine, stand.request(None, num_tokens=16))
+    was_loaded = load.done()
+    await asyncio.to_thread(go_on_reading)
+    await load
+
+    assert answer
+    assert not was_loaded
+    assert await ask(stand.engine, stand.request(adapter))
+    await stand.engine.unload_adapter(adapter.engine_id)
+
+
 async def test_adapter_that_is_not_loaded_is_never_named_to_vllm(stand: EngineStand) -> None:
     """Rule 2: a request for an adapter nobody loaded is refused, since vLLM would load it within a step and may die."""
     with pytest.raises(Unavailable, match="is not loaded"):

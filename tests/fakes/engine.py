@@ -88,7 +88,7 @@ class FakeVllm:
         self._free_to_step.clear()
 
     def hold_loads(self) -> None:
-        """Let loads take until `release_loads`; meanwhile nobody gets a token."""
+        """Let the reading of adapters take until `release_loads`; steps go on beside it."""
         self._free_to_load.clear()
 
     def release_loads(self) -> None:
@@ -108,15 +108,11 @@ class FakeVllm:
         if adapter.engine_id in self._registered:
             self._registered.move_to_end(adapter.engine_id)
             return True
-        self._free_to_step.clear()
-        try:
-            self.num_loads_held += 1
-            await self._free_to_load.wait()
-            self.num_loads_held -= 1
-            await self._answerable()
-            self._load(adapter)
-        finally:
-            self._free_to_step.set()
+        self.num_loads_held += 1
+        await self._free_to_load.wait()
+        self.num_loads_held -= 1
+        await self._answerable()
+        self._load(adapter)
         return True
 
     async def remove_lora(self, engine_id: int) -> bool:

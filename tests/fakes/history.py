@@ -7,7 +7,9 @@ that keeps 6. The parts are the product's: router, queue, generation, cache, fil
 import asyncio
 import random
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import replace
+from typing import Any
 
 from adaptory.core.errors import ServiceError
 from adaptory.core.names import BotName, VersionName
@@ -27,6 +29,7 @@ class History:
         self.town = town
         self.random = random.Random(seed)
         self.trail: deque[str] = deque(maxlen=40)
+        self.num_heard = 0  # words of requests that are over
         self.steps: list[tuple[Callable[[], Awaitable[None]], int]] = [
             (self.request, 30),
             (self.request_version, 8),
@@ -51,6 +54,12 @@ class History:
             (self.pass_time, 10),
         ]
 
+    def move_in(self) -> None:
+        """Begin with two versions of every tenant, one of which answers: a short history would not come to that by chance."""
+        for tenant in range(NUM_TENANTS):
+            production, _ = (self.town.deploy(tenant, self.pick_folder(tenant)) for _ in range(2))
+            self.town.route(tenant, production=production.name)
+
     async def run(self, num_steps: int) -> None:
         """Take so many steps, and look at everything after each."""
         works, weights = zip(*self.steps, strict=True)
@@ -67,7 +76,9 @@ class History:
         for asked in town.requests:
             assert set(asked.heard) <= asked.words, "a foreign word"
             assert len(set(asked.heard)) <= 1, "a stream of two versions"
-        town.requests = [asked for asked in town.requests if not is_over(asked)]
+        over = [asked for asked in town.requests if is_over(asked)]
+        self.num_heard += sum(len(asked.heard) for asked in over)
+        town.requests = [asked for asked in town.requests if asked not in over]
         assert backend.num_loads_in_steps == 0, "the engine had to load within a step"
         assert backend.num_dropped == 0, "the engine had to drop an adapter unasked"
         assert len(backend.registered) <= SETTINGS.max_cpu_loras
@@ -91,7 +102,8 @@ class History:
         assert town.admission.num_in_flight == town.admission.num_waiting == 0
         assert not [adapter for adapter in town.cache.known() if adapter.num_leases]
         await self.answer_all()
-        town.apply(removed=frozenset(town.router.table.versions), bots=tuple(map(self.bare, range(NUM_TENANTS))))
+        bare = (replace(town.bot(tenant), production=None, previous=None, canary=None) for tenant in range(NUM_TENANTS))
+        town.apply(removed=frozenset(town.router.table.versions), bots=tuple(bare))
         await town.settle()
         for _ in range(3):
             await town.clock.advance(1.0)
@@ -167,15 +179,13 @@ class History:
             bot = self.town.bot(tenant)
             if version.name not in {bot.production, bot.canary}:
                 previous = None if bot.previous == version.name else bot.previous
-                bots = (self.replaced(tenant, previous),)
+                bots = (replace(bot, previous=previous),)
                 self.town.apply(removed=frozenset({str(version.name)}), bots=bots)
 
     async def warm(self) -> None:
         """An operator loads a version."""
         if version := self.pick_version():
-            asked = Asked(version.name.tenant, frozenset())
-            asked.task = asyncio.create_task(self._warm(version))
-            self.town.requests.append(asked)
+            self.operate(version, self.town.deployment.warm(version.adapter))
 
     async def lose_source(self) -> None:
         """The registry gives no bytes."""
@@ -222,9 +232,7 @@ class History:
     async def release(self) -> None:
         """An operator releases a version."""
         if version := self.pick_version():
-            asked = Asked(version.name.tenant, frozenset())
-            asked.task = asyncio.create_task(self._release(version))
-            self.town.requests.append(asked)
+            self.operate(version, self.town.cache.release(version.adapter))
 
     async def pass_time(self) -> None:
         """Some time goes by."""
@@ -234,6 +242,10 @@ class History:
         """Begin a request, beside those that run."""
         if len(self.town.requests) < 24:
             self.town.ask(name, self.random.randint(1, 12), f"key {self.random.randrange(50)}")
+
+    def operate(self, version: RoutedVersion, work: Coroutine[Any, Any, Any]) -> None:
+        """Begin what an operator wants of a version, who may leave like any caller."""
+        self.town.requests.append(Asked(version.name.tenant, frozenset(), task=asyncio.create_task(work)))
 
     def pick_tenant(self) -> int:
         """Return a tenant, the first ones more often."""
@@ -247,23 +259,6 @@ class History:
         """Return a version of some tenant, if it has any."""
         versions = self.town.versions(self.pick_tenant())
         return self.random.choice(versions) if versions else None
-
-    def replaced(self, tenant: int, previous: VersionName | None) -> object:
-        """Return a bot with another version to fall back to."""
-        bot = self.town.bot(tenant)
-        return type(bot)(**{name: getattr(bot, name) for name in bot.__slots__} | {"previous": previous})
-
-    def bare(self, tenant: int) -> object:
-        """Return a bot without any version."""
-        bot = self.town.bot(tenant)
-        nothing = {"production": None, "previous": None, "canary": None}
-        return type(bot)(**{name: getattr(bot, name) for name in bot.__slots__} | nothing)
-
-    async def _warm(self, version: RoutedVersion) -> None:
-        await self.town.deployment.warm(version.adapter)
-
-    async def _release(self, version: RoutedVersion) -> None:
-        await self.town.cache.release(version.adapter)
 
 
 def is_over(asked: Asked) -> bool:

@@ -86,7 +86,7 @@ class PausingVllm(FakeVllm):
         self._corrupt: set[str] = set()
 
     def pause_after(self, num_tokens: int) -> None:
-        """Speak so many tokens more, then hang until `go_on`, or until a load is done."""
+        """Speak so many tokens more, then hang until `go_on`."""
         self._num_until_pause = num_tokens
 
     def go_on(self) -> None:

@@ -59,7 +59,7 @@ class Asked:
     words: frozenset[str]
     heard: list[str] = field(default_factory=list)
     versions: set[VersionName] = field(default_factory=set)
-    task: "asyncio.Task[None] | None" = None
+    task: "asyncio.Task[Any] | None" = None
 
 
 class Town:

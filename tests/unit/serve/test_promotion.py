@@ -41,12 +41,13 @@ async def test_a_promoted_version_is_loaded_before_anyone_asks(stage: Stage, voi
 
 async def test_a_running_stream_ends_on_its_version(stage: Stage, voice: str) -> None:
     """A stream that began before a promotion is the old version's to its end, while new requests are the new one's."""
-    stage.engine.pause_after(1)  # the new version's load lets it go on
+    stage.engine.pause_after(1)
     stream = aiter(stage.chat.Chat(question(BOT, max_output_tokens=8), metadata=ACME))
     pieces = [await anext(stream)]
     new_voice = stage.add_version(V2)
     stage.promote(V2, previous=V1)
     await stage.loaded(V2)
+    stage.engine.go_on()
 
     assert await say(stage) == new_voice
     pieces += [piece async for piece in stream]
