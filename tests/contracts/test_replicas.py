@@ -54,11 +54,18 @@ async def promote(trainer: Trainer, number: int) -> None:
 
 
 async def until(replica: Replica, key: Metadata, number: int) -> list[int]:
-    """Ask a server again and again until this version answers; return the versions that did."""
+    """Ask a server again and again until this version answers; return the versions that did.
+
+    It asks again, too, while the engine is restarted, as UNAVAILABLE has a client do.
+    """
     answered: list[int] = []
     async with asyncio.timeout(10):
         while number not in answered:
-            answered.append(await replica.version_of(BOT, key))
+            try:
+                answered.append(await replica.version_of(BOT, key))
+            except grpc.aio.AioRpcError as error:
+                if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                    raise
     return answered
 
 
