@@ -49,7 +49,8 @@ def take_sample(data: DataFile, ruler: TokenRuler, *, max_rows: int, max_row_tok
         entries.append(entry)
         num_rows += len(entry.keys)
     tasks = [max(ruler.measure(entry)) for entry in entries if isinstance(entry, CodeTask)]
-    return Sample(entries, DataSize(num_rows, len(tasks), max(tasks, default=0)), num_left_out)
+    num_single_rows = sum(len(entry.keys) == 1 for entry in entries)
+    return Sample(entries, DataSize(num_rows, len(tasks), max(tasks, default=0), num_single_rows), num_left_out)
 
 
 def list_data_files(folder: Path) -> Iterator[Path]:

@@ -42,6 +42,8 @@ def judge_dataset(
             break
         judge.take(line, entry)
     judge.tell_of_size()
+    if kind is BotKind.FAQ and layout.is_trained:
+        judge.tell_of_single_wordings()
     judge.tell_of_other_scripts()
     groups = judge.tell_of_duplicates(layout.duplicate_reason)
     if layout.is_trained and judge.index.num_rows >= _MIN_ROWS:
@@ -97,6 +99,15 @@ class _Judge:
             sentence = f"the file makes {self.index.num_rows} row; at least {_MIN_ROWS} are needed, one to learn and one to judge by"
             self._problems.add_error(0, "TOO_FEW_ROWS", sentence)
 
+    def tell_of_single_wordings(self) -> None:
+        """Tell of data that can be used how many questions have one wording, of which others are made by rule."""
+        if (num_single := self.index.num_single_rows) and not self._problems.has_errors:
+            sentence = (
+                f"{num_single} of {self.index.num_entries} entries have one wording: they are learned and judged by others that are "
+                "made of it by rule, which flatters their scores; add two or more as your users ask"
+            )
+            self._problems.add_warning(0, "ONE_WORDING", sentence)
+
     def tell_of_duplicates(self, reason: str) -> list[int]:
         """Tell of rows that another entry has too, the same or nearly; return the group of each row."""
         groups, entries = self.index.group(), self.index.entries
@@ -131,6 +142,7 @@ class _Judge:
             num_rows=self.index.num_rows,
             lengths=self._lengths.sum_up(),
             num_tests=self._num_tests,
+            num_single_rows=self.index.num_single_rows,
         )
 
     def _measure(self, line: int, entry: Entry) -> None:

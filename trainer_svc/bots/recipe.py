@@ -12,11 +12,12 @@ _PATIENCE_SHARE = 0.35
 
 @dataclass(frozen=True, slots=True)
 class DataSize:
-    """How much data there is: rows of its report, tasks with a test among them, and tokens of the longest row where counted."""
+    """How much data there is: rows of its report, tasks with a test, tokens of the longest row where counted, entries of one row."""
 
     num_rows: int
     num_tests: int = 0
     longest_row_tokens: int = 0
+    num_single_rows: int = 0
 
 
 @dataclass(frozen=True, slots=True)

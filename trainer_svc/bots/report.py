@@ -35,7 +35,8 @@ class DatasetProblem:
 class DatasetReport:
     """What a dataset holds and what is wrong with it; `problems` are some of `num_problems`, `num_by_reason` counts them all.
 
-    `lengths` are empty where no base could count tokens; `num_tests` counts the entries that are tasks with a test.
+    `lengths` are empty where no base could count tokens; `num_tests` counts the entries that are tasks with a test,
+    `num_single_rows` those that make one row.
     """
 
     num_entries: int = 0
@@ -46,11 +47,12 @@ class DatasetReport:
     num_by_reason: Mapping[str, int] = field(default_factory=dict)
     lengths: RowLengths = field(default_factory=RowLengths)
     num_tests: int = 0
+    num_single_rows: int = 0
 
     @property
     def size(self) -> DataSize:
         """How much data there is."""
-        return DataSize(self.num_rows, self.num_tests, self.lengths.longest_row_tokens)
+        return DataSize(self.num_rows, self.num_tests, self.lengths.longest_row_tokens, self.num_single_rows)
 
     @property
     def is_usable(self) -> bool:
@@ -84,6 +86,11 @@ class ProblemLog:
         self._num_errors = 0
         self._num_by_reason: Counter[str] = Counter()
 
+    @property
+    def has_errors(self) -> bool:
+        """Whether the data is refused."""
+        return self._num_errors > 0
+
     def add_error(self, line: int, reason: str, description: str) -> None:
         """Note something for which the dataset is refused."""
         self._num_errors += 1
@@ -97,7 +104,9 @@ class ProblemLog:
         if self._num_by_reason[reason] <= MAX_KEPT_PER_WARNING:
             self._warnings.append(DatasetProblem(line, reason, description, Severity.WARNING))
 
-    def make_report(self, *, num_entries: int, num_rows: int, lengths: RowLengths, num_tests: int = 0) -> DatasetReport:
+    def make_report(
+        self, *, num_entries: int, num_rows: int, lengths: RowLengths, num_tests: int = 0, num_single_rows: int = 0
+    ) -> DatasetReport:
         """Return the report of what was noted so far, its problems by line."""
         kept = (self._errors + self._warnings)[:MAX_PROBLEMS_KEPT]
         return DatasetReport(
@@ -109,4 +118,5 @@ class ProblemLog:
             dict(self._num_by_reason),
             lengths,
             num_tests,
+            num_single_rows,
         )

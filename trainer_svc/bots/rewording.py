@@ -1,11 +1,13 @@
-"""Asks a question in another way, as people type: in fewer words, with a slip of the keys, behind a greeting.
+"""Asks a question in other ways, as people type: in another form, in fewer words, with a slip of the keys, behind a greeting.
 
-For FAQ data that asks each thing in one way only, so that a bot can be judged by a wording it never saw while its facts are all
-taught. What people would word otherwise is farther from the question than this: scores by these flatter, beside those by wordings of
-the tenant's own.
+For FAQ data that asks each thing in one way only: `list_rewordings` are learned beside the question, and `reword` is a way that is
+not among them, so that a bot can be judged by a wording it never saw while its facts are all taught. What people would word otherwise
+is farther from the question than either: scores by these flatter, beside those by wordings of the tenant's own.
 """
 
 import re
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from random import Random
 
 from trainer_svc.bots.scripts import JAPANESE, LATIN, name_script
@@ -26,6 +28,45 @@ _PAUSES = ("{} ?", "... {}")
 _TYPO_SHARE, _MIN_TYPO_LETTERS = 0.5, 4
 _ENDS = " ?!.;:？！。、"  # noqa: RUF001 - full width, as Japanese has them
 
+# Other forms of what a question begins with in English, and ends with in Japanese; the first that fits is taken.
+_FORMS = {
+    LATIN: (
+        (
+            r"how (?:do|can|could|should|would) (?:i|we|you) (.+)",
+            ("what is the way to {}", "I want to {}", "help me to {}"),
+        ),
+        (
+            r"(?:can|could|may|should) (?:i|we|you) (.+)",
+            ("is it possible to {}", "I would like to {}", "{}, does that go"),
+        ),
+        (r"(?:is|are) there (?:an? |any )?(.+)", ("do you have {}", "I am looking for {}", "{}, is there such")),
+        (r"what(?:'s| is| are| was| were) (.+)", ("tell me about {}", "explain {}", "{}, what is that")),
+        (r"where (?:is|are|can i find|do i find) (.+)", ("how do I find {}", "which way to {}", "{}, in what place")),
+        (r"(?:when|at what time) (?:is|are|does|do|can) (.+)", ("what time {}", "the hours of {}", "{}, from when")),
+        (r"why (.+)", ("what is the reason that {}", "how come {}", "{}, and why is that")),
+        (r"(?:do|does|did) (.+)", ("I wonder whether {}", "{}, yes or no", "tell me if {}")),
+    ),
+    JAPANESE: (
+        (
+            r"(.+?)(?:とは|って|は)(?:何|なん)(?:です|でしょう)?か?",
+            ("{}について", "{}の意味を知りたいです", "{}って何のこと"),
+        ),
+        (r"(.+(?:ます|です|でしょう))か", ("{}か教えてください", "{}かを知りたいのですが", "{}かね")),
+        (r"(.+?)は", ("{}を知りたいです", "{}について", "{}がわかりません")),
+    ),
+}
+_FRAMES = {
+    LATIN: ("{}", "{}?", "I have a question, {}", "could you tell me: {}?", "{} please"),
+    JAPANESE: ("{}", "{}？", "{}。", "ちょっと聞きたいのですが、{}", "お願いします。{}"),  # noqa: RUF001
+}
+_PARTICLE = re.compile(
+    r"(?<=[\u30a0-\u30ff\u4e00-\u9fffA-Za-z0-9])[はがをにの](?=[\u30a0-\u30ff\u4e00-\u9fffA-Za-z0-9])"
+)
+_FORM_SHARE, _LOSS_SHARE, _LEARNED_TYPO_SHARE, _MIN_WORDS_TO_LOSE = 0.6, 0.4, 0.25, 4
+_MAX_TRIES = 20
+
+_Form = tuple[str, tuple[str, ...]]  # what it looks like, and what it may become
+
 
 def reword(question: str) -> str:
     """Return the question asked in another way, the same each time, and never as it stands."""
@@ -35,6 +76,55 @@ def reword(question: str) -> str:
         typed = _mistype(typed, chance)
     greetings = _GREETINGS.get(name_script(question), _PAUSES)
     return chance.choice(greetings).format(typed.lower())
+
+
+def list_rewordings(question: str, count: int) -> list[str]:
+    """Return as many other ways to ask the question, the same each time; fewer where rules make fewer, as of a question of one word.
+
+    Neither the question as it stands nor `reword(question)` is among them.
+    """
+    chance = Random(f"learned {question}")  # noqa: S311 - to be repeatable, not secret
+    known = {question, reword(question)}
+    made = dict.fromkeys(way for way in _make_ways(question, chance) if way not in known)
+    return list(islice(made, count))
+
+
+def _make_ways(question: str, chance: Random) -> Iterator[str]:
+    script = name_script(question)
+    frames, forms = _FRAMES.get(script, _FRAMES[LATIN]), _FORMS.get(script, ())
+    lose = _lose_particles if script == JAPANESE else _lose_words
+    asked = question.strip(_ENDS) or question
+    found = _find_form(asked, forms)
+    for _ in range(_MAX_TRIES):
+        kept, form = asked, "{}"
+        if found and chance.random() < _FORM_SHARE:
+            kept, form = found[0], chance.choice(found[1])
+        yield chance.choice(frames).replace("{}", form).replace("{}", lose(kept, chance))
+
+
+def _find_form(asked: str, forms: Iterable[_Form]) -> tuple[str, tuple[str, ...]] | None:
+    """Return what a question asks about, and the forms it can be asked in."""
+    for pattern, others in forms:
+        if found := re.fullmatch(pattern, asked, re.IGNORECASE | re.DOTALL):
+            return found[1], others
+    return None
+
+
+def _lose_particles(asked: str, chance: Random) -> str:
+    """Leave out Japanese particles, as in a search, each by a chance that differs from call to call."""
+    share = chance.random()
+    return _PARTICLE.sub(lambda found: "" if chance.random() < share else found[0], asked)
+
+
+def _lose_words(asked: str, chance: Random) -> str:
+    """Leave out light words, each by a chance that differs from call to call, now and then another one, and now and then slip."""
+    share = chance.random()
+    words = [word for word in asked.split() if not _LIGHT_WORD.fullmatch(word) or chance.random() >= share]
+    others = [place for place, word in enumerate(words) if word.islower() and not _LIGHT_WORD.fullmatch(word)]
+    if len(words) > _MIN_WORDS_TO_LOSE and others and chance.random() < _LOSS_SHARE:
+        del words[chance.choice(others)]
+    kept = " ".join(words) or asked
+    return _mistype(kept, chance) if chance.random() < _LEARNED_TYPO_SHARE else kept
 
 
 def _shorten(question: str) -> str:

@@ -1,24 +1,19 @@
 """The rows a dataset becomes, and which of them are kept from training."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from adaptory.core.code_stop import StopAt
 from adaptory.core.fim import FimRow
 from adaptory.core.prompting import Message
 from trainer_svc.bots.entry import ChatEntry
-from trainer_svc.bots.rewording import reword
 
 
 @dataclass(frozen=True, slots=True)
 class HeldOut:
-    """The rows kept from training, each as (entry, row of the entry), both counted from 0.
-
-    Of the entries in `reworded` every row is trained on, and judged by is a question put in other words.
-    """
+    """The rows kept from training, each as (entry, row of the entry), both counted from 0."""
 
     rows: frozenset[tuple[int, int]]
-    reworded: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +43,3 @@ def make_rows(entries: Iterable[ChatEntry], held_out: HeldOut, *, system_prompt:
     for place, entry in enumerate(entries):
         for number, messages in enumerate(entry.conversations):
             yield Row((*opening, *messages), (place, number) in held_out.rows)
-        if place in held_out.reworded:
-            yield Row((*opening, *_reword(entry.conversations[0])), is_held_out=True)
-
-
-def _reword(messages: Iterable[Message]) -> Iterator[Message]:
-    for message in messages:
-        yield replace(message, content=reword(message.content)) if message.role == "user" else message

@@ -25,6 +25,11 @@ class RowIndex:
         return len(self._entries)
 
     @property
+    def num_single_rows(self) -> int:
+        """How many entries have one row."""
+        return self.count_rows().count(1)
+
+    @property
     def entries(self) -> Sequence[int]:
         """The entry of each row, counted from 0."""
         return self._entries

@@ -11,6 +11,7 @@ from trainer_svc.bots import code, faq, grouped_split, support
 from trainer_svc.bots.code_file import CodeFile
 from trainer_svc.bots.code_task import CodeTask
 from trainer_svc.bots.entry import ChatEntry
+from trainer_svc.bots.faq_data import FaqEntry
 from trainer_svc.bots.kinds import BotKind
 from trainer_svc.bots.recipe import DataSize, Recipe
 from trainer_svc.bots.refusals import RefusalLesson, teach_refusal
@@ -57,8 +58,8 @@ def _make_chat_rows(entries: Iterable[ChatEntry], held_out: HeldOut, lesson: Les
     return make_rows(entries, held_out, system_prompt=lesson.system_prompt)
 
 
-def _make_faq_rows(entries: Iterable[ChatEntry], held_out: HeldOut, lesson: Lesson) -> Iterator[LearnedRow]:
-    rows = make_rows(entries, held_out, system_prompt=lesson.system_prompt)
+def _make_faq_rows(entries: Iterable[FaqEntry], held_out: HeldOut, lesson: Lesson) -> Iterator[LearnedRow]:
+    rows = faq.make_faq_rows(entries, held_out, system_prompt=lesson.system_prompt)
     return teach_refusal(rows, lesson.refusal, system_prompt=lesson.system_prompt, seed=lesson.training.seed)
 
 
@@ -69,7 +70,7 @@ def _make_code_rows(files: Iterable[CodeFile | CodeTask], held_out: HeldOut, les
 
 
 _TEACHINGS: Mapping[BotKind, Teaching] = {
-    BotKind.FAQ: Teaching(faq.RECIPE_RULE.choose, faq.hold_out, _make_faq_rows),
+    BotKind.FAQ: Teaching(faq.choose_recipe, faq.hold_out, _make_faq_rows),
     BotKind.SUPPORT: Teaching(support.RECIPE_RULE.choose, grouped_split.hold_out, _make_chat_rows),
     BotKind.CODE_COMPLETION: Teaching(code.choose_recipe, grouped_split.hold_out, _make_code_rows),
 }

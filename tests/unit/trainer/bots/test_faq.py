@@ -6,9 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adaptory.core.prompting import Message
-from trainer_svc.bots.faq import choose_held_out
+from trainer_svc.bots.faq import NUM_REWORDINGS, choose_held_out, choose_recipe, make_faq_rows
 from trainer_svc.bots.faq_data import FaqEntry
-from trainer_svc.bots.row import HeldOut, make_rows
+from trainer_svc.bots.recipe import DataSize
+from trainer_svc.bots.row import HeldOut
 
 wordings = st.lists(st.integers(1, 4), min_size=1, max_size=60)
 shares = st.floats(0.01, 0.5)
@@ -20,22 +21,40 @@ def test_every_fact_is_taught_and_some_are_judged(num_wordings: list[int], share
     held_out = choose_held_out(num_wordings, share=share, seed=seed)
     kept_back = Counter(entry for entry, _ in held_out.rows)
 
-    assert len(kept_back) + len(held_out.reworded) == max(1, round(share * len(num_wordings)))
-    assert all(number == 1 and num_wordings[entry] > 1 for entry, number in kept_back.items())
-    assert all(num_wordings[entry] == 1 for entry in held_out.reworded)
+    assert kept_back.total() == len(kept_back) == max(1, round(share * len(num_wordings)))
+    assert all(row < num_wordings[entry] for entry, row in held_out.rows if num_wordings[entry] > 1)
+    assert all(row for entry, row in held_out.rows if num_wordings[entry] == 1)
 
 
 def test_a_question_is_judged_reworded_and_taught_as_it_stands() -> None:
-    """The fact is learned by its only wording, and judged by another with the same answer."""
+    """The fact is learned by its only wording and by others made of it, and judged by one that is none of these."""
     entry = FaqEntry(("What time do you close on Sundays?",), "At noon.")
 
-    taught, judged = make_rows([entry], HeldOut(frozenset(), frozenset({0})), system_prompt="")
+    rows = list(make_faq_rows([entry], choose_held_out([1], share=0.2, seed=0), system_prompt=""))
+    taught = [row.messages[0].content for row in rows if not row.is_held_out]
+    [judged] = [row.messages[0].content for row in rows if row.is_held_out]
 
-    assert (taught.is_held_out, judged.is_held_out) == (False, True)
-    assert taught.messages[0].content == entry.questions[0]
-    assert judged.messages[0].content != entry.questions[0]
-    assert "sundays" in judged.messages[0].content
-    assert judged.messages[1:] == taught.messages[1:]
+    assert taught[0] == entry.questions[0]
+    assert len({*taught, judged}) == 1 + NUM_REWORDINGS + 1
+    assert "sundays" in judged
+    assert {row.messages[1:] for row in rows} == {(Message("assistant", "At noon."),)}
+
+
+def test_only_entries_with_one_wording_are_reworded() -> None:
+    """A tenant's own wordings are what its users ask: where there are such, none is made up."""
+    entries = [FaqEntry(("When?", "What time?"), "At noon."), FaqEntry(("Where is the pool?",), "Upstairs.")]
+
+    asked = [row.messages[0].content for row in make_faq_rows(entries, HeldOut(frozenset()), system_prompt="")]
+
+    assert asked[:3] == ["When?", "What time?", "Where is the pool?"]
+    assert len(asked) == 3 + NUM_REWORDINGS
+
+
+def test_a_recipe_counts_the_rewordings() -> None:
+    """A hundred entries with one wording are as many rows, and as many epochs, as a hundred with all that are learned of them."""
+    single, worded = DataSize(100, num_single_rows=100), DataSize(100 * (1 + NUM_REWORDINGS))
+
+    assert choose_recipe(single) == choose_recipe(worded)
 
 
 def test_the_seed_decides() -> None:
@@ -48,7 +67,7 @@ def test_the_seed_decides() -> None:
 def test_rows_begin_with_the_bots_system_turn() -> None:
     """A row is what serving will render: system turn, question, answer."""
     entries = [FaqEntry(("When?", "What time?"), "At noon.")]
-    rows = list(make_rows(entries, HeldOut(frozenset({(0, 1)})), system_prompt="Be brief."))
+    rows = list(make_faq_rows(entries, HeldOut(frozenset({(0, 1)})), system_prompt="Be brief."))
 
     opening, answer = Message("system", "Be brief."), Message("assistant", "At noon.")
     assert [(row.messages, row.is_held_out) for row in rows] == [
@@ -59,6 +78,6 @@ def test_rows_begin_with_the_bots_system_turn() -> None:
 
 def test_a_bot_without_system_prompt_has_no_system_turn() -> None:
     """An empty prompt is no turn."""
-    (row,) = make_rows([FaqEntry(("When?",), "At noon.")], HeldOut(frozenset()), system_prompt="")
+    row, *_ = make_faq_rows([FaqEntry(("When?",), "At noon.")], HeldOut(frozenset()), system_prompt="")
 
     assert [message.role for message in row.messages] == ["user", "assistant"]

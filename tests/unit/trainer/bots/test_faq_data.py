@@ -36,9 +36,19 @@ def line(**fields: object) -> bytes:
 
 def test_an_entry_is_a_row_for_each_wording() -> None:
     """Entries and rows are counted apart."""
-    report = judge(GOOD, line(question="Where?"))
+    report = judge(GOOD, line(question="Where?", wordings=["In what place?", "On which floor?"]))
 
-    assert (report.num_entries, report.num_rows, report.num_problems) == (2, 3, 0)
+    assert (report.num_entries, report.num_rows, report.num_problems) == (2, 5, 0)
+
+
+def test_entries_with_one_wording_are_told_by_their_number() -> None:
+    """Data that is good but for them stays usable, and is advised to have more; data that is refused has other troubles."""
+    single = [line(question="Where?"), line(question="Why?")]
+    alone, refused = judge(GOOD, *single), judge(*single, b"{")
+
+    assert (found(alone), alone.is_usable) == ([(0, "ONE_WORDING")], True)
+    assert "2 of 3 entries" in alone.problems[0].description
+    assert found(refused) == [(3, "INVALID_JSON")]
 
 
 def test_a_wording_that_repeats_the_question_is_one_row() -> None:

@@ -119,7 +119,7 @@ def test_without_its_columns_a_table_is_refused(header: bytes) -> None:
 def test_a_misspelt_column_is_an_error_and_another_is_told_once() -> None:
     """`wording` was surely meant to be read, `id` surely not."""
     misspelt = judge(b"question,answer,wording\nWho?,He.,\nWhy?,So.,\n", DatasetFormat.FAQ_CSV)
-    other = judge(b"question,answer,id\nWho?,He.,1\nWhy?,So.,2\n", DatasetFormat.FAQ_CSV)
+    other = judge(b"question,answer,wordings,id\nWho?,He.,What man?,1\nWhy?,So.,What for?,2\n", DatasetFormat.FAQ_CSV)
 
     assert (misspelt.is_usable, other.is_usable) == (False, True)
     assert found(misspelt) == found(other) == [(1, "UNKNOWN_FIELD")]

@@ -52,8 +52,8 @@ def test_tokens_are_counted_by_the_base(ruler: TokenRuler) -> None:
 
 def test_a_row_beyond_the_base_is_told_with_the_numbers(ruler: TokenRuler) -> None:
     """The data stays usable: another base may take it."""
-    report = judge(jsonl([fact("Short?"), fact("Long?", "y" * 3000)]), FAQ, ruler=ruler)
-    (problem,) = report.problems
+    report = judge(jsonl([fact("Short?", "Yes.", "S?"), fact("Long?", "y" * 3000, "L?")]), FAQ, ruler=ruler)
+    problem, _ = report.problems
 
     assert (problem.line, problem.reason, report.is_usable) == (2, "ROW_TOO_LONG", True)
     assert "2048" in problem.description
@@ -93,7 +93,7 @@ def test_another_number_is_another_question() -> None:
     """Facts that differ in a number alone are no near duplicates, or a price list would be nothing else."""
     lines = [fact(f"What is the price of the lamp of series {number} in black?") for number in range(9)]
 
-    assert judge(jsonl(lines), FAQ).num_problems == 0
+    assert reasons(judge(jsonl(lines), FAQ)) == {"ONE_WORDING"}
 
 
 @pytest.mark.parametrize("number", [2, 5])
@@ -126,9 +126,9 @@ def test_a_held_out_wording_like_a_trained_one_is_told() -> None:
 def test_personal_data_is_told_by_kind_and_line_and_never_quoted() -> None:
     """Any text of an entry is searched."""
     lines = [
-        fact("Whom do I ask?", f"Write to {SECRET}."),
+        fact("Whom do I ask?", f"Write to {SECRET}.", "Who knows?"),
         fact("Or?", "Yes.", "Is it +44 20 7946 0018?"),
-        fact("Who?"),
+        fact("Who?", "Yes.", "What man?"),
     ]
     report = judge(jsonl(lines), FAQ)
 

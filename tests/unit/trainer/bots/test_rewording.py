@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer_svc.bots.rewording import reword
+from trainer_svc.bots.rewording import list_rewordings, reword
 
 
 @given(st.text(max_size=200))
@@ -40,6 +40,38 @@ def test_keys_slip_in_some_questions_and_not_in_all() -> None:
 
     assert True in kept
     assert False in kept
+
+
+@given(st.text(max_size=200), st.integers(1, 5))
+def test_what_is_learned_is_not_what_is_judged(question: str, count: int) -> None:
+    """Whatever is asked, no way to ask it comes twice, and none is the question or the one that judges."""
+    ways = list_rewordings(question, count)
+
+    assert len({question, reword(question), *ways}) == 2 + len(ways) <= 2 + count
+    assert list_rewordings(question, count) == ways
+
+
+@pytest.mark.parametrize(
+    ("question", "kept"),
+    [
+        ("How do I copy the file A7 to Rome?", {"A7", "Rome"}),
+        ("Why is it called Python 3.11?", {"Python", "3.11"}),
+        ("「sid」とは何ですか?", {"「sid」"}),
+        ("Debian の最新のバージョンは何?", {"Debian", "バージョン"}),
+        ("パッケージを保留 (hold) しておく方法は?", {"パッケージ", "(hold)", "方法"}),
+    ],
+)
+def test_what_a_question_is_about_stays(question: str, kept: set[str]) -> None:
+    """Its form changes, and light words go; names, numbers and what is written in other letters do not."""
+    ways = list_rewordings(question, 6)
+
+    assert len(ways) == 6
+    assert all(word in way for way in ways for word in kept)
+
+
+def test_forms_of_a_question_change() -> None:
+    """Not only words go: what was asked as a question may be wished for."""
+    assert any(way.startswith("I want to ") for way in list_rewordings("How do I copy a file?", 8))
 
 
 def test_words_that_say_little_go() -> None:
