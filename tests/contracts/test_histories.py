@@ -26,9 +26,13 @@ async def test_nobody_hears_a_foreign_word_on_vllm(parity_base: Path, tmp_path: 
     try:
         await history.run(100)
         await history.poison()
-        await history.run(100)
+        await history.run(50)
+        await town.recover()
+        await history.run(50)
         await history.kill()
-        await history.run(100)
+        await history.run(50)
+        await town.recover()
+        await history.run(50)
         num_heard = history.num_heard
         await history.rest()
     except Exception as error:

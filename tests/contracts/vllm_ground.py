@@ -18,7 +18,8 @@ from tests.contracts.word_adapters import write_word_adapters
 from tests.fakes.engine import SETTINGS
 from tests.fakes.ground import Troubles
 
-_MOMENT_S = 0.02
+_MOMENT_S, _LONGEST_MOMENT_S = 0.02, 0.25
+_POLL_S = 0.01
 _LONGEST_S = 0.5
 
 
@@ -44,6 +45,7 @@ class VllmGround:
     def __init__(self, base_dir: Path, root: Path) -> None:
         self._base_dir = base_dir
         self._words: dict[Path, str] = {}
+        self._backends: list[TroubledBackend] = []
         self.shape = BaseShape.from_folder(base_dir)
         self.clock = TimeOfDay()
         # Twice the rank that its config tells and the slots have: vLLM fails amid the load, and keeps the id.
@@ -62,14 +64,20 @@ class VllmGround:
     async def build(self) -> "TroubledBackend":
         """Return an engine that is not started."""
         engine = await build_vllm_engine(self._base_dir, "town", SETTINGS)
-        return TroubledBackend(engine._backend, self._misfit)
+        self._backends.append(TroubledBackend(engine._backend, self._misfit))
+        return self._backends[-1]
 
     def settle_in(self) -> None:
         """Need nothing: vLLM has threads."""
 
     async def breathe(self, moments: int) -> None:
-        """Let the engine make a few tokens."""
-        await asyncio.sleep(moments * _MOMENT_S)
+        """Let the engine make as many tokens, as fast as the machine does, or wait a little where nobody wants any."""
+        backend = self._backends[-1]
+        enough, end_s = backend.num_chunks + moments, time.monotonic() + moments * _LONGEST_MOMENT_S
+        if not backend.running:
+            await asyncio.sleep(moments * _MOMENT_S)
+        while backend.running and backend.num_chunks < enough and time.monotonic() < end_s:  # noqa: ASYNC110 - of another process
+            await asyncio.sleep(_POLL_S)
 
 
 class TroubledBackend(Troubles):
@@ -83,6 +91,7 @@ class TroubledBackend(Troubles):
         self._free_to_load = asyncio.Event()
         self._free_to_load.set()
         self.is_dead = False
+        self.num_chunks = 0
 
     @property
     def registered(self) -> frozenset[int]:
@@ -148,6 +157,7 @@ class TroubledBackend(Troubles):
                 async for chunk in chunks:
                     if engine_id in self.poisoned:
                         raise OutputCorrupted(request.adapter)
+                    self.num_chunks += 1
                     yield chunk
         finally:
             self.running[engine_id] -= 1
