@@ -18,7 +18,7 @@ from tests.contracts.word_adapters import write_word_adapters
 from tests.fakes.engine import SETTINGS
 from tests.fakes.ground import Troubles
 
-_MOMENT_S, _LONGEST_MOMENT_S = 0.02, 0.25
+_MOMENT_S, _LONGEST_MOMENT_S = 0.02, 0.1
 _POLL_S = 0.01
 _LONGEST_S = 0.5
 
@@ -74,9 +74,9 @@ class VllmGround:
         """Let the engine make as many tokens, as fast as the machine does, or wait a little where nobody wants any."""
         backend = self._backends[-1]
         enough, end_s = backend.num_chunks + moments, time.monotonic() + moments * _LONGEST_MOMENT_S
-        if not backend.running:
+        if not backend.running or backend.is_dead:
             await asyncio.sleep(moments * _MOMENT_S)
-        while backend.running and backend.num_chunks < enough and time.monotonic() < end_s:  # noqa: ASYNC110 - of another process
+        while backend.running and not backend.is_dead and backend.num_chunks < enough and time.monotonic() < end_s:  # noqa: ASYNC110 - of another process
             await asyncio.sleep(_POLL_S)
 
 
