@@ -12,6 +12,7 @@ from random import Random
 
 from trainer_svc.bots.scripts import JAPANESE, LATIN, name_script
 
+ENGLISH = "ENGLISH"
 # What English questions can lose and still be understood; a question in another language has few of these words, and keeps its own.
 _LIGHT_WORD = re.compile(
     r"a|about|am|an|and|are|be|been|being|can|could|did|do|does|for|have|how|i|if|in|is|it|me|my|of|on|or|our|please|shall|should|so|"
@@ -28,9 +29,14 @@ _PAUSES = ("{} ?", "... {}")
 _TYPO_SHARE, _MIN_TYPO_LETTERS = 0.5, 4
 _ENDS = " ?!.;:？！。、"  # noqa: RUF001 - full width, as Japanese has them
 
+# None of them is a word of another language in this script, as "in" and "was" are.
+_ENGLISH = re.compile(
+    r"\b(?:the|this|how|what|when|where|which|who|why|do|does|are|can|you|your|my|have|there)\b", re.IGNORECASE
+)
+
 # Other forms of what a question begins with in English, and ends with in Japanese; the first that fits is taken.
 _FORMS = {
-    LATIN: (
+    ENGLISH: (
         (
             r"how (?:do|can|could|should|would) (?:i|we|you) (.+)",
             ("what is the way to {}", "I want to {}", "help me to {}"),
@@ -56,9 +62,10 @@ _FORMS = {
     ),
 }
 _FRAMES = {
-    LATIN: ("{}", "{}?", "I have a question, {}", "could you tell me: {}?", "{} please"),
+    ENGLISH: ("{}", "{}?", "I have a question, {}", "could you tell me: {}?", "{} please"),
     JAPANESE: ("{}", "{}？", "{}。", "ちょっと聞きたいのですが、{}", "お願いします。{}"),  # noqa: RUF001
 }
+_PLAIN_FRAMES = ("{}", "{}?", "{} ?", "... {}")
 _PARTICLE = re.compile(
     r"(?<=[\u30a0-\u30ff\u4e00-\u9fffA-Za-z0-9])[はがをにの](?=[\u30a0-\u30ff\u4e00-\u9fffA-Za-z0-9])"
 )
@@ -90,9 +97,9 @@ def list_rewordings(question: str, count: int) -> list[str]:
 
 
 def _make_ways(question: str, chance: Random) -> Iterator[str]:
-    script = name_script(question)
-    frames, forms = _FRAMES.get(script, _FRAMES[LATIN]), _FORMS.get(script, ())
-    lose = _lose_particles if script == JAPANESE else _lose_words
+    language = _name_language(question)
+    frames, forms = _FRAMES.get(language, _PLAIN_FRAMES), _FORMS.get(language, ())
+    lose = _LOSSES.get(language, _lose_any_word)
     asked = question.strip(_ENDS) or question
     found = _find_form(asked, forms)
     for _ in range(_MAX_TRIES):
@@ -100,6 +107,12 @@ def _make_ways(question: str, chance: Random) -> Iterator[str]:
         if found and chance.random() < _FORM_SHARE:
             kept, form = found[0], chance.choice(found[1])
         yield chance.choice(frames).replace("{}", form).replace("{}", lose(kept, chance))
+
+
+def _name_language(question: str) -> str:
+    """Return a language that the rules know, or the script."""
+    script = name_script(question)
+    return ENGLISH if script in {LATIN, ""} and _ENGLISH.search(question) else script
 
 
 def _find_form(asked: str, forms: Iterable[_Form]) -> tuple[str, tuple[str, ...]] | None:
@@ -117,14 +130,23 @@ def _lose_particles(asked: str, chance: Random) -> str:
 
 
 def _lose_words(asked: str, chance: Random) -> str:
-    """Leave out light words, each by a chance that differs from call to call, now and then another one, and now and then slip."""
+    """Leave out English words that say little, each by a chance that differs from call to call, and go on as in any language."""
     share = chance.random()
-    words = [word for word in asked.split() if not _LIGHT_WORD.fullmatch(word) or chance.random() >= share]
+    kept = [word for word in asked.split() if not _LIGHT_WORD.fullmatch(word) or chance.random() >= share]
+    return _lose_any_word(" ".join(kept) or asked, chance)
+
+
+def _lose_any_word(asked: str, chance: Random) -> str:
+    """Leave out a word now and then, no name or number, and slip now and then."""
+    words = asked.split()
     others = [place for place, word in enumerate(words) if word.islower() and not _LIGHT_WORD.fullmatch(word)]
     if len(words) > _MIN_WORDS_TO_LOSE and others and chance.random() < _LOSS_SHARE:
         del words[chance.choice(others)]
-    kept = " ".join(words) or asked
+    kept = " ".join(words)
     return _mistype(kept, chance) if chance.random() < _LEARNED_TYPO_SHARE else kept
+
+
+_LOSSES = {ENGLISH: _lose_words, JAPANESE: _lose_particles}
 
 
 def _shorten(question: str) -> str:

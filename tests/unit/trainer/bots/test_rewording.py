@@ -69,6 +69,25 @@ def test_what_a_question_is_about_stays(question: str, kept: set[str]) -> None:
     assert all(word in way for way in ways for word in kept)
 
 
+@pytest.mark.parametrize(
+    "question",
+    [
+        "Wie lange gilt die Garantie in Monaten?",
+        "Quels sont vos horaires en semaine?",
+        "Сколько стоит доставка?",
+        "保修期多长?",
+    ],
+)
+def test_other_languages_are_not_mixed_with_english(question: str) -> None:
+    """What the rules say in English or Japanese is not put into a question in another language."""
+    words = set(question.strip("?").split())
+
+    for way in list_rewordings(question, 3):
+        told = way.replace("...", "").replace("?", "").split()
+        assert len(told) <= len(words)
+        assert all(word in words or sorted(word) in map(sorted, words) for word in told)
+
+
 def test_forms_of_a_question_change() -> None:
     """Not only words go: what was asked as a question may be wished for."""
     assert any(way.startswith("I want to ") for way in list_rewordings("How do I copy a file?", 8))
