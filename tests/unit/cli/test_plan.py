@@ -260,7 +260,8 @@ def test_rows_of_a_file_are_measured(plan: Plan, cache: Path, tmp_path: Path) ->
     long_code, refused = plan(*asked, "--max-tokens", "20")
 
     rows = measured["rows"]
-    assert (code, rows["trained"], rows["held_out"], rows["steps"]) == (0, 20, 4, 3)
+    # Twenty questions, each with three wordings that are made of it.
+    assert (code, rows["trained"], rows["held_out"], rows["steps"]) == (0, 80, 4, 10)
     assert 20 < rows["longest_tokens"] < 100
     assert long_code == 2
     assert "rows are never clipped" in refused["error"]["message"]
