@@ -13,7 +13,7 @@ from random import Random
 from trainer_svc.bots.scripts import JAPANESE, LATIN, name_script
 
 ENGLISH = "ENGLISH"
-# What English questions can lose and still be understood; a question in another language has few of these words, and keeps its own.
+# What English questions can lose and still be understood.
 _LIGHT_WORD = re.compile(
     r"a|about|am|an|and|are|be|been|being|can|could|did|do|does|for|have|how|i|if|in|is|it|me|my|of|on|or|our|please|shall|should|so|"
     r"some|that|the|their|them|there|these|they|this|those|to|us|was|we|were|what|which|will|with|would|you|your",
@@ -21,10 +21,10 @@ _LIGHT_WORD = re.compile(
 )
 _MIN_KEPT_WORDS = 2
 _GREETINGS = {
-    LATIN: ("Hi, {}", "Hello! {}", "Quick question: {}", "{} Thanks!"),
+    ENGLISH: ("Hi, {}", "Hello! {}", "Quick question: {}", "{} Thanks!"),
     JAPANESE: ("すみません、{}", "こんにちは。{}", "質問です。{}", "{}よろしくお願いします。"),
 }
-# Where the language cannot be told.
+# Where the rules do not know the language.
 _PAUSES = ("{} ?", "... {}")
 _TYPO_SHARE, _MIN_TYPO_LETTERS = 0.5, 4
 _ENDS = " ?!.;:？！。、"  # noqa: RUF001 - full width, as Japanese has them
@@ -78,10 +78,13 @@ _Form = tuple[str, tuple[str, ...]]  # what it looks like, and what it may becom
 def reword(question: str) -> str:
     """Return the question asked in another way, the same each time, and never as it stands."""
     chance = Random(question)  # noqa: S311 - to be repeatable, not secret
-    typed = _shorten(question.rstrip(_ENDS) or question)
+    language = _name_language(question)
+    typed = question.rstrip(_ENDS) or question
+    if language == ENGLISH:
+        typed = _shorten(typed)
     if chance.random() < _TYPO_SHARE:
         typed = _mistype(typed, chance)
-    greetings = _GREETINGS.get(name_script(question), _PAUSES)
+    greetings = _GREETINGS.get(language, _PAUSES)
     return chance.choice(greetings).format(typed.lower())
 
 
