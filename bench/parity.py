@@ -85,7 +85,7 @@ def _measure(
     workspace = Workspace(folder / "workspace")
     train, held_out = name_rows(workspace.folder)
     rows = list(_make_rows(company))
-    recipe = RECIPE_RULE.choose(DataSize(sum(not row.is_held_out for row in rows))).fit(base.max_tokens)
+    recipe = RECIPE_RULE.choose(DataSize(sum(not row.is_held_out for row in rows))).fit(base.shape)
     training = replace(recipe.training, max_steps=num_steps)
     memory = MemorySettings.of_one(_LIMIT_BYTES, Techniques(BasePrecision.NF4, training.batch_rows))
     workspace.create(WorkerSpec("bench", str(base.folder), str(train), str(held_out), training, memory))

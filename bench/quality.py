@@ -27,6 +27,7 @@ from bench.quality_report import build_document, build_table
 from bench.quality_run import Course, Effort, Outcome, Refusal
 from bench.quality_sample import list_data_files
 from examples.demo.bots import BASE_MODEL
+from trainer_svc.job_requests import MAX_LEARNING_RATE
 from trainer_svc.jobs.machine import LocalMachine
 
 # With these a file takes some minutes on two cores that do nothing else.
@@ -81,6 +82,9 @@ def _parse() -> argparse.Namespace:
     parser.add_argument(
         "--epochs", type=int, help="epochs of every job, within those tokens (default: those of its recipe)"
     )
+    parser.add_argument(
+        "--learning-rate", type=float, help="peak learning rate of every job (default: that of its recipe)"
+    )
     parser.add_argument("--system-prompt", default="", help="what FAQ and support bots are told before everything else")
     parser.add_argument("--refusal", default="", help="what FAQ bots are taught to say where their data has no answer")
     parser.add_argument("--json", action="store_true", help="print JSON and nothing else")
@@ -94,10 +98,16 @@ def _read_effort(arguments: argparse.Namespace) -> Effort:
             raise InvalidRequest.of_field(
                 f"--{name.replace('_', '-')}", f"is {value}; it must be 1 or more", value=value
             )
+    rate = arguments.learning_rate
+    if rate is not None and not 0 < rate <= MAX_LEARNING_RATE:
+        raise InvalidRequest.of_field(
+            "--learning-rate", f"is {rate:g}; it must be above 0 and at most {MAX_LEARNING_RATE:g}", value=rate
+        )
     return Effort(
         limit_bytes=parse_bytes(arguments.limit, field="--limit"),
         **caps,
         epochs=arguments.epochs,
+        learning_rate=rate,
         system_prompt=arguments.system_prompt,
         refusal_text=arguments.refusal,
     )

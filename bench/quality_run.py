@@ -43,7 +43,8 @@ _HELD_OUT_SHARE = 0.2
 class Effort:
     """How much of a file is used, the memory limit of its job, and what its bot is told and taught besides.
 
-    `max_train_tokens` cuts the training short of its recipe, or of `epochs` where they are given, at a whole step. `max_row_tokens`
+    `max_train_tokens` cuts the training short of its recipe, or of `epochs` where they are given, at a whole step. `learning_rate`,
+    where given, takes the recipe's place. `max_row_tokens`
     are counted without `system_prompt`, which begins every conversation. With a `refusal_text` FAQ bots are taught to refuse.
     """
 
@@ -52,6 +53,7 @@ class Effort:
     max_row_tokens: int
     max_train_tokens: int
     epochs: int | None = None
+    learning_rate: float | None = None
     system_prompt: str = ""
     refusal_text: str = ""
 
@@ -184,9 +186,9 @@ class _Job:
     @classmethod
     def settle(cls, data: DataFile, sample: Sample, base: PreparedBase, effort: Effort) -> "_Job":
         """Choose the recipe for the sample, and cut it to as many steps as there are tokens for."""
-        recipe = teaching_of(data.kind).choose_recipe(sample.size).fit(base.max_tokens)
-        given = {} if effort.epochs is None else {"epochs": effort.epochs}
-        recipe = recipe.override({"held_out_share": _HELD_OUT_SHARE, **given})
+        recipe = teaching_of(data.kind).choose_recipe(sample.size).fit(base.shape)
+        given = {"held_out_share": _HELD_OUT_SHARE, "epochs": effort.epochs, "learning_rate": effort.learning_rate}
+        recipe = recipe.override({name: value for name, value in given.items() if value is not None})
         refusal = RefusalLesson(effort.refusal_text)
         bot = BotDraft(
             name=BotName("bench", "quality"),

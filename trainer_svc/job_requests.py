@@ -12,7 +12,7 @@ from trainer_svc.jobs.planning import JobOrder
 from trainer_svc.memory.techniques import Method
 
 _MAX_ALPHA = 1024
-_MAX_LEARNING_RATE = 0.1
+MAX_LEARNING_RATE = 0.1
 _MAX_EPOCHS = 100
 _MAX_BATCH_ROWS = 1024
 _MIN_ROW_TOKENS = 16
@@ -74,8 +74,8 @@ def _check_settings(settings: training_job_pb2.TrainingSettings, violations: Vio
         ("alpha", 1 <= settings.alpha <= _MAX_ALPHA, f"1 to {_MAX_ALPHA}"),
         (
             "learning_rate",
-            0 < settings.learning_rate <= _MAX_LEARNING_RATE,
-            f"above 0 and at most {_MAX_LEARNING_RATE}",
+            0 < settings.learning_rate <= MAX_LEARNING_RATE,
+            f"above 0 and at most {MAX_LEARNING_RATE}",
         ),
         ("epochs", 1 <= settings.epochs <= _MAX_EPOCHS, f"1 to {_MAX_EPOCHS}"),
         ("batch_rows", 1 <= settings.batch_rows <= _MAX_BATCH_ROWS, f"1 to {_MAX_BATCH_ROWS}"),

@@ -33,7 +33,7 @@ class JobInputs:
     def choose_settings(self, method: Method, given: Mapping[str, int | float]) -> JobSettings:
         """Return the settings of a job: what is given by name, and else the recipe for this data and base."""
         recipe = teaching_of(self.bot.draft.kind).choose_recipe(self.dataset.report.size)
-        chosen = recipe.fit(self.base.max_tokens).override(given)
+        chosen = recipe.fit(self.base.shape).override(given)
         return JobSettings(chosen.training, chosen.held_out_share, method)
 
 

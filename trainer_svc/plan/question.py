@@ -1,7 +1,7 @@
 """What is asked of a plan: a base by name or by its config, a method, a limit, and rows, real or of one length."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -187,6 +187,6 @@ def _read_rows(path: Path, base: PreparedBase, max_tokens: int) -> Iterator[Lear
     """
     data = DataFile.guess(path, DataLimits(), field="--data")
     report = data.judge(field="--data", ruler=TokenRuler(base))
-    recipe = teaching_of(data.kind).choose_recipe(report.size).fit(max_tokens)
+    recipe = teaching_of(data.kind).choose_recipe(report.size).fit(replace(base.shape, max_tokens=max_tokens))
     source = RowSource(data.kind, data.format, "", recipe.held_out_share, Lesson("", recipe.training, base))
     return split_rows(data.read_entries, source)

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from adaptory.core.base_shape import BaseShape
 from trainer_svc.bots.kinds import BotKind
 from trainer_svc.bots.recipe import DataSize, Recipe
 from trainer_svc.bots.teaching import served_kinds, teaching_of
@@ -14,6 +15,11 @@ kinds = pytest.mark.parametrize("kind", served_kinds())
 def steps(recipe: Recipe, num_rows: int) -> int:
     """Return the optimizer steps a recipe takes on so many rows."""
     return recipe.training.epochs * -(-num_rows // recipe.training.batch_rows)
+
+
+def make_shape(hidden_size: int, max_tokens: int = 4096) -> BaseShape:
+    """Return the shape of a base of such a width."""
+    return BaseShape(hidden_size, 4 * hidden_size, 32, 32, 32, hidden_size // 32, 32_000, max_tokens, False)
 
 
 @kinds
@@ -44,11 +50,21 @@ def test_small_data_is_passed_over_more_often(kind: BotKind, num_rows: int, epoc
 
 def test_what_a_caller_gives_is_kept() -> None:
     """Every setting can be overridden, the share held out along, and a base's limit bounds the rest."""
-    recipe = (
-        teaching_of(BotKind.SUPPORT).choose_recipe(DataSize(100)).fit(512).override({"rank": 4, "held_out_share": 0.25})
-    )
+    fitted = teaching_of(BotKind.SUPPORT).choose_recipe(DataSize(100)).fit(make_shape(4096, max_tokens=512))
+    recipe = fitted.override({"rank": 4, "held_out_share": 0.25, "learning_rate": 0.003})
 
     assert (recipe.training.rank, recipe.held_out_share, recipe.training.max_row_tokens) == (4, 0.25, 512)
+    assert recipe.training.learning_rate == 0.003
+
+
+@pytest.mark.parametrize(
+    ("hidden_size", "rate"), [(64, 0.001), (576, 0.001), (2048, 0.00037), (4096, 0.00022), (5120, 0.00018)]
+)
+def test_a_wider_base_learns_at_a_lower_rate(hidden_size: int, rate: float) -> None:
+    """What suits 135M wrecks 7B; QLoRA's authors trained 7B and 13B with 0.0002."""
+    recipe = teaching_of(BotKind.FAQ).choose_recipe(DataSize(100)).fit(make_shape(hidden_size))
+
+    assert recipe.training.learning_rate == rate
 
 
 def test_tasks_are_rows_of_their_own_and_asked_whole() -> None:
