@@ -62,6 +62,8 @@ def _tell_file(outcome: Outcome) -> Iterator[str]:
         yield f"{outcome.num_left_out:,} left out as too long"
     yield f"{evaluation.num_train_rows:,} rows learned, {evaluation.num_held_out_rows:,} held out"
     yield f"{outcome.num_steps:,} of {outcome.num_recipe_steps:,} steps"
+    if 0 < outcome.best_step < outcome.num_steps:
+        yield f"the adapter of step {outcome.best_step:,}"
 
 
 def _list_scores(outcome: Outcome) -> Iterator[tuple[str, str, str, str]]:

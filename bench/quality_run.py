@@ -62,7 +62,8 @@ class Effort:
 class Outcome:
     """What became of one file; `faults` say why the gate rejects its adapter, none where it may answer.
 
-    Sizes are in bytes above the worker's baseline, `seconds` those of the whole way. `num_steps` were trained of `num_recipe_steps`.
+    Sizes are in bytes above the worker's baseline, `seconds` those of the whole way. `num_steps` were trained of `num_recipe_steps`;
+    the adapter is that of `best_step`.
     """
 
     file: str
@@ -74,6 +75,7 @@ class Outcome:
     num_problems: int
     num_steps: int
     num_recipe_steps: int
+    best_step: int
     evaluation: Evaluation
     limit_bytes: int
     predicted_peak_bytes: int
@@ -133,6 +135,7 @@ class Course:
             num_problems=report.num_problems,
             num_steps=result.num_steps,
             num_recipe_steps=job.num_recipe_steps,
+            best_step=result.best_step,
             evaluation=evaluation,
             limit_bytes=effort.limit_bytes,
             predicted_peak_bytes=plan.predicted_peak_bytes,
@@ -167,6 +170,7 @@ class Course:
             held_out_rows=str(held_out),
             training=job.source.lesson.training,
             memory=memory,
+            max_general_rise=job.bot.gate.effective_max_general_loss_rise,
         )
         workspace.create(spec)
         write_rows(job.read_rows(), train=train, held_out=held_out)

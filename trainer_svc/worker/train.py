@@ -1,18 +1,20 @@
 """The training loop: batches, micro-batches, gradients, one update each; and which of the adapters it goes through is kept."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from adaptory.core.prompting import RenderedRow
 from trainer_svc.jobs.workspace import Phase
+from trainer_svc.memory.held_out import choose_measured_general
 from trainer_svc.worker.checkpoint import Checkpoint
+from trainer_svc.worker.decoder import Decoder
 from trainer_svc.worker.ladder import Ladder
 from trainer_svc.worker.loss_scale import LossScaling
 from trainer_svc.worker.measuring import measure_loss
 from trainer_svc.worker.meter import Meter
 from trainer_svc.worker.packing import count_learned
 from trainer_svc.worker.rig import Batches, Rig, cut_rows
-from trainer_svc.worker.stopping import MIN_GAIN, StoppingRule
+from trainer_svc.worker.stopping import MIN_GAIN, Measured, StoppingRule
 
 
 def train(
@@ -27,9 +29,10 @@ def train(
     """Run all steps, on ever less memory where it runs out: a step that failed is begun again, so no batch is lost or seen twice.
 
     So is a step whose gradients overflow; raises FailedPrecondition where that does not help. Stops before the last step where the
-    rule says so. The adapter is left as it was when its loss on held-out rows was lowest.
+    rule says so. The adapter is left as it was when the rule found it best.
     """
     ladder.run(Phase.STEP, partial(_try_largest, rig, batches))
+    base_general_loss = ladder.run(Phase.STEP, partial(_measure_general, rig, batches, meter, Rig.decode_bare))
     meter.restart_clock()
     num_steps = len(batches.steps)
     for step, batch in enumerate(batches.steps, start=1):
@@ -40,16 +43,19 @@ def train(
             continue
         held_out_loss = ladder.run(Phase.STEP, partial(_measure_held_out, rig, batches, meter))
         scaling.require_finite(held_out_loss)
-        if rule.judge(step, held_out_loss) and step < num_steps:
+        general_loss = ladder.run(Phase.STEP, partial(_measure_general, rig, batches, meter, Rig.decode))
+        if rule.judge(Measured(step, held_out_loss, general_loss - base_general_loss)) and step < num_steps:
             checkpoint.write(rig.adapter)
         meter.report_held_out(held_out_loss)
         if rule.is_over:
             break
     # Where no loss was finite there is no best one; the adapter is as bad as they are, and refused for it.
-    if rule.best_step not in (0, step):
+    if rule.best is None:
+        return
+    if rule.best.step != step:
         checkpoint.restore(rig.adapter)
-    if 0 < rule.best_step < num_steps:
-        meter.tell(_describe_choice(rule, step, num_steps))
+    if rule.best.step != num_steps:
+        meter.tell(_describe_choice(rule.best, rule.lowest or rule.best, step, num_steps))
 
 
 def accumulate(rig: Rig, batch: Sequence[RenderedRow], scale: float = 1.0) -> float:
@@ -84,12 +90,20 @@ def _measure_held_out(rig: Rig, batches: Batches, meter: Meter) -> float:
     return measure_loss(rig, rig.decode(), packs, meter.beat)
 
 
-def _describe_choice(rule: StoppingRule, step: int, num_steps: int) -> str:
-    kept = (
-        f"The adapter of step {rule.best_step} is kept, whose loss on held-out rows was lowest: {rule.best_loss:.3f}."
-    )
+def _measure_general(rig: Rig, batches: Batches, meter: Meter, decode: Callable[[Rig], Decoder]) -> float:
+    """Return the loss on general text, of the base alone or with the adapter, on the base's values that are trained on."""
+    # One by one, as they are judged.
+    packs = [[row] for row in choose_measured_general(batches.general)]
+    return measure_loss(rig, decode(rig), packs, meter.beat)
+
+
+def _describe_choice(best: Measured, lowest: Measured, step: int, num_steps: int) -> str:
+    kept = f"The adapter of step {best.step} is kept, whose loss on held-out rows was lowest: {best.loss:.3f}."
+    if lowest is not best:
+        kept = (
+            f"The adapter of step {best.step} is kept, whose loss on held-out rows was {best.loss:.3f}. It was {lowest.loss:.3f} "
+            f"after step {lowest.step}, but that on general text had risen by {lowest.general_rise:.2f} nats: too much for the gate."
+        )
     if step == num_steps:
         return kept
-    return (
-        f"Training stopped after step {step} of {num_steps}, since that loss no longer falls by {MIN_GAIN:.1%}. {kept}"
-    )
+    return f"Training stopped after step {step} of {num_steps}: the loss on held-out rows no longer falls by {MIN_GAIN:.1%}. {kept}"

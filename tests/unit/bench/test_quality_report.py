@@ -21,6 +21,7 @@ GOOD = Outcome(
     num_problems=1,
     num_steps=90,
     num_recipe_steps=150,
+    best_step=90,
     evaluation=Evaluation(
         base_loss=3.25,
         adapter_loss=1.5,
@@ -37,7 +38,9 @@ GOOD = Outcome(
     peak_bytes=590 << 20,
     seconds=125.4,
 )
-BAD = replace(GOOD, file="faq/odd.jsonl", num_left_out=7, faults=["Its fact_recall is 0.125, the base's 0.125."])
+BAD = replace(
+    GOOD, file="faq/odd.jsonl", num_left_out=7, best_step=60, faults=["Its fact_recall is 0.125, the base's 0.125."]
+)
 UNUSED = Refusal("talks.jsonl", "talks.jsonl cannot be trained on: line 1: no")
 
 
@@ -59,13 +62,14 @@ def test_the_main_score_stands_beside_its_file_with_verdict_time_and_peak() -> N
 
 
 def test_what_was_used_of_a_file_is_told() -> None:
-    """Rows of how many, steps of how many, and entries left out where there were any."""
+    """Rows and steps of how many, entries left out and steps whose adapter was not kept, where there were any."""
     good, bad = _print(GOOD), _print(BAD)
 
     assert "60 of 2,023 wordings" in good
     assert "48 rows learned, 12 held out" in good
     assert "90 of 150 steps" in good
     assert ("left out" in good, "7 left out as too long" in bad) == (False, True)
+    assert ("the adapter of step" in good, "the adapter of step 60" in bad) == (False, True)
 
 
 def test_a_rejected_adapter_and_an_unused_file_say_why() -> None:
