@@ -9,9 +9,9 @@ from rich.text import Text
 
 from adaptory.cli.output import AsJson, print_message
 from adaptory.cli.target import target_of
-from adaptory.client import BlockingClient, assistant, user
+from adaptory.client import BlockingClient, assistant, measure_certainty, user
 from adaptory.core.errors import InvalidRequest
-from adaptory.serve.v1.generation_pb2 import Finish, GenerationOptions
+from adaptory.serve.v1.generation_pb2 import Finish, GeneratedToken, GenerationOptions
 from adaptory.serve.v1.serve_service_pb2 import ChatMessage
 
 
@@ -24,8 +24,8 @@ def chat(
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Ask a bot and see the answer as it is made."""
-    options = GenerationOptions(max_output_tokens=max_tokens, temperature=temperature)
+    """Ask a bot and see the answer as it is made, and how sure the bot was of it."""
+    options = GenerationOptions(max_output_tokens=max_tokens, temperature=temperature, num_logprobs=0)
     tenant = bot.split("/")[1] if bot.startswith("tenants/") else "TENANT"
     with target_of(context).open_tenant_client(tenant) as client:
         if question is None:
@@ -55,18 +55,21 @@ def _read_line(console: Console) -> str:
 
 def _answer(client: BlockingClient, bot: str, turns: list[ChatMessage], options: GenerationOptions) -> str:
     pieces: list[str] = []
+    tokens: list[GeneratedToken] = []
     finish = Finish()
     for piece in client.chat.stream(bot, turns, options=options):
         sys.stdout.write(piece.text)
         sys.stdout.flush()
         pieces.append(piece.text)
+        tokens.extend(piece.tokens)
         finish = piece.finish
     sys.stdout.write("\n")
-    Console(stderr=True).print(Text(_describe(finish), style="dim"), soft_wrap=True)
+    Console(stderr=True).print(Text(_describe(finish, tokens), style="dim"), soft_wrap=True)
     return "".join(pieces)
 
 
-def _describe(finish: Finish) -> str:
+def _describe(finish: Finish, tokens: list[GeneratedToken]) -> str:
     cut = ", cut at its longest" if finish.reason == Finish.REASON_LENGTH else ""
     first = f"{finish.time_to_first_token_seconds * 1000:,.0f} ms to the first"
-    return f"{finish.version} · {finish.num_output_tokens} tokens, {first}{cut}"
+    sure = f" · certainty {measure_certainty(tokens):.2f}" if tokens else ""
+    return f"{finish.version} · {finish.num_output_tokens} tokens, {first}{cut}{sure}"

@@ -2,6 +2,7 @@
 
 from adaptory.client.aio import DEFAULT_SERVER, DEFAULT_TRAINER, AdaptoryClient
 from adaptory.client.blocking import BlockingClient
+from adaptory.client.certainty import measure_certainty
 from adaptory.client.chat import assistant, user
 from adaptory.client.datasets import Upload
 from adaptory.client.errors import RpcFailed
@@ -18,5 +19,6 @@ __all__ = [
     "RpcFailed",
     "Upload",
     "assistant",
+    "measure_certainty",
     "user",
 ]

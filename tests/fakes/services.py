@@ -39,7 +39,7 @@ from adaptory.serve.v1 import serve_admin_service_pb2 as admin_pb
 from adaptory.serve.v1 import serve_admin_service_pb2_grpc as admin_grpc
 from adaptory.serve.v1 import serve_service_pb2 as serve_pb
 from adaptory.serve.v1 import serve_service_pb2_grpc as serve_grpc
-from adaptory.serve.v1.generation_pb2 import Finish
+from adaptory.serve.v1.generation_pb2 import Finish, GeneratedToken
 from adaptory.trainer.v1 import trainer_service_pb2 as trainer_pb
 from adaptory.trainer.v1 import trainer_service_pb2_grpc as trainer_grpc
 from adaptory.trainer.v1.training_job_pb2 import MemoryPlan, TrainingEvent, TrainingJob, TrainingProgress
@@ -67,6 +67,7 @@ class Script:
     held_out_losses: dict[int, float] = field(default_factory=dict)
     """Losses on held-out rows, by the step after which they are measured."""
     best_step: int = 0
+    token_logprob: float = -0.25
     job_ends: "TrainingJob.State" = TrainingJob.STATE_SUCCEEDED
     answer: str = "You have 45 days."
     finishes: bool = True
@@ -375,7 +376,9 @@ class ScriptedServe(serve_grpc.ServeServiceServicer):
     async def Chat(self, request: serve_pb.ChatRequest, context: Any) -> AsyncIterator[serve_pb.ChatResponse]:
         self.asked.append(request)
         for word in self.script.answer.split(" "):
-            yield serve_pb.ChatResponse(text=word + " ")
+            tells = request.options.HasField("num_logprobs")
+            tokens = [GeneratedToken(text=word + " ", logprob=self.script.token_logprob)] if tells else []
+            yield serve_pb.ChatResponse(text=word + " ", tokens=tokens)
         if self.script.finishes:
             yield serve_pb.ChatResponse(finish=self._finish(request))
 

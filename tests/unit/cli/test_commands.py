@@ -222,6 +222,7 @@ def test_chat_streams_the_answer(run: Run, services: ScriptedServices, capsys: p
     told = capsys.readouterr()
     assert told.out.strip() == services.script.answer
     assert f"{BOT}/versions/1 · 4 tokens" in told.err
+    assert "certainty 0.78" in told.err
 
 
 def test_chat_needs_a_tenants_key(services: ScriptedServices, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,16 +2,18 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from math import exp
 from pathlib import Path
 
 import grpc
 import pytest
 
-from adaptory.client import AdaptoryClient, Patience, RpcFailed, Upload, user
+from adaptory.client import AdaptoryClient, Patience, RpcFailed, Upload, measure_certainty, user
 from adaptory.client.connection import Endpoint
 from adaptory.client.datasets import CHUNK_BYTES
 from adaptory.registry.v1.bot_pb2 import BOT_KIND_FAQ
 from adaptory.registry.v1.dataset_pb2 import DATASET_FORMAT_FAQ_JSONL, Dataset
+from adaptory.serve.v1.generation_pb2 import GeneratedToken, GenerationOptions
 from adaptory.trainer.v1.training_job_pb2 import TrainingJob
 from tests.fakes.services import KEY, SMALLEST_LIMIT_BYTES, ScriptedServices
 
@@ -153,6 +155,19 @@ async def test_unfinished_answer_is_an_error(client: AdaptoryClient, services: S
     with pytest.raises(RpcFailed, match="ended the answer before it was finished"):
         async for _ in client.chat.stream(BOT, [user("How long?")]):
             pass
+
+
+async def test_an_answer_tells_how_sure_the_bot_was(client: AdaptoryClient, services: ScriptedServices) -> None:
+    """The geometric mean of its tokens' probabilities, for those who ask for these; else there is nothing to take it from."""
+    asked = [
+        [token async for piece in client.chat.stream(BOT, "How long?", options=options) for token in piece.tokens]
+        for options in (GenerationOptions(num_logprobs=0), None)
+    ]
+
+    assert measure_certainty(asked[0]) == pytest.approx(exp(services.script.token_logprob))
+    assert measure_certainty([GeneratedToken(logprob=0.0), GeneratedToken(logprob=-2.0)]) == pytest.approx(exp(-1.0))
+    with pytest.raises(ValueError, match="num_logprobs=0"):
+        measure_certainty(asked[1])
 
 
 async def test_whole_answer(client: AdaptoryClient, services: ScriptedServices) -> None:
