@@ -1,4 +1,4 @@
-"""When losses are measured while a job trains, and on which rows held out and of general text: decided once, for plan and worker."""
+"""When losses are measured while a job trains, and on which of the rows held out: decided once, for plan and worker."""
 
 from collections.abc import Sequence
 from typing import TypeVar
@@ -8,8 +8,6 @@ from trainer_svc.memory.batches import BatchSettings, count_steps
 # So many rows tell one epoch from the next, since they are the same each time. A share of 5 % has more of them only where an epoch
 # has over 1,200 rows, and there measuring costs less than 2 % of it: no gradients are taken, which is a third of a step's work.
 MAX_MEASURED = 64
-# Rows of general text: a rise that spoils a base shows on each of them, and small data is measured often.
-MAX_MEASURED_GENERAL = 4
 
 Item = TypeVar("Item")
 
@@ -23,11 +21,6 @@ def list_measured_steps(num_rows: int, settings: BatchSettings) -> list[int]:
 def choose_measured(held_out: Sequence[Item]) -> list[Item]:
     """Return the rows to measure on, at most `MAX_MEASURED`; always the same ones."""
     return choose_evenly(held_out, MAX_MEASURED)
-
-
-def choose_measured_general(general: Sequence[Item]) -> list[Item]:
-    """Return the rows of general text to measure on, at most `MAX_MEASURED_GENERAL`; always the same ones."""
-    return choose_evenly(general, MAX_MEASURED_GENERAL)
 
 
 def choose_evenly(items: Sequence[Item], most: int) -> list[Item]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from trainer_svc.memory.generation import MAX_GENERAL_ROWS, MAX_GENERAL_TOKENS, MAX_JUDGED
-from trainer_svc.memory.held_out import choose_measured, choose_measured_general
+from trainer_svc.memory.held_out import choose_measured
 from trainer_svc.memory.layout import SIZE_MULTIPLE, WIDTH_MULTIPLE, PackSize, count_sizes, round_size
 from trainer_svc.memory.request import PlanRequest
 
@@ -52,7 +52,7 @@ def cut_workload(request: PlanRequest, micro_batch_rows: int) -> Workload:
         # Rows of general text are judged one by one, and as long as the longest one held out.
         general = [measure_lengths([min(longest, MAX_GENERAL_TOKENS)], 0)] * MAX_GENERAL_ROWS
         judged += general
-        measured += choose_measured_general(general)
+        measured += general
     return Workload(
         largest=_find_largest({*trained, *judged, *measured}),
         num_sizes=count_sizes((*trained, *judged, *measured)),

@@ -5,8 +5,6 @@ from math import inf, isfinite
 
 # A loss that falls by a smaller share than this stands still.
 MIN_GAIN = 0.005
-# Measured is on a few rows of general text, judged on more, and with an adapter rounded as it is served.
-_CAUTION = 0.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +27,7 @@ class StoppingRule:
     def __init__(self, patience: int, max_general_rise: float | None = None) -> None:
         """Stop after so many measurements in a row without a gain; with 0, never. With None, general text may be lost altogether."""
         self._patience = patience
-        self._max_general_rise = inf if max_general_rise is None else _CAUTION * max_general_rise
+        self._max_general_rise = inf if max_general_rise is None else max_general_rise
         self._gained_loss = inf
         self._num_without_gain = 0
         self.best: Measured | None = None

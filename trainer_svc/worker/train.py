@@ -5,7 +5,6 @@ from functools import partial
 
 from adaptory.core.prompting import RenderedRow
 from trainer_svc.jobs.workspace import Phase
-from trainer_svc.memory.held_out import choose_measured_general
 from trainer_svc.worker.checkpoint import Checkpoint
 from trainer_svc.worker.decoder import Decoder
 from trainer_svc.worker.ladder import Ladder
@@ -92,9 +91,8 @@ def _measure_held_out(rig: Rig, batches: Batches, meter: Meter) -> float:
 
 def _measure_general(rig: Rig, batches: Batches, meter: Meter, decode: Callable[[Rig], Decoder]) -> float:
     """Return the loss on general text, of the base alone or with the adapter, on the base's values that are trained on."""
-    # One by one, as they are judged.
-    packs = [[row] for row in choose_measured_general(batches.general)]
-    return measure_loss(rig, decode(rig), packs, meter.beat)
+    # All of them one by one, as they are judged: the gate will find what is found here.
+    return measure_loss(rig, decode(rig), [[row] for row in batches.general], meter.beat)
 
 
 def _describe_choice(best: Measured, lowest: Measured, step: int, num_steps: int) -> str:

@@ -62,15 +62,15 @@ def test_without_patience_for_it_training_never_stops() -> None:
 
 @given(
     st.lists(
-        st.tuples(st.integers(0, 40).map(float), st.sampled_from([0.0, 1.7, 1.9, 3.0, nan])), min_size=1, max_size=30
+        st.tuples(st.integers(0, 40).map(float), st.sampled_from([0.0, 1.7, 2.0, 2.1, nan])), min_size=1, max_size=30
     )
 )
 def test_what_lost_too_much_on_general_text_is_kept_only_where_all_did(found: list[tuple[float, float]]) -> None:
-    """The gate allows 2 nats, of which a tenth is left for what judges besides; of those that lost less, the lowest loss is best."""
+    """The gate allows 2 nats, and of those that lost no more the lowest loss is best."""
     rule = StoppingRule(0, max_general_rise=2.0)
     measured = [Measured(step, loss, rise) for step, (loss, rise) in enumerate(found, start=1)]
     were_best = [one for one in measured if rule.judge(one)]
-    sound = [one for one in measured if one.general_rise <= 1.8]
+    sound = [one for one in measured if one.general_rise <= 2.0]
 
     assert rule.best == min(sound or measured, key=lambda one: (one.loss, one.step)) == were_best[-1]
     assert rule.lowest == min(measured, key=lambda one: (one.loss, one.step))
