@@ -43,9 +43,9 @@ _HELD_OUT_SHARE = 0.2
 class Effort:
     """How much of a file is used, the memory limit of its job, and what its bot is told and taught besides.
 
-    `max_train_tokens` cuts the training short of its recipe, or of `epochs` where they are given, at a whole step. `learning_rate`,
-    where given, takes the recipe's place. `max_row_tokens`
-    are counted without `system_prompt`, which begins every conversation. With a `refusal_text` FAQ bots are taught to refuse.
+    `max_train_tokens` cuts the training short of its recipe, or of `epochs` where they are given, at a whole step. A `learning_rate`
+    takes the place of the recipe's. `max_row_tokens` are counted without `system_prompt`, which begins every conversation. With a
+    `refusal_text` FAQ bots are taught to refuse.
     """
 
     limit_bytes: int
