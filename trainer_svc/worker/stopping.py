@@ -30,25 +30,32 @@ class StoppingRule:
         self._max_general_rise = inf if max_general_rise is None else max_general_rise
         self._gained_loss = inf
         self._num_without_gain = 0
+        self._lowest: Measured | None = None
         self.best: Measured | None = None
-        self.lowest: Measured | None = None
 
     @property
     def is_over(self) -> bool:
         """Whether training is to stop."""
         return 0 < self._patience <= self._num_without_gain
 
+    @property
+    def passed_over(self) -> Measured | None:
+        """What had the lowest loss of all, where it lost too much on general text to be the best."""
+        return None if self._lowest is self.best else self._lowest
+
     def judge(self, found: Measured) -> bool:
-        """Take what was measured; return whether it is the best so far. `lowest` has the lowest loss, whatever it lost elsewhere."""
+        """Take what was measured after a step; return whether it is the best so far."""
         if found.loss < self._gained_loss * (1 - MIN_GAIN):
             self._gained_loss, self._num_without_gain = found.loss, 0
         else:
             self._num_without_gain += 1
         if not isfinite(found.loss):
             return False
-        self.lowest = found if self.lowest is None or found.loss < self.lowest.loss else self.lowest
+        if self._lowest is None or found.loss < self._lowest.loss:
+            self._lowest = found
         is_best = self.best is None or self._rank(found) < self._rank(self.best)
-        self.best = found if is_best else self.best
+        if is_best:
+            self.best = found
         return is_best
 
     def _rank(self, found: Measured) -> tuple[bool, float]:

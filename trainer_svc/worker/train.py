@@ -54,7 +54,7 @@ def train(
     if rule.best.step != step:
         checkpoint.restore(rig.adapter)
     if rule.best.step != num_steps:
-        meter.tell(_describe_choice(rule.best, rule.lowest or rule.best, step, num_steps))
+        meter.tell(_describe_choice(rule.best, rule.passed_over, step, num_steps))
 
 
 def accumulate(rig: Rig, batch: Sequence[RenderedRow], scale: float = 1.0) -> float:
@@ -95,12 +95,13 @@ def _measure_general(rig: Rig, batches: Batches, meter: Meter, decode: Callable[
     return measure_loss(rig, decode(rig), [[row] for row in batches.general], meter.beat)
 
 
-def _describe_choice(best: Measured, lowest: Measured, step: int, num_steps: int) -> str:
+def _describe_choice(best: Measured, passed_over: Measured | None, step: int, num_steps: int) -> str:
     kept = f"The adapter of step {best.step} is kept, whose loss on held-out rows was lowest: {best.loss:.3f}."
-    if lowest is not best:
+    if passed_over is not None:
         kept = (
-            f"The adapter of step {best.step} is kept, whose loss on held-out rows was {best.loss:.3f}. It was {lowest.loss:.3f} "
-            f"after step {lowest.step}, but that on general text had risen by {lowest.general_rise:.2f} nats: too much for the gate."
+            f"The adapter of step {best.step} is kept, whose loss on held-out rows was {best.loss:.3f}. "
+            f"It was {passed_over.loss:.3f} after step {passed_over.step}, but the loss on general text had risen by "
+            f"{passed_over.general_rise:.2f} nats, too much for the gate."
         )
     if step == num_steps:
         return kept
