@@ -54,7 +54,7 @@ class Course:
         shape = BaseShape.from_folder(folder / "parity")
         self.prepared = PreparedBase(folder, _Manifest(), shape, "")  # type: ignore[arg-type]
         steps = [make_rows(ROWS_PER_STEP, num_shared=6, seed=seed) for seed in range(NUM_STEPS)]
-        self.batches = Batches(steps, make_rows(2 * ROWS_PER_STEP, seed=99), [NUM_STEPS], make_rows(2, seed=98))
+        self.batches = Batches(steps, make_rows(2 * ROWS_PER_STEP, seed=99), [NUM_STEPS])
         self._lengths = [[len(row.ids) for row in rows] for rows in steps]
         self.rungs = self.plan(ComputePrecision.BF16)
 

@@ -100,8 +100,7 @@ class MemorySettings:
 class WorkerSpec:
     """Everything one attempt needs; paths are absolute. `bots.row_rendering` says what a line of rows is.
 
-    `given_adapter` is the folder of the adapter to judge, empty where one is to be trained. `max_general_rise` is by how many nats
-    the loss on general text may rise, by the bot's gate: an adapter below it is kept before one whose loss on held-out rows is lower.
+    `given_adapter` is the folder of the adapter to judge, empty where one is to be trained.
     """
 
     job: str
@@ -112,7 +111,6 @@ class WorkerSpec:
     memory: MemorySettings
     max_adapter_rank: int = 64
     given_adapter: str = ""
-    max_general_rise: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""When losses are measured while a job trains, and on which of the rows held out: decided once, for plan and worker."""
+"""When the loss on held-out rows is measured while a job trains, and on which of them: decided once, for plan and worker."""
 
 from collections.abc import Sequence
 from typing import TypeVar

@@ -25,7 +25,7 @@ class Work:
 class Workload:
     """The micro-batches of a job: the largest of them, of how many sizes they are, and the work in training and in judging.
 
-    `measured` is the work of one measurement of the losses on held-out rows and on general text while the job trains.
+    `measured` is the work of one measurement of the loss on held-out rows while the job trains.
 
     `num_sizes` are what `layout.count_sizes` counts. `longest_judged` are the input tokens of the longest row that is judged on, and
     `num_answered` how many prompts are answered.
@@ -50,9 +50,7 @@ def cut_workload(request: PlanRequest, micro_batch_rows: int) -> Workload:
     longest = max(request.held_out, default=0)
     if longest:
         # Rows of general text are judged one by one, and as long as the longest one held out.
-        general = [measure_lengths([min(longest, MAX_GENERAL_TOKENS)], 0)] * MAX_GENERAL_ROWS
-        judged += general
-        measured += general
+        judged += [measure_lengths([min(longest, MAX_GENERAL_TOKENS)], 0)] * MAX_GENERAL_ROWS
     return Workload(
         largest=_find_largest({*trained, *judged, *measured}),
         num_sizes=count_sizes((*trained, *judged, *measured)),

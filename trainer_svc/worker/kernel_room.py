@@ -34,11 +34,7 @@ class KernelRoom:
         """Require room for one size, unless it is among those met last. Raises as a failed allocation."""
         key = pack.nodes, pack.rows, pack.width
         if key not in self._met:
-            room_bytes = self._count(techniques, [pack])
-            if len(self._met) >= self._kept:
-                # One by one, those of the size that was met longest ago make way.
-                room_bytes -= count_passing_kernels(self._shape, techniques, 1, 1)
-            self._memory.require_kernel_room(room_bytes)
+            self._memory.require_kernel_room(self._count(techniques, [pack]))
         self._met.pop(key, None)
         self._met[key] = pack
         if len(self._met) > self._kept:

@@ -47,7 +47,7 @@ def run(spec: WorkerSpec, workspace: Workspace, device: torch.device, memory: Me
         rig = Rig(prepared, spec.training, batches, device, memory, workspace.folder)
         ladder = Ladder(spec.memory.rungs, rig, meter)
         ladder.load()
-    rule = StoppingRule(spec.training.early_stopping_patience, spec.max_general_rise)
+    rule = StoppingRule(spec.training.early_stopping_patience)
     scaling = choose_scaling(rig.techniques.compute, meter.tell)
     with meter.measure(Phase.STEP), Checkpoint(workspace.checkpoint_file) as checkpoint:
         train(rig, ladder, batches, meter, rule, checkpoint, scaling)
@@ -78,7 +78,7 @@ def run(spec: WorkerSpec, workspace: Workspace, device: torch.device, memory: Me
         rank=report.rank,
         train_losses=meter.train_losses,
         num_steps=len(meter.train_losses),
-        best_step=rule.best.step if rule.best else 0,
+        best_step=rule.best_step,
         peak_bytes=meter.peak_bytes,
         phase_peak_bytes=meter.phase_peak_bytes,
         used_peak_bytes=meter.used_peak_bytes,

@@ -48,7 +48,7 @@ class Batches:
     steps: Sequence[Sequence[RenderedRow]]
     held_out: Sequence[RenderedRow]
     measured_steps: Sequence[int]
-    general: Sequence[RenderedRow]
+    general: Sequence[RenderedRow] = ()
 
     @property
     def measured(self) -> Sequence[RenderedRow]:

@@ -1,19 +1,18 @@
 """The training loop: batches, micro-batches, gradients, one update each; and which of the adapters it goes through is kept."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 from adaptory.core.prompting import RenderedRow
 from trainer_svc.jobs.workspace import Phase
 from trainer_svc.worker.checkpoint import Checkpoint
-from trainer_svc.worker.decoder import Decoder
 from trainer_svc.worker.ladder import Ladder
 from trainer_svc.worker.loss_scale import LossScaling
 from trainer_svc.worker.measuring import measure_loss
 from trainer_svc.worker.meter import Meter
 from trainer_svc.worker.packing import count_learned
 from trainer_svc.worker.rig import Batches, Rig, cut_rows
-from trainer_svc.worker.stopping import MIN_GAIN, Measured, StoppingRule
+from trainer_svc.worker.stopping import MIN_GAIN, StoppingRule
 
 
 def train(
@@ -28,10 +27,9 @@ def train(
     """Run all steps, on ever less memory where it runs out: a step that failed is begun again, so no batch is lost or seen twice.
 
     So is a step whose gradients overflow; raises FailedPrecondition where that does not help. Stops before the last step where the
-    rule says so. The adapter is left as it was when the rule found it best.
+    rule says so. The adapter is left as it was when its loss on held-out rows was lowest.
     """
     ladder.run(Phase.STEP, partial(_try_largest, rig, batches))
-    base_general_loss = ladder.run(Phase.STEP, partial(_measure_general, rig, batches, meter, Rig.decode_bare))
     meter.restart_clock()
     num_steps = len(batches.steps)
     for step, batch in enumerate(batches.steps, start=1):
@@ -42,19 +40,16 @@ def train(
             continue
         held_out_loss = ladder.run(Phase.STEP, partial(_measure_held_out, rig, batches, meter))
         scaling.require_finite(held_out_loss)
-        general_loss = ladder.run(Phase.STEP, partial(_measure_general, rig, batches, meter, Rig.decode))
-        if rule.judge(Measured(step, held_out_loss, general_loss - base_general_loss)) and step < num_steps:
+        if rule.judge(step, held_out_loss) and step < num_steps:
             checkpoint.write(rig.adapter)
         meter.report_held_out(held_out_loss)
         if rule.is_over:
             break
     # Where no loss was finite there is no best one; the adapter is as bad as they are, and refused for it.
-    if rule.best is None:
-        return
-    if rule.best.step != step:
+    if rule.best_step not in (0, step):
         checkpoint.restore(rig.adapter)
-    if rule.best.step != num_steps:
-        meter.tell(_describe_choice(rule.best, rule.passed_over, step, num_steps))
+    if 0 < rule.best_step < num_steps:
+        meter.tell(_describe_choice(rule, step, num_steps))
 
 
 def accumulate(rig: Rig, batch: Sequence[RenderedRow], scale: float = 1.0) -> float:
@@ -89,20 +84,12 @@ def _measure_held_out(rig: Rig, batches: Batches, meter: Meter) -> float:
     return measure_loss(rig, rig.decode(), packs, meter.beat)
 
 
-def _measure_general(rig: Rig, batches: Batches, meter: Meter, decode: Callable[[Rig], Decoder]) -> float:
-    """Return the loss on general text, of the base alone or with the adapter, on the base's values that are trained on."""
-    # All of them one by one, as they are judged: the gate will find what is found here.
-    return measure_loss(rig, decode(rig), [[row] for row in batches.general], meter.beat)
-
-
-def _describe_choice(best: Measured, passed_over: Measured | None, step: int, num_steps: int) -> str:
-    kept = f"The adapter of step {best.step} is kept, whose loss on held-out rows was lowest: {best.loss:.3f}."
-    if passed_over is not None:
-        kept = (
-            f"The adapter of step {best.step} is kept, whose loss on held-out rows was {best.loss:.3f}. "
-            f"It was {passed_over.loss:.3f} after step {passed_over.step}, but the loss on general text had risen by "
-            f"{passed_over.general_rise:.2f} nats, too much for the gate."
-        )
+def _describe_choice(rule: StoppingRule, step: int, num_steps: int) -> str:
+    kept = (
+        f"The adapter of step {rule.best_step} is kept, whose loss on held-out rows was lowest: {rule.best_loss:.3f}."
+    )
     if step == num_steps:
         return kept
-    return f"Training stopped after step {step} of {num_steps}: the loss on held-out rows no longer falls by {MIN_GAIN:.1%}. {kept}"
+    return (
+        f"Training stopped after step {step} of {num_steps}, since that loss no longer falls by {MIN_GAIN:.1%}. {kept}"
+    )

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from trainer_svc.jobs.workspace import TrainingSettings
 from trainer_svc.memory.batches import count_steps
 from trainer_svc.memory.duration import predict_seconds
-from trainer_svc.memory.generation import MAX_GENERAL_ROWS
 from trainer_svc.memory.held_out import MAX_MEASURED, choose_measured, list_measured_steps
 from trainer_svc.memory.request import PlanRequest
 from trainer_svc.memory.shape import ModelShape
@@ -60,7 +59,7 @@ def test_packs_of_the_chosen_rows_are_planned_for() -> None:
     workload = cut_workload(request, 4)
 
     assert max(pack.nodes for pack in workload.largest) == 4 * 400
-    assert workload.measured.num_packs == MAX_MEASURED // 4 + MAX_GENERAL_ROWS
+    assert workload.measured.num_packs == MAX_MEASURED // 4
 
 
 def test_measuring_is_part_of_the_expected_time() -> None:

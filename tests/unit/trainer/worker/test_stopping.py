@@ -5,7 +5,7 @@ from math import inf, isfinite, nan
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer_svc.worker.stopping import MIN_GAIN, Measured, StoppingRule
+from trainer_svc.worker.stopping import MIN_GAIN, StoppingRule
 
 # Coarse ones, so that equal losses and falls of just under a gain come up; some that are no numbers.
 LOSSES = st.lists(st.integers(0, 400).map(lambda number: number / 100) | st.sampled_from([nan, inf]), max_size=30)
@@ -15,7 +15,7 @@ PATIENCE = st.integers(0, 5)
 def _judge(rule: StoppingRule, losses: list[float]) -> list[float]:
     """Judge losses until the rule says stop; return those it saw."""
     for step, loss in enumerate(losses, start=1):
-        rule.judge(Measured(step, loss))
+        rule.judge(step, loss)
         if rule.is_over:
             return losses[:step]
     return losses
@@ -27,8 +27,7 @@ def test_the_best_step_has_the_lowest_loss_that_was_seen(losses: list[float], pa
     rule = StoppingRule(patience)
     finite = [(loss, step) for step, loss in enumerate(_judge(rule, losses), start=1) if isfinite(loss)]
 
-    assert ((rule.best.loss, rule.best.step) if rule.best else None) == min(finite, default=None)
-    assert rule.passed_over is None
+    assert (rule.best_loss, rule.best_step) == min(finite, default=(inf, 0))
 
 
 @given(LOSSES, PATIENCE)
@@ -57,21 +56,4 @@ def test_without_patience_for_it_training_never_stops() -> None:
     rule = StoppingRule(0)
 
     assert len(_judge(rule, [3.0, 1.0, *(float(step) for step in range(2, 40))])) == 40
-    assert rule.best == Measured(2, 1.0)
-
-
-@given(
-    st.lists(
-        st.tuples(st.integers(0, 40).map(float), st.sampled_from([0.0, 1.7, 2.0, 2.1, nan])), min_size=1, max_size=30
-    )
-)
-def test_what_lost_too_much_on_general_text_is_kept_only_where_all_did(found: list[tuple[float, float]]) -> None:
-    """The gate allows 2 nats, and of those that lost no more the lowest loss is best."""
-    rule = StoppingRule(0, max_general_rise=2.0)
-    measured = [Measured(step, loss, rise) for step, (loss, rise) in enumerate(found, start=1)]
-    were_best = [one for one in measured if rule.judge(one)]
-    sound = [one for one in measured if one.general_rise <= 2.0]
-
-    assert rule.best == min(sound or measured, key=lambda one: (one.loss, one.step)) == were_best[-1]
-    lowest = min(measured, key=lambda one: (one.loss, one.step))
-    assert rule.passed_over == (None if lowest is rule.best else lowest)
+    assert rule.best_step == 2
