@@ -19,8 +19,9 @@ LINEAR_MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj"
 
 @dataclass(frozen=True, slots=True)
 class BaseShape:
-    """Sizes of a decoder, in elements."""
+    """Sizes of a decoder, in elements; `model_type` is the family it belongs to, one of `ARCHITECTURES`."""
 
+    model_type: str
     hidden_size: int
     intermediate_size: int
     num_layers: int
@@ -45,6 +46,7 @@ class BaseShape:
         hidden_size = _read_size(config, "hidden_size")
         num_heads = _read_size(config, "num_attention_heads")
         return cls(
+            model_type=model_type,
             hidden_size=hidden_size,
             intermediate_size=_read_size(config, "intermediate_size"),
             num_layers=_read_size(config, "num_hidden_layers"),

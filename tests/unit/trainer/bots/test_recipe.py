@@ -17,9 +17,9 @@ def steps(recipe: Recipe, num_rows: int) -> int:
     return recipe.training.epochs * -(-num_rows // recipe.training.batch_rows)
 
 
-def make_shape(hidden_size: int, max_tokens: int = 4096) -> BaseShape:
+def make_shape(hidden_size: int, max_tokens: int = 4096, model_type: str = "llama") -> BaseShape:
     """Return the shape of a base of such a width."""
-    return BaseShape(hidden_size, 4 * hidden_size, 32, 32, 32, hidden_size // 32, 32_000, max_tokens, False)
+    return BaseShape(model_type, hidden_size, 4 * hidden_size, 32, 32, 32, hidden_size // 32, 32_000, max_tokens, False)
 
 
 @kinds
@@ -63,6 +63,14 @@ def test_what_a_caller_gives_is_kept() -> None:
 def test_a_wider_base_learns_at_a_lower_rate(hidden_size: int, rate: float) -> None:
     """What suits 135M wrecks 7B; QLoRA's authors trained 7B and 13B with 0.0002."""
     recipe = teaching_of(BotKind.FAQ).choose_recipe(DataSize(100)).fit(make_shape(hidden_size))
+
+    assert recipe.training.learning_rate == rate
+
+
+@pytest.mark.parametrize(("kind", "rate"), [(BotKind.FAQ, 0.0003), (BotKind.SUPPORT, 0.00015)])
+def test_a_family_that_forgets_fast_learns_at_a_lower_rate(kind: BotKind, rate: float) -> None:
+    """Gemma 3 270M, at the rate it was measured with."""
+    recipe = teaching_of(kind).choose_recipe(DataSize(100)).fit(make_shape(640, model_type="gemma3_text"))
 
     assert recipe.training.learning_rate == rate
 
