@@ -14,6 +14,7 @@ from trainer_svc.jobs.workspace import WorkerResult, WorkerSpec, Workspace
 from trainer_svc.judging.evaluation import Evaluation
 from trainer_svc.memory.techniques import BasePrecision, Techniques
 from trainer_svc.registry.bots import BotDraft
+from trainer_svc.worker.choice import Chooser
 from trainer_svc.worker.device import Memory
 from trainer_svc.worker.evaluate import Judge
 from trainer_svc.worker.general import cut_general_rows
@@ -60,7 +61,7 @@ class Bench:
             rig.set_up(Techniques(precision, self._spec.training.batch_rows))
             rig.adapter.load(self._workspace.adapter_dir)
             rig.finish_training()
-            judge = Judge(rig, self._held_out, general)
+            judge = Judge(rig, self._held_out, general, Chooser())
             found = judge.judge(self._base.end_of_turn_id, Meter(self._workspace, memory))
             self._workspace.write_answers([answered.decode(tokenizer) for answered in found.answers])
             yield OnBase(precision, self._score(found.held_out.base, found.held_out.adapter))

@@ -170,6 +170,7 @@ class Course:
             held_out_rows=str(held_out),
             training=job.source.lesson.training,
             memory=memory,
+            max_general_rise=job.bot.gate.effective_max_general_loss_rise,
         )
         workspace.create(spec)
         write_rows(job.read_rows(), train=train, held_out=held_out)

@@ -16,7 +16,7 @@ from trainer_svc.memory.planner import plan_memory
 from trainer_svc.memory.request import PlanRequest
 from trainer_svc.memory.shape import ModelShape
 from trainer_svc.memory.techniques import ComputePrecision
-from trainer_svc.worker.checkpoint import Checkpoint
+from trainer_svc.worker.candidates import Candidates
 from trainer_svc.worker.ladder import Ladder
 from trainer_svc.worker.loss_scale import DynamicScaling, choose_scaling
 from trainer_svc.worker.meter import Meter
@@ -84,8 +84,8 @@ class Course:
         ladder.load()
         compute = rungs[0].techniques.compute
         scaling = DynamicScaling(meter.tell, scale) if scale else choose_scaling(compute, meter.tell)
-        with meter.measure(Phase.STEP), Checkpoint(workspace.checkpoint_file) as checkpoint:
-            train(rig, ladder, batches, meter, StoppingRule(0), checkpoint, scaling)
+        with meter.measure(Phase.STEP), Candidates(workspace.candidates_dir) as candidates:
+            train(rig, ladder, batches, meter, StoppingRule(0), candidates, scaling)
         return meter.train_losses, ladder
 
 

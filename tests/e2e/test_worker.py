@@ -74,6 +74,7 @@ def _prepare(
     memory: MemorySettings | None = None,
     held_out: list[tuple[str, str]] | None = None,
     training: TrainingSettings | None = None,
+    max_general_rise: float | None = None,
 ) -> Workspace:
     rows = _write_rows(folder / "rows.jsonl", FACTS * 4)
     held_out_rows = _write_rows(folder / "held_out.jsonl", held_out or FACTS * 4)
@@ -82,7 +83,8 @@ def _prepare(
     )
     memory = memory or MemorySettings.of_one(PLENTY_BYTES, Techniques(BasePrecision.PARITY_BF16, micro_batch_rows=4))
     workspace = Workspace(folder / "workspace")
-    workspace.create(WorkerSpec("job", str(base), rows, held_out_rows, training, memory))
+    spec = WorkerSpec("job", str(base), rows, held_out_rows, training, memory, max_general_rise=max_general_rise)
+    workspace.create(spec)
     return workspace
 
 
@@ -168,7 +170,7 @@ def test_the_best_adapter_is_kept_and_training_stops_when_it_only_gets_worse(
         workspace = _prepare(tmp_path / name, prepared_base, held_out=CONTRADICTIONS, training=training)
         results.append(_run(workspace))
         digests.append(adapter_digest(workspace.adapter_dir))
-        assert not workspace.checkpoint_file.exists()
+        assert not workspace.candidates_dir.exists()
     stopped, whole = results
     measured = _read_held_out(Workspace(tmp_path / "whole" / "workspace"))
 
@@ -176,6 +178,32 @@ def test_the_best_adapter_is_kept_and_training_stops_when_it_only_gets_worse(
     assert whole.train_losses[: stopped.num_steps] == stopped.train_losses
     assert whole.adapter_loss == stopped.adapter_loss == min(measured.values()) == measured[stopped.best_step]
     assert digests[0] == digests[1]
+
+
+def test_an_adapter_that_the_gate_would_reject_for_general_text_is_not_kept(
+    prepared_base: Path, tmp_path: Path
+) -> None:
+    """Rows known ever better, at the price of what the base knew: kept is the best of the adapters that did not pay too much."""
+    (tmp_path / "unwatched").mkdir()
+    unwatched = _run(_prepare(tmp_path / "unwatched", prepared_base, training=OVERFITTING))
+    most = _rise(unwatched) / 2
+    (tmp_path / "watched").mkdir()
+    workspace = _prepare(tmp_path / "watched", prepared_base, training=OVERFITTING, max_general_rise=most)
+    watched = _run(workspace)
+
+    assert unwatched.best_step == unwatched.num_steps == watched.num_steps == 12
+    assert 0 < watched.best_step < 12
+    assert _rise(watched) <= most < _rise(unwatched)
+    assert watched.adapter_digest != unwatched.adapter_digest
+    [told] = [line.message for line, _ in workspace.read_progress(0) if line.message]
+    assert f"The adapter of step {watched.best_step} is kept" in told
+    assert f"rose by {_rise(unwatched):.2f} nats, and the bot's gate allows {most:.2f}" in told
+
+
+def _rise(result: WorkerResult) -> float:
+    assert result.adapter_general_loss is not None
+    assert result.base_general_loss is not None
+    return result.adapter_general_loss - result.base_general_loss
 
 
 def _read_held_out(workspace: Workspace) -> dict[int, float]:

@@ -61,6 +61,7 @@ class Workbench:
                 memory=memory,
                 max_adapter_rank=self._max_adapter_rank,
                 given_adapter=str(workspace.given_dir) if job.draft.judged_files else "",
+                max_general_rise=inputs.bot.draft.gate.effective_max_general_loss_rise,
             )
         )
         self._lay_out_given(workspace.given_dir, job.draft.judged_files or {})

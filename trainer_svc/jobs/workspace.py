@@ -1,9 +1,9 @@
 """The folder through which the runner and a worker talk: a spec in, progress and a result out.
 
 The worker never calls back. It reads `spec.json` (and shortens its ladder, where it begins anew), appends lines to `progress.jsonl`,
-touches `heartbeat`, keeps its best adapter in `checkpoint` while it trains, leaves answers to score in `answers.json`, stages the
-adapter in `adapter/`, leaves `result.json` last, and exits with an `ExitCode`. The runner alone scores, writes state and publishes.
-Where an adapter is given, in `given/`, it trains none and judges that one.
+touches `heartbeat`, keeps adapters that may become the version in `candidates/`, leaves answers to score in `answers.json`, stages
+the adapter in `adapter/`, leaves `result.json` last, and exits with an `ExitCode`. The runner alone scores, writes state and
+publishes. Where an adapter is given, in `given/`, it trains none and judges that one.
 Plain Python on purpose: both the control plane (no torch) and the worker import it.
 """
 
@@ -100,7 +100,8 @@ class MemorySettings:
 class WorkerSpec:
     """Everything one attempt needs; paths are absolute. `bots.row_rendering` says what a line of rows is.
 
-    `given_adapter` is the folder of the adapter to judge, empty where one is to be trained.
+    `given_adapter` is the folder of the adapter to judge, empty where one is to be trained. `max_general_rise` is by how many nats
+    the loss on general text may rise, by the bot's gate: an adapter within it is kept before one that is better on held-out rows.
     """
 
     job: str
@@ -111,6 +112,7 @@ class WorkerSpec:
     memory: MemorySettings
     max_adapter_rank: int = 64
     given_adapter: str = ""
+    max_general_rise: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +198,7 @@ class Workspace:
         self.heartbeat_file = folder / "heartbeat"
         self.result_file = folder / "result.json"
         self.log_file = folder / "worker.log"
-        self.checkpoint_file = folder / "checkpoint"
+        self.candidates_dir = folder / "candidates"
         self.answers_file = folder / "answers.json"
         self.adapter_dir = folder / "adapter"
         self.given_dir = folder / "given"

@@ -5,6 +5,7 @@ Scoring the answers is the parent's (`trainer_svc.judging`): it needs no model.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from tokenizers import Tokenizer
 
@@ -12,10 +13,11 @@ from adaptory.core.prompting import RenderedRow
 from trainer_svc.jobs.workspace import JudgedAnswer
 from trainer_svc.memory.generation import limit_new_tokens
 from trainer_svc.worker.answering import Questions
+from trainer_svc.worker.choice import Choice, Chooser
 from trainer_svc.worker.judged import Asked, choose_asked, find_ends, list_asked
 from trainer_svc.worker.measuring import measure_loss
 from trainer_svc.worker.meter import Meter
-from trainer_svc.worker.rig import Rig, cut_rows
+from trainer_svc.worker.rig import MicroBatch, Rig, cut_rows
 from trainer_svc.worker.rows import Rows
 
 Ids = tuple[int, ...]
@@ -48,11 +50,12 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """Losses on held-out rows and on general text, and both answers to each prompt that was asked."""
+    """Losses on held-out rows and on general text, both answers to each prompt that was asked, and which adapter that was."""
 
     held_out: Losses
     general: Losses
     answers: list[Answered]
+    choice: Choice
 
     @property
     def losses(self) -> tuple[float, ...]:
@@ -63,31 +66,34 @@ class Judgement:
 class Judge:
     """Judges one job's base and adapter; nothing is kept between two judgements, so one that failed may be begun again."""
 
-    def __init__(self, rig: Rig, held_out: Rows, general: Sequence[RenderedRow]) -> None:
-        """Take the rows to judge by."""
+    def __init__(self, rig: Rig, held_out: Rows, general: Sequence[RenderedRow], chooser: Chooser) -> None:
+        """Take the rows to judge by, and who chooses the adapter."""
         self._rig = rig
         self._held_out = held_out
-        self._general = general
+        # One by one: text of no row begins as another does, so packs of several would be larger than those of training.
+        self._general = [[row] for row in general]
+        self._chooser = chooser
 
     def judge(self, end_of_turn_id: int, meter: Meter) -> Judgement:
         """Return the judgement. Frozen values and adapter copies are those that are served, so it is what a tenant gets."""
         self._rig.hold_served_base()
-        rows = self._held_out.rows
-        size = self._rig.techniques.micro_batch_rows
-        held_out = self._compare(cut_rows(rows, size), meter)
-        # One by one: text of no row begins as another does, so packs of several would be larger than those of training.
-        general = self._compare([[row] for row in self._general], meter)
+        choice = self._choose(meter)
+        packs = cut_rows(self._held_out.rows, self._rig.techniques.micro_batch_rows)
+        held_out = Losses(self._measure_base(packs, meter), self._measure_adapter(packs, meter))
+        general = Losses(choice.base_general_loss, choice.general_loss)
         ends = find_ends(self._held_out) | {end_of_turn_id}
         asked = choose_asked(list_asked(self._held_out, ends))
-        return Judgement(held_out, general, self._answer(asked, ends, meter) if asked else [])
+        return Judgement(held_out, general, self._answer(asked, ends, meter) if asked else [], choice)
 
-    def _compare(self, packs: Sequence[Sequence[RenderedRow]], meter: Meter) -> Losses:
-        return Losses(
-            *(
-                measure_loss(self._rig, model, packs, meter.beat)
-                for model in (self._rig.decode_bare(), self._rig.decode())
-            )
-        )
+    def _choose(self, meter: Meter) -> Choice:
+        base_loss = self._measure_base(self._general, meter)
+        return self._chooser.choose(self._rig.adapter, base_loss, partial(self._measure_adapter, self._general, meter))
+
+    def _measure_base(self, packs: Sequence[MicroBatch], meter: Meter) -> float:
+        return measure_loss(self._rig, self._rig.decode_bare(), packs, meter.beat)
+
+    def _measure_adapter(self, packs: Sequence[MicroBatch], meter: Meter) -> float:
+        return measure_loss(self._rig, self._rig.decode(), packs, meter.beat)
 
     def _answer(self, asked: Sequence[Asked], ends: frozenset[int], meter: Meter) -> list[Answered]:
         prompts = [one.prompt for one in asked]

@@ -10,6 +10,7 @@ from adaptory.core.adapter_check import AdapterLimits, check_adapter
 from adaptory.core.base_model import PreparedBase
 from trainer_svc.bots.row_rendering import RowRenderer
 from trainer_svc.jobs.workspace import ExitCode, Phase, WorkerResult, WorkerSpec, Workspace
+from trainer_svc.worker.choice import Chooser
 from trainer_svc.worker.device import Memory, describe_device
 from trainer_svc.worker.evaluate import Judge
 from trainer_svc.worker.general import cut_general_rows
@@ -42,7 +43,7 @@ def judge_given(
         rig.finish_training()
     scaling = choose_scaling(rig.techniques.compute, meter.tell)
     with meter.measure(Phase.EVALUATE):
-        judge = partial(Judge(rig, held_out, general).judge, prepared.end_of_turn_id, meter)
+        judge = partial(Judge(rig, held_out, general, Chooser()).judge, prepared.end_of_turn_id, meter)
         found = ladder.run(Phase.EVALUATE, judge)
         leave_answers(workspace, found, prepared, scaling)
     return WorkerResult(

@@ -12,7 +12,8 @@ from adaptory.core.receipt import Receipt
 from trainer_svc.bots.row_rendering import RowRenderer
 from trainer_svc.jobs.workspace import ExitCode, Phase, WorkerResult, WorkerSpec, Workspace
 from trainer_svc.memory.held_out import list_measured_steps
-from trainer_svc.worker.checkpoint import Checkpoint
+from trainer_svc.worker.candidates import Candidates
+from trainer_svc.worker.choice import Chooser
 from trainer_svc.worker.device import Memory, describe_device
 from trainer_svc.worker.evaluate import Judge, Judgement
 from trainer_svc.worker.general import cut_general_rows
@@ -47,17 +48,21 @@ def run(spec: WorkerSpec, workspace: Workspace, device: torch.device, memory: Me
         rig = Rig(prepared, spec.training, batches, device, memory, workspace.folder)
         ladder = Ladder(spec.memory.rungs, rig, meter)
         ladder.load()
-    rule = StoppingRule(spec.training.early_stopping_patience)
     scaling = choose_scaling(rig.techniques.compute, meter.tell)
-    with meter.measure(Phase.STEP), Checkpoint(workspace.checkpoint_file) as checkpoint:
-        train(rig, ladder, batches, meter, rule, checkpoint, scaling)
-        seconds, tokens_per_second = meter.phase_seconds, meter.tokens_per_second
-        rig.finish_training()
-    with meter.measure(Phase.EVALUATE):
-        judge = partial(Judge(rig, held_out, general).judge, prepared.end_of_turn_id, meter)
-        found = ladder.run(Phase.EVALUATE, judge)
-        leave_answers(workspace, found, prepared, scaling)
-        rig.give_back_workplace()
+    with Candidates(workspace.candidates_dir) as candidates:
+        with meter.measure(Phase.STEP):
+            rule = StoppingRule(spec.training.early_stopping_patience)
+            train(rig, ladder, batches, meter, rule, candidates, scaling)
+            seconds, tokens_per_second = meter.phase_seconds, meter.tokens_per_second
+            rig.finish_training()
+        with meter.measure(Phase.EVALUATE):
+            chooser = Chooser(candidates.best_first, spec.max_general_rise)
+            judge = Judge(rig, held_out, general, chooser)
+            found = ladder.run(Phase.EVALUATE, partial(judge.judge, prepared.end_of_turn_id, meter))
+            leave_answers(workspace, found, prepared, scaling)
+            rig.give_back_workplace()
+    if told := chooser.describe(found.choice, len(batches.steps)):
+        meter.tell(told)
     with meter.measure(Phase.SAVE):
         report = stage_adapter(rig.adapter, workspace.adapter_dir, prepared.shape, spec.max_adapter_rank)
     return WorkerResult(
@@ -78,7 +83,7 @@ def run(spec: WorkerSpec, workspace: Workspace, device: torch.device, memory: Me
         rank=report.rank,
         train_losses=meter.train_losses,
         num_steps=len(meter.train_losses),
-        best_step=rule.best_step,
+        best_step=found.choice.step,
         peak_bytes=meter.peak_bytes,
         phase_peak_bytes=meter.phase_peak_bytes,
         used_peak_bytes=meter.used_peak_bytes,

@@ -1,4 +1,4 @@
-"""When training is over before its last step, and which step was best: read from the losses on held-out rows, and nothing else."""
+"""When training is over before its last step, and which losses are the lowest so far: of those on held-out rows, and nothing else."""
 
 from math import inf
 
@@ -17,7 +17,6 @@ class StoppingRule:
         self._patience = patience
         self._gained_loss = inf
         self._num_without_gain = 0
-        self.best_step = 0
         self.best_loss = inf
 
     @property
@@ -25,13 +24,13 @@ class StoppingRule:
         """Whether training is to stop."""
         return 0 < self._patience <= self._num_without_gain
 
-    def judge(self, step: int, loss: float) -> bool:
-        """Take the loss measured after a step; return whether it is the lowest so far. `best_step` is 0 until one is."""
+    def judge(self, loss: float) -> bool:
+        """Take the loss measured next; return whether it is the lowest so far."""
         if loss < self._gained_loss * (1 - MIN_GAIN):
             self._gained_loss, self._num_without_gain = loss, 0
         else:
             self._num_without_gain += 1
         is_best = loss < self.best_loss
         if is_best:
-            self.best_step, self.best_loss = step, loss
+            self.best_loss = loss
         return is_best

@@ -1,11 +1,11 @@
-"""The training loop: batches, micro-batches, gradients, one update each; and which of the adapters it goes through is kept."""
+"""The training loop: batches, micro-batches, gradients, one update each; and which of the adapters it goes through may be kept."""
 
 from collections.abc import Sequence
 from functools import partial
 
 from adaptory.core.prompting import RenderedRow
 from trainer_svc.jobs.workspace import Phase
-from trainer_svc.worker.checkpoint import Checkpoint
+from trainer_svc.worker.candidates import Candidates
 from trainer_svc.worker.ladder import Ladder
 from trainer_svc.worker.loss_scale import LossScaling
 from trainer_svc.worker.measuring import measure_loss
@@ -21,13 +21,13 @@ def train(
     batches: Batches,
     meter: Meter,
     rule: StoppingRule,
-    checkpoint: Checkpoint,
+    candidates: Candidates,
     scaling: LossScaling,
 ) -> None:
     """Run all steps, on ever less memory where it runs out: a step that failed is begun again, so no batch is lost or seen twice.
 
     So is a step whose gradients overflow; raises FailedPrecondition where that does not help. Stops before the last step where the
-    rule says so. The adapter is left as it was when its loss on held-out rows was lowest.
+    rule says so. Candidates are the adapters whose loss on held-out rows was the lowest so far.
     """
     ladder.run(Phase.STEP, partial(_try_largest, rig, batches))
     meter.restart_clock()
@@ -40,16 +40,12 @@ def train(
             continue
         held_out_loss = ladder.run(Phase.STEP, partial(_measure_held_out, rig, batches, meter))
         scaling.require_finite(held_out_loss)
-        if rule.judge(step, held_out_loss) and step < num_steps:
-            checkpoint.write(rig.adapter)
+        if rule.judge(held_out_loss):
+            candidates.add(step, held_out_loss, rig.adapter)
         meter.report_held_out(held_out_loss)
-        if rule.is_over:
+        if rule.is_over and step < num_steps:
+            meter.tell(_describe_stop(step, num_steps))
             break
-    # Where no loss was finite there is no best one; the adapter is as bad as they are, and refused for it.
-    if rule.best_step not in (0, step):
-        checkpoint.restore(rig.adapter)
-    if 0 < rule.best_step < num_steps:
-        meter.tell(_describe_choice(rule, step, num_steps))
 
 
 def accumulate(rig: Rig, batch: Sequence[RenderedRow], scale: float = 1.0) -> float:
@@ -84,12 +80,5 @@ def _measure_held_out(rig: Rig, batches: Batches, meter: Meter) -> float:
     return measure_loss(rig, rig.decode(), packs, meter.beat)
 
 
-def _describe_choice(rule: StoppingRule, step: int, num_steps: int) -> str:
-    kept = (
-        f"The adapter of step {rule.best_step} is kept, whose loss on held-out rows was lowest: {rule.best_loss:.3f}."
-    )
-    if step == num_steps:
-        return kept
-    return (
-        f"Training stopped after step {step} of {num_steps}, since that loss no longer falls by {MIN_GAIN:.1%}. {kept}"
-    )
+def _describe_stop(step: int, num_steps: int) -> str:
+    return f"Training stopped after step {step} of {num_steps}, since the loss on held-out rows no longer falls by {MIN_GAIN:.1%}."
