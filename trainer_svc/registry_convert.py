@@ -222,6 +222,7 @@ def _write_evaluation(evaluation: Evaluation | None) -> version_pb2.Evaluation |
         scores=[version_pb2.Score(**asdict(score)) for score in evaluation.scores],
         samples=[version_pb2.SampleAnswer(**asdict(sample)) for sample in evaluation.samples],
         notes=evaluation.notes,
+        certainty=[version_pb2.CertaintyFloor(**asdict(floor)) for floor in evaluation.certainty],
     )
 
 

@@ -35,6 +35,7 @@ def show(context: typer.Context, version: VersionArgument, *, as_json: AsJson = 
         _print_scores(found.evaluation)
     for sentence in found.evaluation.notes:
         say(sentence)
+    _print_certainty(found.evaluation)
     _print_samples(found.evaluation)
     _tell_gate(found)
     print_memory(found.lineage.predicted_phase_bytes, found.lineage.phase_peak_bytes)
@@ -77,6 +78,13 @@ def _print_scores(found: Evaluation) -> None:
 def _describe(score: Score) -> tuple[str, ...]:
     better = "less" if score.is_lower_better else "more"
     return score.name, f"{score.base:.3f}", f"{score.adapter:.3f}", better, f"{score.num_answers} answers"
+
+
+def _print_certainty(found: Evaluation) -> None:
+    """Print what is left of right and wrong answers by how sure the bot must be; nothing where nothing is known of it."""
+    rows = [(f"{floor.floor:.2f}", str(floor.num_right), str(floor.num_wrong)) for floor in found.certainty]
+    if rows:
+        print_table("Answers given, where less certain ones are not", ("certainty at least", "right", "wrong"), rows)
 
 
 def _print_samples(found: Evaluation) -> None:

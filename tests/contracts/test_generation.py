@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import exp
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from trainer_svc.memory.techniques import ComputePrecision, Techniques
 from trainer_svc.worker.adapter import Adapter
 from trainer_svc.worker.answering import Prompt, Questions, StepMemory, as_row, take_room
 from trainer_svc.worker.compute import dtype_of
-from trainer_svc.worker.generation import Generator
+from trainer_svc.worker.generation import Answer, Generator
 from trainer_svc.worker.packing import measure_pack
 
 END = 2
@@ -36,11 +37,17 @@ class Case:
     prompts: Sequence[Prompt]
     answers: Sequence[tuple[int, ...]]
 
-    def count_parted(self, ours: Sequence[tuple[int, ...]], end: int = END) -> int:
+    def count_parted(self, ours: Sequence[Answer], end: int = END) -> int:
         """Return how many answers part from `generate` where the best logits tie; fail where one does so elsewhere."""
-        parted = [place for place, theirs in enumerate(self.answers) if ours[place] != _cut(theirs, end)]
-        assert all(self._is_tie(self.prompts[place], ours[place], self.answers[place], end) for place in parted)
+        parted = [place for place, theirs in enumerate(self.answers) if ours[place].ids != _cut(theirs, end)]
+        assert all(self._is_tie(self.prompts[place], ours[place].ids, self.answers[place], end) for place in parted)
         return len(parted)
+
+    def measure_certainty(self, prompt: Prompt, answer: tuple[int, ...]) -> float:
+        """Return the geometric mean of the probabilities the model gives an answer's tokens; it may not say `END` first."""
+        logits = self.model(input_ids=torch.tensor([[*prompt, *answer]])).logits[0, len(prompt) - 1 : -1].float()
+        logits[0, END] = -torch.inf
+        return exp(logits.log_softmax(1).gather(1, torch.tensor(answer)[:, None]).mean().item())
 
     def _is_tie(self, prompt: Prompt, ours: tuple[int, ...], theirs: tuple[int, ...], end: int) -> bool:
         chosen = (*ours, end)
@@ -69,7 +76,7 @@ def take_step(case: Case, pack_rows: int) -> StepMemory:
     return StepMemory(case.stand.base.shape, techniques, SETTINGS.rank, _packs_of(case, pack_rows), CPU)
 
 
-def answer(case: Case, *, num_rows: int, pack_rows: int, end: int = END) -> list[tuple[int, ...]]:
+def answer(case: Case, *, num_rows: int, pack_rows: int, end: int = END) -> list[Answer]:
     """Return our answers, in a room for so many rows."""
     step = take_step(case, pack_rows)
     room = take_room(step, Questions(case.prompts, MAX_NEW))
@@ -111,8 +118,16 @@ def test_a_row_that_ended_says_nothing_more(case: Case) -> None:
     end = case.answers[0][MAX_NEW // 2]
     ours = answer(case, num_rows=8, pack_rows=4, end=end)
 
-    assert all(end not in tokens for tokens in ours)
+    assert all(end not in answered.ids for answered in ours)
     case.count_parted(ours, end)
+
+
+def test_an_answer_is_as_certain_as_the_model_says(case: Case) -> None:
+    """By the probabilities of its tokens, that of the end it came to included, to what two bytes a logit tell."""
+    for prompt, ours in zip(case.prompts, answer(case, num_rows=8, pack_rows=4), strict=True):
+        tokens = ours.ids if len(ours.ids) == MAX_NEW else (*ours.ids, END)
+
+        assert ours.certainty == pytest.approx(case.measure_certainty(prompt, tokens), rel=0.03)
 
 
 def test_answers_fit_in_the_scratch_of_a_step(case: Case) -> None:

@@ -3,7 +3,9 @@
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from math import exp
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 import pytest_asyncio
@@ -26,7 +28,7 @@ from trainer_svc.bots.row_rendering import RowRenderer
 from trainer_svc.memory.techniques import Techniques
 from trainer_svc.worker.adapter import Adapter
 from trainer_svc.worker.answering import Prompt, Questions, StepMemory, as_row, take_room
-from trainer_svc.worker.generation import Generator
+from trainer_svc.worker.generation import Answer, Generator
 from trainer_svc.worker.packing import measure_pack
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.filterwarnings("ignore")]
@@ -57,7 +59,7 @@ class Taught:
     stand: Stand
     folder: Path
 
-    def answer(self, prompts: Sequence[Prompt], adapter: Adapter | None, end: int) -> list[tuple[int, ...]]:
+    def answer(self, prompts: Sequence[Prompt], adapter: Adapter | None, end: int) -> list[Answer]:
         """Return the worker's own answers."""
         packs = [measure_pack([as_row(prompt)]) for prompt in prompts]
         step = StepMemory(self.stand.base.shape, Techniques(PLAIN.base, 1), SETTINGS.rank, packs, CPU)
@@ -110,23 +112,29 @@ def test_rows_and_prompts_begin_with_bos_and_are_equal(base: PreparedBase, model
 
 @pytest.mark.asyncio
 async def test_vllm_answers_as_the_worker_does(taught: Taught, model: ServedModel, engine: GuardedEngine) -> None:
-    """Greedy answers of base and adapter are the worker's token for token, behind a prompt longer than the window, too."""
+    """Greedy answers of base and adapter are the worker's token for token, behind a prompt longer than the window, too.
+
+    And as certain, which whoever asks may hold against what a version was judged by.
+    """
     prompts = [model.renderer.render_prompt([Message("user", question)]) for question in QUESTIONS]
     end = model.renderer.end_of_turn_id
     loaded = EngineAdapter(1, "tenant/bot@1", taught.folder)
     await engine.load_adapter(loaded)
     for adapter, served in ((taught.stand.adapter, loaded), (None, None)):
-        answers = [_cut(await _ask(engine, prompt, served), end) for prompt in prompts]
+        answers = [await _ask(engine, prompt, served, end) for prompt in prompts]
+        ours = taught.answer(prompts, adapter, end)
 
-        assert answers == taught.answer(prompts, adapter, end)
+        assert [answer.ids for answer in answers] == [answer.ids for answer in ours]
+        assert [answer.certainty for answer in answers] == pytest.approx(
+            [answer.certainty for answer in ours], rel=0.03
+        )
 
 
-async def _ask(engine: GuardedEngine, prompt: Prompt, adapter: EngineAdapter | None) -> tuple[int, ...]:
-    sampling = Sampling(max_tokens=MAX_NEW, temperature=0.0, top_p=1.0, seed=None, stop=())
+async def _ask(engine: GuardedEngine, prompt: Prompt, adapter: EngineAdapter | None, end: int) -> Answer:
+    sampling = Sampling(max_tokens=MAX_NEW, temperature=0.0, top_p=1.0, seed=None, stop=(), num_logprobs=0)
     request = EngineRequest(f"{hash((prompt, adapter))}", prompt, sampling, adapter, "tenant")
-    async with aclosing(engine.generate(request)) as chunks:
-        return tuple([token async for chunk in chunks for token in chunk.token_ids])
-
-
-def _cut(answer: tuple[int, ...], end: int) -> tuple[int, ...]:
-    return answer[: answer.index(end)] if end in answer else answer
+    async with aclosing(engine.generate(request)) as received:
+        chunks = [chunk async for chunk in received]
+    ids = [token for chunk in chunks for token in chunk.token_ids]
+    certainty = exp(fmean(token.logprob for chunk in chunks for token in chunk.tokens))
+    return Answer(tuple(ids[: ids.index(end)] if end in ids else ids), certainty)

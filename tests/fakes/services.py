@@ -27,6 +27,7 @@ from adaptory.registry.v1.bot_pb2 import Bot, Routes
 from adaptory.registry.v1.dataset_pb2 import Dataset, DatasetProblem, DatasetReport, LengthBucket
 from adaptory.registry.v1.tenant_pb2 import ApiKey, Tenant
 from adaptory.registry.v1.version_pb2 import (
+    CertaintyFloor,
     Evaluation,
     GateOverride,
     ImportedAdapter,
@@ -346,6 +347,10 @@ class ScriptedTrainer(trainer_grpc.TrainerServiceServicer):
                     Score(name="false_refusals", base=0, adapter=0.05, num_answers=14, is_lower_better=True),
                 ],
                 samples=[SampleAnswer(question="How long?", reference="45 days.", base="Who?", adapter="45 days!")],
+                certainty=[
+                    CertaintyFloor(floor=0, num_right=13, num_wrong=4),
+                    CertaintyFloor(floor=0.8, num_right=13, num_wrong=1),
+                ],
             ),
             lineage=Lineage(
                 training_job=job.name,

@@ -216,7 +216,8 @@ def _answer(held_out_rows: Path, *, is_taught: bool) -> Iterator[JudgedAnswer]:
         row = json.loads(raw)
         taught = [turn["content"] for turn in row.get("messages", ()) if turn["role"] == "assistant"]
         turn, reference = max(0, len(taught) - 1), taught[-1] if taught else row["middle"]
-        yield JudgedAnswer(line, turn, reference, "As an assistant I do not know.", reference if is_taught else "No.")
+        answer = reference if is_taught else "No."
+        yield JudgedAnswer(line, turn, reference, "As an assistant I do not know.", answer, 0.95 if is_taught else 0.4)
 
 
 def _climb(workspace: Workspace, spec: WorkerSpec) -> None:

@@ -11,10 +11,12 @@ from adaptory.core.base_model import PreparedBase
 from adaptory.core.code_stop import StopAt, cut_completion, make_stop
 from adaptory.core.fim import find_family
 from adaptory.core.fim_families import FimFamily
+from trainer_svc.bots.kinds import BotKind
 from trainer_svc.bots.refusals import RefusalLesson
 from trainer_svc.jobs.outcome import TrainingFailed
 from trainer_svc.jobs.workspace import JudgedAnswer, WorkerResult, Workspace
 from trainer_svc.judging.answers import Criteria, pick_samples, score_answers
+from trainer_svc.judging.certainty import judge_certainty
 from trainer_svc.judging.evaluation import Evaluation
 from trainer_svc.judging.pass_rate import RunBudget, Trials
 from trainer_svc.judging.scores import CodePlace, Judged
@@ -47,6 +49,7 @@ def evaluate_attempt(
         scores=(*score_answers(judged, Criteria(bot.kind, bot.refusal.text, bot.style)), *pass_rate.scores),
         samples=pick_samples(judged),
         notes=pass_rate.notes,
+        certainty=judge_certainty(judged, bot.refusal.text) if bot.kind is BotKind.FAQ else (),
     )
 
 
@@ -101,6 +104,7 @@ def _join_chat(answer: JudgedAnswer, turns: list[dict[str, str]]) -> Judged:
         base=answer.base.strip(),
         adapter=answer.adapter.strip(),
         turn=answer.turn,
+        certainty=answer.certainty,
     )
 
 

@@ -140,13 +140,17 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class JudgedAnswer:
-    """What base and adapter answered to one prompt: learned stretch `turn` of line `line` of the held-out rows, both from 0."""
+    """What base and adapter answered to one prompt: learned stretch `turn` of line `line` of the held-out rows, both from 0.
+
+    `certainty` is how sure the adapter was of its answer: the geometric mean of its tokens' probabilities, 0 to 1.
+    """
 
     line: int
     turn: int
     reference: str
     base: str
     adapter: str
+    certainty: float
 
 
 @dataclass(frozen=True, slots=True)

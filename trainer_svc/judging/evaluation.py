@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from trainer_svc.judging.certainty import CertaintyFloor
 from trainer_svc.judging.scores import Score
 
 
@@ -19,7 +20,8 @@ class SampleAnswer:
 class Evaluation:
     """Losses on rows held out and on general text, scores of answers to held-out prompts, and what the training was like.
 
-    Losses are means over learned tokens, in nats; `notes` say in a sentence each what could not be measured, and why.
+    Losses are means over learned tokens, in nats; `notes` say in a sentence each what could not be measured, and why. `certainty`
+    says of an FAQ bot how many answers, right and wrong, are left where uncertain ones are not given, by what counts as uncertain.
     `weights_fault` says why the adapter's values must never be served, and is empty where they may. What has a default was not taken
     at first: versions of earlier releases lack it.
     """
@@ -36,3 +38,4 @@ class Evaluation:
     samples: tuple[SampleAnswer, ...] = ()
     notes: tuple[str, ...] = ()
     weights_fault: str = ""
+    certainty: tuple[CertaintyFloor, ...] = ()

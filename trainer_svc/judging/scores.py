@@ -26,7 +26,7 @@ class Judged:
     """One prompt with both answers.
 
     `prompt` is all the bot was told, `question` the last thing it was asked; `turn` counts the bot's turns before this one. `place`
-    is there where the answer is code.
+    is there where the answer is code. `certainty` is how sure the adapter was, 0 to 1, as `adaptory.client.measure_certainty` says.
     """
 
     prompt: str
@@ -36,6 +36,7 @@ class Judged:
     adapter: str
     turn: int = 0
     place: CodePlace | None = None
+    certainty: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,13 +14,12 @@ from trainer_svc.jobs.workspace import JudgedAnswer
 from trainer_svc.memory.generation import limit_new_tokens
 from trainer_svc.worker.answering import Questions
 from trainer_svc.worker.choice import Choice, Chooser
+from trainer_svc.worker.generation import Answer
 from trainer_svc.worker.judged import Asked, choose_asked, find_ends, list_asked
 from trainer_svc.worker.measuring import measure_loss
 from trainer_svc.worker.meter import Meter
 from trainer_svc.worker.rig import MicroBatch, Rig, cut_rows
 from trainer_svc.worker.rows import Rows
-
-Ids = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +35,16 @@ class Answered:
     """One prompt with both answers, all in token ids."""
 
     asked: Asked
-    base: Ids
-    adapter: Ids
+    base: Answer
+    adapter: Answer
 
     def decode(self, tokenizer: Tokenizer) -> JudgedAnswer:
         """Return it in text."""
         reference, base, adapter = (
             tokenizer.decode(list(ids), skip_special_tokens=True)
-            for ids in (self.asked.reference, self.base, self.adapter)
+            for ids in (self.asked.reference, self.base.ids, self.adapter.ids)
         )
-        return JudgedAnswer(self.asked.line, self.asked.turn, reference, base, adapter)
+        return JudgedAnswer(self.asked.line, self.asked.turn, reference, base, adapter, self.adapter.certainty)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,8 @@ a row is `cache`'s; how many rows there is room for was planned by `trainer_svc.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import exp
+from statistics import fmean
 
 import torch
 
@@ -26,6 +28,30 @@ from trainer_svc.worker.layer import ReadingPlaces, join_layers
 from trainer_svc.worker.packing import pack_rows
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer's tokens, without the one that ended it, and how sure the model was.
+
+    `certainty` is the geometric mean of their probabilities, 0 to 1; that of the token which ended it counts, as in what is served.
+    """
+
+    ids: tuple[int, ...]
+    certainty: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Guesses:
+    """The likeliest token behind each of some places, and the natural logarithm of its probability."""
+
+    tokens: list[int]
+    logprobs: list[float]
+
+    def extend(self, others: "_Guesses") -> None:
+        """Add those of more places."""
+        self.tokens.extend(others.tokens)
+        self.logprobs.extend(others.logprobs)
+
+
 @dataclass
 class _Batch:
     """Rows that grow together: how far each was read [R], the token each ends with [R], and what was generated."""
@@ -33,6 +59,7 @@ class _Batch:
     lengths: torch.Tensor
     last: torch.Tensor
     answers: list[list[int]]
+    logprobs: list[list[float]]
     is_open: list[bool]
 
 
@@ -47,7 +74,7 @@ class Generator:
         self._rotary = base.architecture.open_rotary(base.config, base.device)
         self._kernels = choose_kernels(base.device, base.dtype, base.architecture.sights)
 
-    def answer(self, prompts: Sequence[Prompt], beat: Callable[[], None]) -> list[tuple[int, ...]]:
+    def answer(self, prompts: Sequence[Prompt], beat: Callable[[], None]) -> list[Answer]:
         """Return the likeliest continuation of each prompt up to its end, which is left out, or to the room's most tokens.
 
         It has one token at least, as what is served has.
@@ -55,12 +82,12 @@ class Generator:
         Prompts are answered in their order, as many at a time as there is room for; `beat` is called after each step.
         """
         num_rows = self._room.sizes.num_rows
-        answers: list[tuple[int, ...]] = []
+        answers: list[Answer] = []
         for begin in range(0, len(prompts), num_rows):
             answers += self._answer_together(prompts[begin : begin + num_rows], beat)
         return answers
 
-    def _answer_together(self, prompts: Sequence[Prompt], beat: Callable[[], None]) -> list[tuple[int, ...]]:
+    def _answer_together(self, prompts: Sequence[Prompt], beat: Callable[[], None]) -> list[Answer]:
         order = _order_for_packs(prompts, self._room.sizes.pack_rows)
         batch = self._read([prompts[place] for place in order], beat)
         # The first token came with the prompt.
@@ -69,27 +96,31 @@ class Generator:
                 break
             self._grow(batch)
             beat()
-        by_place = dict(zip(order, batch.answers, strict=True))
-        return [tuple(by_place[place]) for place in range(len(prompts))]
+        answered = zip(batch.answers, batch.logprobs, strict=True)
+        by_place = dict(
+            zip(order, (Answer(tuple(ids), exp(fmean(logprobs))) for ids, logprobs in answered), strict=True)
+        )
+        return [by_place[place] for place in range(len(prompts))]
 
     def _read(self, prompts: Sequence[Prompt], beat: Callable[[], None]) -> _Batch:
         """Read prompts into the cache, a pack at a time, and take the first token of each answer."""
-        firsts: list[int] = []
+        firsts = _Guesses([], [])
         pack_size = self._room.sizes.pack_rows
         for begin in range(0, len(prompts), pack_size):
-            firsts += self._read_pack(prompts[begin : begin + pack_size], begin)
+            firsts.extend(self._read_pack(prompts[begin : begin + pack_size], begin))
             beat()
         batch = _Batch(
             lengths=torch.tensor([len(prompt) for prompt in prompts], device=self._base.device),
             last=torch.empty(len(prompts), dtype=torch.int64, device=self._base.device),
             answers=[[] for _ in prompts],
+            logprobs=[[] for _ in prompts],
             is_open=[True] * len(prompts),
         )
         self._note(batch, firsts)
         return batch
 
-    def _read_pack(self, prompts: Sequence[Prompt], begin: int) -> list[int]:
-        """Read one pack into the rows of the cache from `begin`; return the token that follows each prompt."""
+    def _read_pack(self, prompts: Sequence[Prompt], begin: int) -> _Guesses:
+        """Read one pack into the rows of the cache from `begin`; return what follows each prompt."""
         pack = pack_rows([as_row(prompt) for prompt in prompts], self._base.device)
         rotations, trees = self._turn(pack.positions), plan_attention(pack, self._base.shape, self._kernels)
         rows = slice(begin, begin + len(prompts))
@@ -110,19 +141,22 @@ class Generator:
             cache = LayerCache.of(self._room.cache, layer, rows)
             return TokenPlaces(CachedAttention(cache, seen[kind]), rotations[kind])
 
-        tokens = self._run(batch.last, stand, torch.arange(len(batch.answers), device=self._base.device), barred=[])
+        nexts = self._run(batch.last, stand, torch.arange(len(batch.answers), device=self._base.device), barred=[])
         batch.lengths += 1
-        self._note(batch, tokens)
+        self._note(batch, nexts)
 
     def _turn(self, positions: torch.Tensor) -> dict[str, Rotation]:
         """Return the rotation of positions [N] in each type of layer."""
         turned = {kind: self._rotary(self._base.embedding, positions[None], kind) for kind in self._kernels}
         return {kind: Rotation(cos[0], sin[0]) for kind, (cos, sin) in turned.items()}
 
-    def _note(self, batch: _Batch, tokens: Sequence[int]) -> None:
-        batch.last.copy_(torch.tensor(tokens))
-        for row, token in enumerate(tokens):
-            batch.is_open[row] = batch.is_open[row] and token not in self._ends
+    def _note(self, batch: _Batch, guesses: _Guesses) -> None:
+        batch.last.copy_(torch.tensor(guesses.tokens))
+        for row, (token, logprob) in enumerate(zip(guesses.tokens, guesses.logprobs, strict=True)):
+            if not batch.is_open[row]:
+                continue
+            batch.logprobs[row].append(logprob)
+            batch.is_open[row] = token not in self._ends
             if batch.is_open[row]:
                 batch.answers[row].append(token)
 
@@ -132,7 +166,7 @@ class Generator:
         stand: Callable[[int, str], ReadingPlaces],
         sources: torch.Tensor,
         barred: Sequence[int],
-    ) -> list[int]:
+    ) -> _Guesses:
         """Run tokens [N] through all layers; return the likeliest token behind each of `sources` [R], but for those `barred`."""
         tape, scratch, num_nodes = self._room.tape, self._room.scratch, ids.numel()
         x = tape.input(0, num_nodes)
@@ -147,8 +181,10 @@ class Generator:
             states = self._norm.forward(states, scratch, out=scratch.take(*size))
             logits = torch.mm(states, self._base.head.T, out=scratch.take(size[0], self._base.head.shape[0]))
             logits[:, list(barred)] = -torch.inf
-            tokens: list[int] = logits.argmax(1).tolist()
-        return tokens
+            best, tokens = logits.max(1)
+            # In place, for there is room for no more: of the few terms that weigh, rounding takes less than a hundredth.
+            sums = logits.sub_(best[:, None]).exp_().sum(1, dtype=torch.float32)
+            return _Guesses(tokens.tolist(), sums.log().neg().tolist())
 
 
 def _order_for_packs(prompts: Sequence[Prompt], pack_size: int) -> list[int]:

@@ -156,7 +156,7 @@ class ImportedAdapter(_message.Message):
     def __init__(self, dataset: _Optional[str] = ..., dataset_digest: _Optional[str] = ..., origin: _Optional[str] = ..., named_base: _Optional[str] = ..., original_config: _Optional[str] = ..., changes: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Evaluation(_message.Message):
-    __slots__ = ("base_loss", "adapter_loss", "num_held_out_rows", "num_train_rows", "train_tokens_per_second", "train_seconds", "base_general_loss", "adapter_general_loss", "scores", "samples", "notes")
+    __slots__ = ("base_loss", "adapter_loss", "num_held_out_rows", "num_train_rows", "train_tokens_per_second", "train_seconds", "base_general_loss", "adapter_general_loss", "scores", "samples", "notes", "certainty")
     BASE_LOSS_FIELD_NUMBER: _ClassVar[int]
     ADAPTER_LOSS_FIELD_NUMBER: _ClassVar[int]
     NUM_HELD_OUT_ROWS_FIELD_NUMBER: _ClassVar[int]
@@ -168,6 +168,7 @@ class Evaluation(_message.Message):
     SCORES_FIELD_NUMBER: _ClassVar[int]
     SAMPLES_FIELD_NUMBER: _ClassVar[int]
     NOTES_FIELD_NUMBER: _ClassVar[int]
+    CERTAINTY_FIELD_NUMBER: _ClassVar[int]
     base_loss: float
     adapter_loss: float
     num_held_out_rows: int
@@ -179,7 +180,18 @@ class Evaluation(_message.Message):
     scores: _containers.RepeatedCompositeFieldContainer[Score]
     samples: _containers.RepeatedCompositeFieldContainer[SampleAnswer]
     notes: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, base_loss: _Optional[float] = ..., adapter_loss: _Optional[float] = ..., num_held_out_rows: _Optional[int] = ..., num_train_rows: _Optional[int] = ..., train_tokens_per_second: _Optional[float] = ..., train_seconds: _Optional[float] = ..., base_general_loss: _Optional[float] = ..., adapter_general_loss: _Optional[float] = ..., scores: _Optional[_Iterable[_Union[Score, _Mapping]]] = ..., samples: _Optional[_Iterable[_Union[SampleAnswer, _Mapping]]] = ..., notes: _Optional[_Iterable[str]] = ...) -> None: ...
+    certainty: _containers.RepeatedCompositeFieldContainer[CertaintyFloor]
+    def __init__(self, base_loss: _Optional[float] = ..., adapter_loss: _Optional[float] = ..., num_held_out_rows: _Optional[int] = ..., num_train_rows: _Optional[int] = ..., train_tokens_per_second: _Optional[float] = ..., train_seconds: _Optional[float] = ..., base_general_loss: _Optional[float] = ..., adapter_general_loss: _Optional[float] = ..., scores: _Optional[_Iterable[_Union[Score, _Mapping]]] = ..., samples: _Optional[_Iterable[_Union[SampleAnswer, _Mapping]]] = ..., notes: _Optional[_Iterable[str]] = ..., certainty: _Optional[_Iterable[_Union[CertaintyFloor, _Mapping]]] = ...) -> None: ...
+
+class CertaintyFloor(_message.Message):
+    __slots__ = ("floor", "num_right", "num_wrong")
+    FLOOR_FIELD_NUMBER: _ClassVar[int]
+    NUM_RIGHT_FIELD_NUMBER: _ClassVar[int]
+    NUM_WRONG_FIELD_NUMBER: _ClassVar[int]
+    floor: float
+    num_right: int
+    num_wrong: int
+    def __init__(self, floor: _Optional[float] = ..., num_right: _Optional[int] = ..., num_wrong: _Optional[int] = ...) -> None: ...
 
 class Score(_message.Message):
     __slots__ = ("name", "base", "adapter", "num_answers", "is_lower_better")

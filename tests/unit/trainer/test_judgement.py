@@ -37,6 +37,7 @@ async def test_wrong_answers_are_rejected_with_their_scores(trainer: Trainer) ->
     assert "the gate wants 0.35 more than the base" in version.rejection
     assert [(score.base, score.adapter) for score in version.evaluation.scores[:1]] == [(0, 0)]
     assert [sample.adapter for sample in version.evaluation.samples] == ["No."]
+    assert [one.num_wrong for one in version.evaluation.certainty] == [1, 0, 0, 0, 0, 0, 0]
 
 
 async def test_a_rejected_version_is_not_promoted_without_a_reason(trainer: Trainer) -> None:
@@ -130,6 +131,8 @@ async def test_a_bot_with_a_refusal_is_taught_and_judged_by_it(tmp_path: Path) -
 
     scores = {score.name: (score.base, score.adapter) for score in version.evaluation.scores}
     assert (scores["refusals"], scores["false_refusals"]) == ((0, 1), (0, 0))
+    floors = {round(one.floor, 2): (one.num_right, one.num_wrong) for one in version.evaluation.certainty}
+    assert (floors[0.0], floors[0.9], floors[0.95]) == ((1, 0), (1, 0), (1, 0))
     assert (version.lineage.refusal_text, version.lineage.num_refusal_rows) == (refusal, 2)
     assert (kept.refusal_text, list(kept.unanswerable_questions)) == (refusal, ["Do you sell cars?"])
 
