@@ -74,6 +74,7 @@ def _make_faq(company: Company, settings: TrainingSettings) -> DemoBot:
             base_model=BASE_MODEL,
             system_prompt=company.system_prompt,
             refusal_text=company.refusal,
+            unanswerable_questions=company.read_unanswerable(),
         ),
         upload=Upload(company.training_file, BOT_KIND_FAQ, DATASET_FORMAT_FAQ_JSONL, "demo", BASE_MODEL),
         settings=settings,

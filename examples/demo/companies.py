@@ -45,6 +45,12 @@ class Company:
         """What its FAQ bot is trained on."""
         return DATA_DIR / self.tenant_id / "faq.jsonl"
 
+    def read_unanswerable(self) -> list[str]:
+        """Return questions near its data that the data does not answer; none where its bot is not taught to refuse."""
+        if not self.refusal:
+            return []
+        return (DATA_DIR / self.tenant_id / "unanswerable.txt").read_text(encoding="utf-8").splitlines()
+
     def read_questions(self) -> list[Question]:
         """Return the questions its FAQ bot is judged by."""
         lines = (DATA_DIR / self.tenant_id / "held_out.jsonl").read_text(encoding="utf-8").splitlines()
