@@ -55,7 +55,7 @@ class Bench:
         """Yield what the adapter reaches on each; answers of the one before are overwritten in the workspace."""
         tokenizer = Tokenizer.from_file(str(self._base.tokenizer_file))
         general = cut_general_rows(tokenizer, self._held_out)
-        batches = Batches([self._held_out.rows[: self._spec.training.batch_rows]], self._held_out.rows, [], general)
+        batches = Batches([self._held_out.rows[: self._spec.training.batch_rows]], self._held_out.measured, [], general)
         for precision in precisions:
             rig = UnswappedRig(self._base, self._spec.training, batches, self._device, memory, self._workspace.folder)
             rig.set_up(Techniques(precision, self._spec.training.batch_rows))

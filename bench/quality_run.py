@@ -152,6 +152,7 @@ class Course:
             batch_rows=training.batch_rows,
             batches=sizes.cut_batches(training),
             held_out=sizes.judged,
+            asked=sizes.asked_alone,
             shared_tokens=sizes.shared_tokens,
             device=self._machine.device,
             speed=self._machine.read_speed(),

@@ -34,7 +34,8 @@ def renderer(base: PreparedBase) -> Renderer:
 
 def rows_of(*rows: RenderedRow, first_line: int = 0) -> Rows:
     """Return rows of lines that follow each other."""
-    return Rows(rows, tuple(range(first_line, first_line + len(rows))), num_too_long=0, num_unlearned=0)
+    lines = tuple(range(first_line, first_line + len(rows)))
+    return Rows(rows, lines, measured=rows, num_too_long=0, num_unlearned=0)
 
 
 def test_every_turn_of_the_bot_is_asked_with_what_stood_before(base: PreparedBase, renderer: Renderer) -> None:

@@ -20,6 +20,7 @@ from adaptory.core.errors import AdapterRejected
 from adaptory.core.prompting import Message
 from adaptory.core.safetensors_header import read_header
 from trainer_svc.bots.row import Row
+from trainer_svc.bots.row_rendering import write_row
 from trainer_svc.jobs.row_sizes import measure_rows
 from trainer_svc.jobs.workspace import (
     ExitCode,
@@ -59,9 +60,11 @@ def _talk(place: str, answer: str) -> list[Message]:
     return [Message("user", f"Tell me about {place}."), Message("assistant", answer)]
 
 
-def _write_rows(file: Path, facts: list[tuple[str, str]]) -> str:
-    lines = [{"messages": [{"role": turn.role, "content": turn.content} for turn in _talk(*fact)]} for fact in facts]
-    file.write_text("\n".join(map(json.dumps, lines)))
+def _write_rows(file: Path, facts: list[tuple[str, str]], asked: list[tuple[str, str]] | None = None) -> str:
+    """Write rows, those that are `asked` alone behind the others."""
+    rows = [Row(tuple(_talk(*fact)), is_held_out=False) for fact in facts]
+    rows += [Row(tuple(_talk(*fact)), is_held_out=True, is_measured=False) for fact in asked or ()]
+    file.write_text("\n".join(map(write_row, rows)))
     return str(file)
 
 
@@ -178,6 +181,21 @@ def test_the_best_adapter_is_kept_and_training_stops_when_it_only_gets_worse(
     assert whole.train_losses[: stopped.num_steps] == stopped.train_losses
     assert whole.adapter_loss == stopped.adapter_loss == min(measured.values()) == measured[stopped.best_step]
     assert digests[0] == digests[1]
+
+
+def test_what_is_asked_alone_is_judged_by_its_answer_and_does_not_choose_the_adapter(
+    prepared_base: Path, tmp_path: Path
+) -> None:
+    """The loss on it grows the surer the bot is; held out like any other it would end the training early."""
+    workspace = _prepare(tmp_path, prepared_base, training=OVERFITTING)
+    _write_rows(tmp_path / "held_out.jsonl", FACTS, CONTRADICTIONS)
+    result = _run(workspace)
+
+    assert result.best_step == result.num_steps == 12
+    assert result.adapter_loss is not None
+    assert result.adapter_loss < 0.1
+    assert [answer.reference for answer in workspace.read_answers()] == [said for _, said in (*FACTS, *CONTRADICTIONS)]
+    assert result.num_held_out_rows == 6
 
 
 def test_an_adapter_that_the_gate_would_reject_for_general_text_is_not_kept(

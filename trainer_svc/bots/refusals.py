@@ -4,7 +4,8 @@ Questions come with the product, in Japanese for data that is mostly Japanese, e
 so are all that the bot names itself: they are near its data, and a bot that had learned them by heart would show nothing. Data in a
 third language is taught by English questions and judged by them: what is refused in its own language its `unanswerable` questions
 measure alone. What this does not teach is to tell questions about the tenant that its data answers from questions about it that the
-data does not answer: of 30 such questions a bot refused 5 (docs/measurements.md). The bot's own questions measure it.
+data does not answer: of 30 such questions a bot refused 5 (docs/measurements.md). The bot's own questions measure it, by its answers
+alone: their loss does not choose the adapter.
 """
 
 from collections import Counter
@@ -61,11 +62,12 @@ def _make_refusals(
     Random(seed).shuffle(taught)  # noqa: S311 - to be repeatable, not secret
     opening = (Message("system", system_prompt),) if system_prompt else ()
 
-    def make_row(question: str, *, is_held_out: bool) -> Row:
-        return Row((*opening, Message("user", question), Message("assistant", lesson.text)), is_held_out)
+    def make_row(question: str, *, is_held_out: bool, is_measured: bool = True) -> Row:
+        return Row((*opening, Message("user", question), Message("assistant", lesson.text)), is_held_out, is_measured)
 
     yield from (make_row(question, is_held_out=False) for question in islice(taught, max(1, num_wanted)))
-    yield from (make_row(question, is_held_out=True) for question in (*judged, *lesson.unanswerable))
+    yield from (make_row(question, is_held_out=True) for question in judged)
+    yield from (make_row(question, is_held_out=True, is_measured=False) for question in lesson.unanswerable)
 
 
 def _choose_questions(row: Row) -> str:

@@ -18,10 +18,15 @@ class HeldOut:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One conversation to learn, or to judge by."""
+    """One conversation to learn, or to judge by.
+
+    `is_measured` is false of one that is asked and judged by its answer alone: no trained row is like it, so the loss on it grows the
+    surer a bot becomes, and says nothing of which adapter is best.
+    """
 
     messages: tuple[Message, ...]
     is_held_out: bool
+    is_measured: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +40,11 @@ class CodeRow:
     is_held_out: bool
     test: str = ""
     stop_at: StopAt = StopAt.END
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether the loss on it counts, as that on every cut file does."""
+        return True
 
 
 def make_rows(entries: Iterable[ChatEntry], held_out: HeldOut, *, system_prompt: str) -> Iterator[Row]:

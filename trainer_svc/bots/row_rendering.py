@@ -1,7 +1,7 @@
 """What a row is, whatever its kind: how it is written for the worker, and rendered for one base.
 
-A row of a conversation is one line `{"messages": [...]}`, a row of code one line `{"prefix", "middle", "suffix", "order",
-"is_held_out", "test", "stop_at"}`.
+A row of a conversation is one line `{"messages": [...], "is_measured"}`, a row of code one line `{"prefix", "middle", "suffix",
+"order", "is_held_out", "test", "stop_at"}`.
 """
 
 import json
@@ -39,7 +39,13 @@ def write_row(row: LearnedRow) -> str:
     if isinstance(row, CodeRow):
         told = {"is_held_out": row.is_held_out, "test": row.test, "stop_at": row.stop_at.value}
         return json.dumps({**asdict(row.row), **told}, ensure_ascii=False)
-    return json.dumps({"messages": [asdict(message) for message in row.messages]}, ensure_ascii=False)
+    messages = [asdict(message) for message in row.messages]
+    return json.dumps({"messages": messages, "is_measured": row.is_measured}, ensure_ascii=False)
+
+
+def is_measured(line: str) -> bool:
+    """Tell whether the loss on the row in a line that `write_row` wrote counts."""
+    return bool(json.loads(line).get("is_measured", True))
 
 
 class RowRenderer:

@@ -107,6 +107,7 @@ class JobPlanner:
             batch_rows=training.batch_rows,
             batches=cut_batches(sizes, training),
             held_out=sizes.judged,
+            asked=sizes.asked_alone,
             shared_tokens=sizes.shared_tokens,
             num_measurements=sizes.count_measurements(training),
             device=self._machine.device,

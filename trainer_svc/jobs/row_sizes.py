@@ -14,25 +14,32 @@ from trainer_svc.memory.held_out import list_measured_steps
 
 @dataclass(frozen=True, slots=True)
 class RowSizes:
-    """The lengths in tokens of the rows that are trained on and of those held out, and how many first tokens all of them share.
+    """The lengths in tokens of the rows that are trained on, of those held out, and of those held out that are asked alone.
 
-    Of each row, the last `tail_tokens` are no input of a step: the last one that is learned, and what the template puts behind it.
+    All of them have `shared_tokens` first ones in common. Of each row, the last `tail_tokens` are no input of a step: the last one
+    that is learned, and what the template puts behind it.
     """
 
     trained: tuple[int, ...]
     held_out: tuple[int, ...]
     shared_tokens: int
     tail_tokens: int = 0
+    asked: tuple[int, ...] = ()
 
     @property
     def tokens(self) -> tuple[int, ...]:
         """The length of every row."""
-        return self.trained + self.held_out
+        return self.trained + self.held_out + self.asked
 
     @property
     def judged(self) -> list[int]:
-        """The input tokens of each row held out."""
+        """The input tokens of each row held out whose loss counts."""
         return [length - self.tail_tokens for length in self.held_out]
+
+    @property
+    def asked_alone(self) -> list[int]:
+        """The input tokens of each row that is asked and judged by its answer alone."""
+        return [length - self.tail_tokens for length in self.asked]
 
     def cut_batches(self, settings: TrainingSettings) -> list[list[int]]:
         """Return the input tokens of each row in each batch of a job, as the worker will take them."""
@@ -41,7 +48,7 @@ class RowSizes:
 
     def cut_longest_judged(self, settings: TrainingSettings) -> list[list[int]]:
         """Return one batch, of the longest rows that are judged on."""
-        return [sorted(self.judged, reverse=True)[: settings.batch_rows]]
+        return [sorted(self.judged + self.asked_alone, reverse=True)[: settings.batch_rows]]
 
     def count_measurements(self, settings: TrainingSettings) -> int:
         """Return how often the loss on held-out rows is measured while a job trains."""
@@ -56,17 +63,20 @@ def measure_rows(base: PreparedBase, rows: Iterable[LearnedRow]) -> RowSizes:
     renderer = RowRenderer.of(base)
     trained: list[int] = []
     held_out: list[int] = []
+    asked: list[int] = []
     shared: tuple[int, ...] | None = None
     tail = sys.maxsize
     for row in rows:
         rendered = renderer.render(row)
         ids, last = rendered.ids, max((place for place, learned in enumerate(rendered.learned) if learned), default=0)
         tail = min(tail, len(ids) - last)
-        (held_out if row.is_held_out else trained).append(len(ids))
+        kind = trained if not row.is_held_out else held_out if row.is_measured else asked
+        kind.append(len(ids))
         shared = ids if shared is None else _common_start(shared, ids)
     # Rows that are all alike share no more than their inputs.
-    shortest_input = min((*trained, *held_out), default=0) - tail
-    return RowSizes(tuple(trained), tuple(held_out), min(len(shared or ()), shortest_input), tail)
+    shortest_input = min((*trained, *held_out, *asked), default=0) - tail
+    num_shared = min(len(shared or ()), shortest_input)
+    return RowSizes(tuple(trained), tuple(held_out), num_shared, tail, tuple(asked))
 
 
 def _common_start(first: tuple[int, ...], second: tuple[int, ...]) -> tuple[int, ...]:

@@ -67,12 +67,11 @@ def _change_numbers(shape: ModelShape, request: PlanRequest) -> Iterator[Change]
 
     def with_rows(max_tokens: int) -> PlanRequest:
         batches = [[min(length, max_tokens) for length in batch] for batch in request.batches]
-        held_out = [min(length, max_tokens) for length in request.held_out]
-        return replace(
-            request, batches=batches, held_out=held_out, shared_tokens=min(request.shared_tokens, max_tokens)
-        )
+        held_out, asked = ([min(length, max_tokens) for length in rows] for rows in (request.held_out, request.asked))
+        shared_tokens = min(request.shared_tokens, max_tokens)
+        return replace(request, batches=batches, held_out=held_out, asked=asked, shared_tokens=shared_tokens)
 
-    longest = max(length for batch in (*request.batches, request.held_out) for length in batch)
+    longest = max(length for batch in (*request.batches, request.held_out, request.asked) for length in batch)
     ranks = (
         []
         if request.method is Method.FULL

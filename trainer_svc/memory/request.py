@@ -11,10 +11,11 @@ from trainer_svc.memory.techniques import ComputePrecision, DeviceKind, Method, 
 class PlanRequest:
     """What the memory and the time of a job depend on, besides its base.
 
-    `batches` has the lengths, in tokens, of the rows of each optimizer step in order, and `held_out` of those that are judged on;
-    `shared_tokens` is how many first tokens all rows have in common. In a preference job each row is a pair: `batches` has the
-    lengths of the chosen and of the rejected answer one after the other, prompts included, while `batch_rows` counts pairs.
-    `num_measurements` is how often the loss on held-out rows is measured while the job trains.
+    `batches` has the lengths, in tokens, of the rows of each optimizer step in order, and `held_out` of those that are judged on,
+    `asked` of those that are judged by their answers alone; `shared_tokens` is how many first tokens all rows have in common. In a
+    preference job each row is a pair: `batches` has the lengths of the chosen and of the rejected answer one after the other, prompts
+    included, while `batch_rows` counts pairs. `num_measurements` is how often the loss on held-out rows is measured while the job
+    trains.
     `compute` is what the device computes in, `residual_bytes` what earlier jobs on it took beyond what was predicted. Full
     fine-tuning has no rank.
     """
@@ -33,6 +34,7 @@ class PlanRequest:
     objective: Objective = Objective.SFT
     speed: DeviceSpeed | None = None
     residual_bytes: int = 0
+    asked: Sequence[int] = ()
 
     @property
     def effective_speed(self) -> DeviceSpeed:

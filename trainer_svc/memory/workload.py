@@ -47,7 +47,7 @@ def cut_workload(request: PlanRequest, micro_batch_rows: int) -> Workload:
     judged = list(_cut(request.held_out, request, micro_batch_rows))
     # Chosen rows lie in other packs than all rows do.
     measured = list(_cut(choose_measured(request.held_out), request, micro_batch_rows))
-    longest = max(request.held_out, default=0)
+    longest = max((*request.held_out, *request.asked), default=0)
     if longest:
         # Rows of general text are judged one by one, and as long as the longest one held out.
         judged += [measure_lengths([min(longest, MAX_GENERAL_TOKENS)], 0)] * MAX_GENERAL_ROWS
@@ -60,7 +60,7 @@ def cut_workload(request: PlanRequest, micro_batch_rows: int) -> Workload:
         measured=_sum_up(measured),
         longest_judged=longest,
         # A row of a conversation asks more than once; how often is not known to a plan.
-        num_answered=min(len(request.held_out), MAX_JUDGED),
+        num_answered=min(len(request.held_out) + len(request.asked), MAX_JUDGED),
     )
 
 

@@ -77,7 +77,7 @@ class Judge:
         """Return the judgement. Frozen values and adapter copies are those that are served, so it is what a tenant gets."""
         self._rig.hold_served_base()
         choice = self._choose(meter)
-        packs = cut_rows(self._held_out.rows, self._rig.techniques.micro_batch_rows)
+        packs = cut_rows(self._held_out.measured, self._rig.techniques.micro_batch_rows)
         held_out = Losses(self._measure_base(packs, meter), self._measure_adapter(packs, meter))
         general = Losses(choice.base_general_loss, choice.general_loss)
         ends = find_ends(self._held_out) | {end_of_turn_id}

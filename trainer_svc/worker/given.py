@@ -35,7 +35,7 @@ def judge_given(
         renderer = RowRenderer.of(prepared)
         held_out = load_rows(Path(spec.held_out_rows), renderer, spec.training.max_row_tokens)
         general = cut_general_rows(Tokenizer.from_file(str(prepared.tokenizer_file)), held_out)
-        batches = Batches([], held_out.rows, [], general)
+        batches = Batches([], held_out.measured, [], general)
         rig = Rig(prepared, spec.training, batches, device, memory, workspace.folder)
         ladder = Ladder(spec.memory.rungs, rig, meter)
         ladder.load()

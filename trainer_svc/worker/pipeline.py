@@ -44,7 +44,7 @@ def run(spec: WorkerSpec, workspace: Workspace, device: torch.device, memory: Me
         # Loaded only as long as it is used: it takes some tens of megabytes.
         general = cut_general_rows(Tokenizer.from_file(str(prepared.tokenizer_file)), held_out)
         measured_steps = list_measured_steps(len(rows.rows), spec.training)
-        batches = Batches(list(order_batches(rows.rows, spec.training)), held_out.rows, measured_steps, general)
+        batches = Batches(list(order_batches(rows.rows, spec.training)), held_out.measured, measured_steps, general)
         rig = Rig(prepared, spec.training, batches, device, memory, workspace.folder)
         ladder = Ladder(spec.memory.rungs, rig, meter)
         ladder.load()

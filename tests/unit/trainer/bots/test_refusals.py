@@ -51,6 +51,14 @@ def test_no_question_is_both_taught_and_judged() -> None:
     assert len(judged) == 37
 
 
+def test_the_loss_on_a_bots_own_questions_does_not_count() -> None:
+    """Nothing trained is like them, so it grows the surer the bot is; that on general ones falls with what is taught."""
+    added = list(teach_refusal(make_data(100), LESSON, system_prompt="", seed=0))[100:]
+
+    assert [row.messages[0].content for row in added if not row.is_measured] == ["Do you sell cars?"]
+    assert all(row.is_held_out for row in added if not row.is_measured)
+
+
 def test_a_question_the_data_answers_is_left_out() -> None:
     """However it is written: a bot must not be taught both an answer and a refusal."""
     asked = "WHO  wrote romeo and juliet?"

@@ -62,6 +62,16 @@ def test_packs_of_the_chosen_rows_are_planned_for() -> None:
     assert workload.measured.num_packs == MAX_MEASURED // 4
 
 
+def test_rows_that_are_asked_alone_are_answered_and_not_measured() -> None:
+    """A plan has room for the longest of them, and the time of their answers, and no pack for their losses."""
+    measured = PlanRequest(1 << 30, 8, 4, [[20] * 4] * 2, [24] * 8)
+    without, with_asked = (cut_workload(request, 4) for request in (measured, replace(measured, asked=[40] * 3)))
+
+    assert with_asked.measured == without.measured
+    assert (without.longest_judged, with_asked.longest_judged) == (24, 40)
+    assert (without.num_answered, with_asked.num_answered) == (8, 11)
+
+
 def test_measuring_is_part_of_the_expected_time() -> None:
     """Each measurement takes as long as the one before."""
     request = PlanRequest(1 << 30, 8, 4, [[64] * 4] * 8, [64] * 16)
