@@ -1,7 +1,7 @@
 """How a bot is trained where the caller does not say: chosen by the kind of bot and by how much data there is."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from adaptory.core.base_shape import BaseShape
 from trainer_svc.jobs.workspace import TrainingSettings
@@ -10,9 +10,6 @@ from trainer_svc.jobs.workspace import TrainingSettings
 # models (https://tinker-docs.thinkingmachines.ai/supervised-learning/sl-hyperparams). It brings the FAQ recipe's 0.001 to 0.00022
 # for 4,096, where QLoRA (arXiv:2305.14314, table 9) trained 7B with 0.0002.
 _MEASURED_HIDDEN_SIZE, _RATE_POWER, _RATE_DIGITS = 576, 0.781, 2
-# At the rates of Llama and its relatives Gemma 3 forgets: after two epochs of a Japanese FAQ it had lost 2.1 nats on English text;
-# at a third of the rate as much after six, when it knew the rows better (docs/measurements.md).
-_FAMILY_SCALES = {"gemma3_text": 0.33}
 # Epochs of small data are a few steps each, in which a loss on as few rows wavers: three bots of 38 facts, in 20 epochs, that stopped
 # after three without a gain ended at half of their steps, with a token F1 of 0.62, 0.53 and 0.24; with seven, 0.68, 0.61 and 0.29.
 _PATIENCE_SHARE = 0.35
@@ -30,14 +27,18 @@ class DataSize:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """Settings of the training, and the share of rows that are kept from it for judging."""
+    """Settings of the training, and the share of rows that are kept from it for judging.
+
+    By `family_scales` the rate is multiplied for bases of a family (`BaseShape.model_type`) that learns at another one.
+    """
 
     training: TrainingSettings
     held_out_share: float
+    family_scales: Mapping[str, float] = field(default_factory=dict)
 
     def fit(self, shape: BaseShape) -> "Recipe":
         """Return the recipe for a base: rows no longer than it takes, and the rate of its family and width."""
-        training, scale = self.training, _FAMILY_SCALES.get(shape.model_type, 1.0)
+        training, scale = self.training, self.family_scales.get(shape.model_type, 1.0)
         rate = training.learning_rate * scale * min(1.0, _MEASURED_HIDDEN_SIZE / shape.hidden_size) ** _RATE_POWER
         fitted = replace(
             training,
@@ -51,7 +52,7 @@ class Recipe:
         training = {name: value for name, value in given.items() if name != "held_out_share"}
         # The names and types were checked where the request was read.
         settings = replace(self.training, **training)  # type: ignore[arg-type]
-        return Recipe(settings, given.get("held_out_share", self.held_out_share))
+        return replace(self, training=settings, held_out_share=given.get("held_out_share", self.held_out_share))
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ class RecipeRule:
     What an adapter learns depends on the steps it takes: a small dataset is passed over more often, to make about `min_steps` of
     them, but at most `max_epochs` times; `training.epochs` are the fewest. A third of the epochs may pass without a gain before it
     stops, and never fewer than `training` says. A row of the data's report makes `num_cuts` rows to train on, about: of code it is a
-    whole file.
+    whole file. `family_scales` are a recipe's.
     """
 
     training: TrainingSettings
@@ -69,10 +70,12 @@ class RecipeRule:
     min_steps: int
     max_epochs: int
     num_cuts: int = 1
+    family_scales: Mapping[str, float] = field(default_factory=dict)
 
     def choose(self, size: DataSize) -> Recipe:
         """Return the recipe for data of so many rows."""
         steps_per_epoch = max(1, -(-size.num_rows * self.num_cuts // self.training.batch_rows))
         epochs = min(self.max_epochs, max(self.training.epochs, -(-self.min_steps // steps_per_epoch)))
         patience = max(self.training.early_stopping_patience, round(_PATIENCE_SHARE * epochs))
-        return Recipe(replace(self.training, epochs=epochs, early_stopping_patience=patience), self.held_out_share)
+        training = replace(self.training, epochs=epochs, early_stopping_patience=patience)
+        return Recipe(training, self.held_out_share, self.family_scales)

@@ -67,9 +67,9 @@ def test_a_wider_base_learns_at_a_lower_rate(hidden_size: int, rate: float) -> N
     assert recipe.training.learning_rate == rate
 
 
-@pytest.mark.parametrize(("kind", "rate"), [(BotKind.FAQ, 0.0003), (BotKind.SUPPORT, 0.00015)])
-def test_a_family_that_forgets_fast_learns_at_a_lower_rate(kind: BotKind, rate: float) -> None:
-    """Gemma 3 270M, at the rate it was measured with."""
+@pytest.mark.parametrize(("kind", "rate"), [(BotKind.FAQ, 0.0003), (BotKind.SUPPORT, 0.00046)])
+def test_a_family_that_forgets_fast_learns_an_faq_at_a_lower_rate(kind: BotKind, rate: float) -> None:
+    """Gemma 3 270M, at the rates it was measured with."""
     recipe = teaching_of(kind).choose_recipe(DataSize(100)).fit(make_shape(640, model_type="gemma3_text"))
 
     assert recipe.training.learning_rate == rate
