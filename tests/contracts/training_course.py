@@ -57,6 +57,7 @@ class Course:
         self.batches = Batches(steps, make_rows(2 * ROWS_PER_STEP, seed=99), [NUM_STEPS])
         self._lengths = [[len(row.ids) for row in rows] for rows in steps]
         self.rungs = self.plan(ComputePrecision.BF16)
+        self.candidate_steps: list[int] = []
 
     def plan(self, compute: ComputePrecision) -> tuple[Rung, ...]:
         """Return the ladder of the best plan for a device that computes in this."""
@@ -73,7 +74,8 @@ class Course:
     ) -> tuple[list[float], Ladder]:
         """Train and return the losses; `disturb` is told after each step how many are done.
 
-        With a `scale` the loss's begins there, and not where it does in a job.
+        The steps of the candidates are in `candidate_steps` then, best first. With a `scale` the loss's begins there, and not where
+        it does in a job.
         """
         folder.mkdir(exist_ok=True)
         workspace = Workspace(folder)
@@ -86,6 +88,7 @@ class Course:
         scaling = DynamicScaling(meter.tell, scale) if scale else choose_scaling(compute, meter.tell)
         with meter.measure(Phase.STEP), Candidates(workspace.candidates_dir) as candidates:
             train(rig, ladder, batches, meter, StoppingRule(0), candidates, scaling)
+            self.candidate_steps = [candidate.step for candidate in candidates.best_first]
         return meter.train_losses, ladder
 
 
