@@ -82,7 +82,10 @@ def _describe(score: Score) -> tuple[str, ...]:
 
 def _print_certainty(found: Evaluation) -> None:
     """Print what is left of right and wrong answers by how sure the bot must be; nothing where nothing is known of it."""
-    rows = [(f"{floor.floor:.2f}", str(floor.num_right), str(floor.num_wrong)) for floor in found.certainty]
+    rows = [
+        (f"{floor.floor:.2f}" if floor.floor else "any", str(floor.num_right), str(floor.num_wrong))
+        for floor in found.certainty
+    ]
     if rows:
         print_table("Answers given, where less certain ones are not", ("certainty at least", "right", "wrong"), rows)
 

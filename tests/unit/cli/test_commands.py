@@ -275,6 +275,7 @@ def test_version_show_has_scores_of_base_and_adapter_side_by_side(
     assert ["loss, general text", "3.800", "4.100", "less", ""] in rows
     assert ["fact_recall", "0.000", "0.930", "more", "14 answers"] in rows
     assert ["false_refusals", "0.000", "0.050", "less", "14 answers"] in rows
+    assert ["any", "13", "4"] in rows
     assert ["0.80", "13", "1"] in rows
     assert ["How long?", "45 days.", "Who?", "45 days!"] in rows
 
