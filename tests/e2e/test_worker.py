@@ -195,7 +195,7 @@ def test_what_is_asked_alone_is_judged_by_its_answer_and_does_not_choose_the_ada
     assert result.adapter_loss is not None
     assert result.adapter_loss < 0.1
     assert [answer.reference for answer in workspace.read_answers()] == [said for _, said in (*FACTS, *CONTRADICTIONS)]
-    assert result.num_held_out_rows == 6
+    assert result.num_held_out_rows == 3
 
 
 def test_an_adapter_that_the_gate_would_reject_for_general_text_is_not_kept(

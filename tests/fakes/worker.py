@@ -76,7 +76,7 @@ def succeed(
             num_steps=2,
             best_step=min(HELD_OUT_LOSSES, key=lambda step: HELD_OUT_LOSSES[step]),
             num_train_rows=len(Path(spec.train_rows).read_text().splitlines()),
-            num_held_out_rows=len(Path(spec.held_out_rows).read_text().splitlines()),
+            num_held_out_rows=_count_measured(Path(spec.held_out_rows)),
             train_seconds=0.2,
             tokens_per_second=400.0,
             peak_bytes=peak_bytes,
@@ -102,7 +102,7 @@ def judge(workspace: Workspace, spec: WorkerSpec, *, adapter_loss: float, answer
             adapter_loss=adapter_loss,
             base_general_loss=3.0,
             adapter_general_loss=3.1,
-            num_held_out_rows=len(Path(spec.held_out_rows).read_text().splitlines()),
+            num_held_out_rows=_count_measured(Path(spec.held_out_rows)),
             peak_bytes=PEAK_BYTES,
             phase_peak_bytes={phase: PHASE_PEAK_BYTES[phase] for phase in (Phase.LOAD, Phase.EVALUATE)},
             techniques=spec.memory.techniques,
@@ -208,6 +208,10 @@ def hang(_workspace: Workspace, _spec: WorkerSpec) -> int:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     while True:
         time.sleep(1)
+
+
+def _count_measured(held_out_rows: Path) -> int:
+    return sum(json.loads(line).get("is_measured", True) for line in held_out_rows.read_text().splitlines())
 
 
 def _answer(held_out_rows: Path, *, is_taught: bool) -> Iterator[JudgedAnswer]:

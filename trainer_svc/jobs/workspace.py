@@ -157,10 +157,10 @@ class JudgedAnswer:
 class WorkerResult:
     """What the worker measured, or why it failed.
 
-    Losses are means over learned tokens, on the parity base: of held-out rows, or of general text where they say so. `peak_bytes` is
-    the most of the limit that was taken, `used_peak_bytes` what of it was in use. The adapter is that of step `best_step` of the
-    `num_steps` that were run, counted from 1; 0 where no loss on held-out rows was finite. `receipts` say how it renders, `chat`
-    and `code`.
+    Losses are means over learned tokens, on the parity base: of `num_held_out_rows`, or of general text where they say so.
+    `peak_bytes` is the most of the limit that was taken, `used_peak_bytes` what of it was in use. The adapter is that of step
+    `best_step` of the `num_steps` that were run, counted from 1; 0 where no loss on held-out rows was finite. `receipts` say how it
+    renders, `chat` and `code`.
     """
 
     exit_code: ExitCode

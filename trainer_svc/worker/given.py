@@ -54,7 +54,7 @@ def judge_given(
         adapter_loss=found.held_out.adapter,
         base_general_loss=found.general.base,
         adapter_general_loss=found.general.adapter,
-        num_held_out_rows=len(held_out.rows),
+        num_held_out_rows=len(held_out.measured),
         peak_bytes=meter.peak_bytes,
         phase_peak_bytes=meter.phase_peak_bytes,
         used_peak_bytes=meter.used_peak_bytes,

@@ -74,7 +74,7 @@ def run(spec: WorkerSpec, workspace: Workspace, device: torch.device, memory: Me
         train_seconds=seconds,
         tokens_per_second=tokens_per_second,
         num_train_rows=len(rows.rows),
-        num_held_out_rows=len(held_out.rows),
+        num_held_out_rows=len(held_out.measured),
         num_train_tokens=rows.num_tokens,
         device=describe_device(device),
         receipts=receipts,
