@@ -51,3 +51,15 @@ def test_an_faq_is_in_one_language(folder: Path) -> None:
     texts = [line[name] for line in read(folder / "held_out.jsonl") for name in ("question", "answer")]
 
     assert {is_japanese(text) for text in texts} == {folder.name == "tsubame"}
+
+
+def test_what_must_be_refused_is_asked_nowhere_else() -> None:
+    """Each question once, in no wording that is trained or asked, and ending as a question does."""
+    folder = DATA_DIR / "aurora"
+    questions = (folder / "unanswerable.txt").read_text(encoding="utf-8").splitlines()
+    trained = {wording for entry in read(folder / "faq.jsonl") for wording in (entry["question"], *entry["wordings"])}
+    asked = {line["question"] for line in read(folder / "held_out.jsonl")}
+
+    assert len(set(questions)) == len(questions) > 0
+    assert not set(questions) & (trained | asked)
+    assert all(question.endswith("?") for question in questions)
