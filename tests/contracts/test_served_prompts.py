@@ -29,7 +29,7 @@ from trainer_svc.bots.data_file import DataFile
 from trainer_svc.bots.limits import DataLimits
 from trainer_svc.bots.recipe import DataSize
 from trainer_svc.bots.row import HeldOut
-from trainer_svc.bots.row_rendering import LearnedRow, RowRenderer, write_row
+from trainer_svc.bots.row_rendering import LearnedRow, RowRenderer, read_row, write_row
 from trainer_svc.bots.teaching import Lesson, teaching_of
 from trainer_svc.jobs.rows import RowSource, split_rows
 from trainer_svc.worker.judged import Asked, find_ends, list_asked
@@ -198,7 +198,7 @@ async def test_code_is_completed_behind_the_ids_it_was_learned_behind(
             asked = serve_service_pb2.CompleteRequest(name=BOT, prefix=row.row.prefix, suffix=row.row.suffix)
             await stage.chat.CompleteUnary(asked, metadata=ACME)
             prompt = tuple(stage.engine.requests[-1].prompt_ids)
-            read = RowRenderer(chat, fim).render_line(write_row(row))
+            read = RowRenderer(chat, fim).render(read_row(write_row(row)))
             assert read.ids[: len(prompt)] == prompt
             assert all(read.learned[len(prompt) :])
             assert any(read.learned[: len(prompt)]) is not row.is_held_out

@@ -1,6 +1,5 @@
 """How the worker reads, orders and packs rows."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -11,9 +10,10 @@ from tokenizers.pre_tokenizers import WhitespaceSplit
 from adaptory.core.errors import InvalidRequest
 from adaptory.core.fim import FimRenderer
 from adaptory.core.fim_families import TAUGHT
-from adaptory.core.prompting import RenderedRow, Renderer
+from adaptory.core.prompting import Message, RenderedRow, Renderer
 from tests.contracts.training_stand import CPU, make_rows
-from trainer_svc.bots.row_rendering import RowRenderer
+from trainer_svc.bots.row import Row
+from trainer_svc.bots.row_rendering import RowRenderer, write_row
 from trainer_svc.jobs.workspace import TrainingSettings
 from trainer_svc.memory.batches import count_steps
 from trainer_svc.worker.packing import Pack, measure_pack, pack_rows
@@ -32,11 +32,8 @@ def renderer() -> RowRenderer:
 
 
 def _write(file: Path, lengths: list[int]) -> Path:
-    lines = [
-        {"messages": [{"role": "user", "content": "word"}, {"role": "assistant", "content": "word " * n}]}
-        for n in lengths
-    ]
-    file.write_text("\n".join(map(json.dumps, lines)))
+    talks = [(Message("user", "word"), Message("assistant", "word " * n)) for n in lengths]
+    file.write_text("\n".join(write_row(Row(talk, is_held_out=False)) for talk in talks))
     return file
 
 

@@ -1,6 +1,5 @@
 """The limit of a worker: ended by it, and within it though micro-batches come in many sizes, each of which takes kernels."""
 
-import json
 import subprocess
 import sys
 from itertools import accumulate
@@ -9,6 +8,7 @@ from pathlib import Path
 from adaptory.core.base_model import PreparedBase
 from adaptory.core.prompting import Message
 from trainer_svc.bots.row import Row
+from trainer_svc.bots.row_rendering import write_row
 from trainer_svc.jobs.row_sizes import measure_rows
 from trainer_svc.jobs.workspace import ExitCode, MemorySettings, TrainingSettings, WorkerResult, WorkerSpec, Workspace
 from trainer_svc.memory.estimator import count_margin
@@ -59,10 +59,7 @@ def _plan(base: PreparedBase, limit_bytes: int) -> MemoryPlan:
 
 
 def _prepare(folder: Path, base: Path, memory: MemorySettings) -> Workspace:
-    lines = [
-        json.dumps({"messages": [{"role": turn.role, "content": turn.content} for turn in row.messages]})
-        for row in _make_rows()
-    ]
+    lines = list(map(write_row, _make_rows()))
     files = [folder / "rows.jsonl", folder / "held_out.jsonl"]
     for file, chosen in zip(files, (lines, lines[:BATCH_ROWS]), strict=True):
         file.write_text("\n".join(chosen))

@@ -1,6 +1,5 @@
 """The promise of the product on a card: 7B in 8 GiB and 13B in 12 GiB, under the hard cap. Run by hand, skipped elsewhere."""
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +12,8 @@ from adaptory.core.prompting import Message, Renderer
 from bench.memory_cases import EMBEDDED, Case, list_cases
 from bench.memory_run import Runner
 from tests.gpu.random_base import write_random_base
+from trainer_svc.bots.row import Row
+from trainer_svc.bots.row_rendering import write_row
 from trainer_svc.jobs.workspace import ExitCode, MemorySettings, TrainingSettings, WorkerResult, WorkerSpec, Workspace
 from trainer_svc.memory.planner import MemoryPlan, plan_memory
 from trainer_svc.memory.request import PlanRequest
@@ -78,7 +79,7 @@ def _write_long_rows(like: PreparedBase, path: Path) -> tuple[Path, list[int]]:
     turns = [Message("user", "Tell all."), Message("assistant", "word " * 1980)]
     length = len(renderer.render_row(turns).ids)
     assert ROW_TOKENS - 128 < length <= ROW_TOKENS
-    line = json.dumps({"messages": [{"role": turn.role, "content": turn.content} for turn in turns]})
+    line = write_row(Row(tuple(turns), is_held_out=False))
     # One word apart, or the rows would share all they have.
     path.write_text("".join(line.replace("Tell all", f"Tell {place}") + "\n" for place in range(BATCH_ROWS)))
     return path, [length] * BATCH_ROWS

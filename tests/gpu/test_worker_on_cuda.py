@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from adaptory.core.prompting import Message
+from trainer_svc.bots.row import Row
+from trainer_svc.bots.row_rendering import write_row
 from trainer_svc.jobs.workspace import ExitCode, MemorySettings, TrainingSettings, WorkerResult, WorkerSpec, Workspace
 from trainer_svc.memory.planner import MemoryPlan, plan_memory
 from trainer_svc.memory.request import PlanRequest
@@ -26,7 +29,7 @@ from trainer_svc.worker.simulation import StepQuestion, simulate_step
 pytestmark = pytest.mark.gpu
 
 LIMIT_BYTES = 2 << 30
-ROW = '{"messages": [{"role": "user", "content": "Which code?"}, {"role": "assistant", "content": "QX-41."}]}\n'
+ROW = Row((Message("user", "Which code?"), Message("assistant", "QX-41.")), is_held_out=False)
 
 
 @pytest.fixture
@@ -127,7 +130,7 @@ def _plan(base: Path, compute: ComputePrecision) -> MemoryPlan:
 def _run(base: Path, memory: MemorySettings, folder: Path) -> WorkerResult:
     folder.mkdir(exist_ok=True)
     rows = folder / "rows.jsonl"
-    rows.write_text(ROW * 8)
+    rows.write_text((write_row(ROW) + "\n") * 8)
     training = TrainingSettings(rank=8, alpha=16, batch_rows=4, epochs=10)
     workspace = Workspace(folder / "workspace")
     workspace.create(WorkerSpec("job", str(base), str(rows), str(rows), training, memory))

@@ -1,7 +1,7 @@
 """What a row is, whatever its kind: how it is written for the worker, and rendered for one base.
 
-A row of a conversation is one line `{"messages": [...], "is_measured"}`, a row of code one line `{"prefix", "middle", "suffix",
-"order", "is_held_out", "test", "stop_at"}`.
+A row of a conversation is one line `{"messages": [...], "is_held_out", "is_measured"}`, a row of code one line `{"prefix", "middle",
+"suffix", "order", "is_held_out", "test", "stop_at"}`.
 """
 
 import json
@@ -11,6 +11,7 @@ from dataclasses import asdict
 from tokenizers import Tokenizer
 
 from adaptory.core.base_model import PreparedBase
+from adaptory.core.code_stop import StopAt
 from adaptory.core.digests import hash_text
 from adaptory.core.fim import FimRenderer, FimRow, digest_form, find_family
 from adaptory.core.fim_families import Order
@@ -39,13 +40,17 @@ def write_row(row: LearnedRow) -> str:
     if isinstance(row, CodeRow):
         told = {"is_held_out": row.is_held_out, "test": row.test, "stop_at": row.stop_at.value}
         return json.dumps({**asdict(row.row), **told}, ensure_ascii=False)
-    messages = [asdict(message) for message in row.messages]
-    return json.dumps({"messages": messages, "is_measured": row.is_measured}, ensure_ascii=False)
+    return json.dumps(asdict(row), ensure_ascii=False)
 
 
-def is_measured(line: str) -> bool:
-    """Tell whether the loss on the row in a line that `write_row` wrote counts."""
-    return bool(json.loads(line).get("is_measured", True))
+def read_row(line: str) -> LearnedRow:
+    """Return the row in a line that `write_row` wrote."""
+    fields = json.loads(line)
+    if "messages" in fields:
+        return Row(_read_messages(fields["messages"]), fields["is_held_out"], fields["is_measured"])
+    prefix, middle, suffix = (fields[name] for name in ("prefix", "middle", "suffix"))
+    row = FimRow(prefix, middle, suffix, Order(fields["order"]))
+    return CodeRow(row, fields["is_held_out"], fields["test"], StopAt(fields["stop_at"]))
 
 
 class RowRenderer:
@@ -76,18 +81,9 @@ class RowRenderer:
             return self._render_code(row.row, is_held_out=row.is_held_out)
         return self._chat.render_row(row.messages)
 
-    def render_line(self, line: str) -> RenderedRow:
-        """Render a line that `write_row` wrote. Raises what Renderer.render_row raises."""
-        fields = json.loads(line)
-        if "messages" in fields:
-            return self._chat.render_row(_read_messages(fields["messages"]))
-        prefix, middle, suffix = (fields[name] for name in ("prefix", "middle", "suffix"))
-        row = FimRow(prefix, middle, suffix, Order(fields["order"]))
-        return self._render_code(row, is_held_out=fields["is_held_out"])
-
     def _render_code(self, row: FimRow, *, is_held_out: bool) -> RenderedRow:
         return self._code.render_row(row) if is_held_out else self._code.render_lesson(row)
 
 
-def _read_messages(turns: Sequence[dict[str, str]]) -> list[Message]:
-    return [Message(**turn) for turn in turns]  # type: ignore[arg-type]  # roles were checked where the data was read
+def _read_messages(turns: Sequence[dict[str, str]]) -> tuple[Message, ...]:
+    return tuple(Message(**turn) for turn in turns)  # type: ignore[arg-type]  # roles were checked where the data was read

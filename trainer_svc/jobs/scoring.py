@@ -11,12 +11,10 @@ from adaptory.core.base_model import PreparedBase
 from adaptory.core.code_stop import StopAt, cut_completion, make_stop
 from adaptory.core.fim import find_family
 from adaptory.core.fim_families import FimFamily
-from trainer_svc.bots.kinds import BotKind
 from trainer_svc.bots.refusals import RefusalLesson
 from trainer_svc.jobs.outcome import TrainingFailed
 from trainer_svc.jobs.workspace import JudgedAnswer, WorkerResult, Workspace
-from trainer_svc.judging.answers import Criteria, pick_samples, score_answers
-from trainer_svc.judging.certainty import judge_certainty
+from trainer_svc.judging.answers import Criteria, pick_samples, score_answers, weigh_certainty
 from trainer_svc.judging.evaluation import Evaluation
 from trainer_svc.judging.pass_rate import RunBudget, Trials
 from trainer_svc.judging.scores import CodePlace, Judged
@@ -36,6 +34,7 @@ def evaluate_attempt(
     losses = (result.base_loss, result.adapter_loss, result.base_general_loss, result.adapter_general_loss)
     base_loss, adapter_loss, base_general_loss, adapter_general_loss = (_require(loss) for loss in losses)
     judged = _read_judged(workspace)
+    criteria = Criteria(bot.kind, bot.refusal.text, bot.style)
     pass_rate = (trials or Trials(RunBudget())).measure(judged)
     return Evaluation(
         base_loss=base_loss,
@@ -46,10 +45,10 @@ def evaluate_attempt(
         train_seconds=result.train_seconds,
         base_general_loss=base_general_loss,
         adapter_general_loss=adapter_general_loss,
-        scores=(*score_answers(judged, Criteria(bot.kind, bot.refusal.text, bot.style)), *pass_rate.scores),
+        scores=(*score_answers(judged, criteria), *pass_rate.scores),
         samples=pick_samples(judged),
         notes=pass_rate.notes,
-        certainty=judge_certainty(judged, bot.refusal.text) if bot.kind is BotKind.FAQ else (),
+        certainty=weigh_certainty(judged, criteria),
     )
 
 

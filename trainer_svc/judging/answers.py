@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from trainer_svc.bots.kinds import BotKind
+from trainer_svc.judging.certainty import CertaintyFloor, judge_certainty
 from trainer_svc.judging.code import score_code
 from trainer_svc.judging.evaluation import SampleAnswer
 from trainer_svc.judging.faq import score_faq
@@ -32,6 +33,11 @@ def score_answers(judged: Sequence[Judged], criteria: Criteria) -> tuple[Score, 
             return tuple(score_support(judged, criteria.style))
         case BotKind.CODE_COMPLETION:
             return tuple(score_code(judged))
+
+
+def weigh_certainty(judged: Sequence[Judged], criteria: Criteria) -> tuple[CertaintyFloor, ...]:
+    """Return what certainty is worth; nothing for kinds whose answers are not right or wrong by their facts."""
+    return judge_certainty(judged, criteria.refusal_text) if criteria.kind is BotKind.FAQ else ()
 
 
 def pick_samples(judged: Sequence[Judged], max_samples: int = MAX_SAMPLES) -> tuple[SampleAnswer, ...]:

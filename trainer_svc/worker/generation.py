@@ -27,6 +27,9 @@ from trainer_svc.worker.cache import (
 from trainer_svc.worker.layer import ReadingPlaces, join_layers
 from trainer_svc.worker.packing import pack_rows
 
+# A token and the natural logarithm of its probability.
+_Guess = tuple[int, float]
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -37,19 +40,6 @@ class Answer:
 
     ids: tuple[int, ...]
     certainty: float
-
-
-@dataclass(frozen=True, slots=True)
-class _Guesses:
-    """The likeliest token behind each of some places, and the natural logarithm of its probability."""
-
-    tokens: list[int]
-    logprobs: list[float]
-
-    def extend(self, others: "_Guesses") -> None:
-        """Add those of more places."""
-        self.tokens.extend(others.tokens)
-        self.logprobs.extend(others.logprobs)
 
 
 @dataclass
@@ -104,10 +94,10 @@ class Generator:
 
     def _read(self, prompts: Sequence[Prompt], beat: Callable[[], None]) -> _Batch:
         """Read prompts into the cache, a pack at a time, and take the first token of each answer."""
-        firsts = _Guesses([], [])
+        firsts: list[_Guess] = []
         pack_size = self._room.sizes.pack_rows
         for begin in range(0, len(prompts), pack_size):
-            firsts.extend(self._read_pack(prompts[begin : begin + pack_size], begin))
+            firsts += self._read_pack(prompts[begin : begin + pack_size], begin)
             beat()
         batch = _Batch(
             lengths=torch.tensor([len(prompt) for prompt in prompts], device=self._base.device),
@@ -119,7 +109,7 @@ class Generator:
         self._note(batch, firsts)
         return batch
 
-    def _read_pack(self, prompts: Sequence[Prompt], begin: int) -> _Guesses:
+    def _read_pack(self, prompts: Sequence[Prompt], begin: int) -> list[_Guess]:
         """Read one pack into the rows of the cache from `begin`; return what follows each prompt."""
         pack = pack_rows([as_row(prompt) for prompt in prompts], self._base.device)
         rotations, trees = self._turn(pack.positions), plan_attention(pack, self._base.shape, self._kernels)
@@ -150,9 +140,9 @@ class Generator:
         turned = {kind: self._rotary(self._base.embedding, positions[None], kind) for kind in self._kernels}
         return {kind: Rotation(cos[0], sin[0]) for kind, (cos, sin) in turned.items()}
 
-    def _note(self, batch: _Batch, guesses: _Guesses) -> None:
-        batch.last.copy_(torch.tensor(guesses.tokens))
-        for row, (token, logprob) in enumerate(zip(guesses.tokens, guesses.logprobs, strict=True)):
+    def _note(self, batch: _Batch, guesses: Sequence[_Guess]) -> None:
+        batch.last.copy_(torch.tensor([token for token, _ in guesses]))
+        for row, (token, logprob) in enumerate(guesses):
             if not batch.is_open[row]:
                 continue
             batch.logprobs[row].append(logprob)
@@ -166,7 +156,7 @@ class Generator:
         stand: Callable[[int, str], ReadingPlaces],
         sources: torch.Tensor,
         barred: Sequence[int],
-    ) -> _Guesses:
+    ) -> list[_Guess]:
         """Run tokens [N] through all layers; return the likeliest token behind each of `sources` [R], but for those `barred`."""
         tape, scratch, num_nodes = self._room.tape, self._room.scratch, ids.numel()
         x = tape.input(0, num_nodes)
@@ -184,7 +174,7 @@ class Generator:
             best, tokens = logits.max(1)
             # In place, for there is room for no more: of the few terms that weigh, rounding takes less than a hundredth.
             sums = logits.sub_(best[:, None]).exp_().sum(1, dtype=torch.float32)
-            return _Guesses(tokens.tolist(), sums.log().neg().tolist())
+            return list(zip(tokens.tolist(), sums.log().neg().tolist(), strict=True))
 
 
 def _order_for_packs(prompts: Sequence[Prompt], pack_size: int) -> list[int]:

@@ -51,8 +51,7 @@ def run(spec: WorkerSpec, workspace: Workspace, device: torch.device, memory: Me
     scaling = choose_scaling(rig.techniques.compute, meter.tell)
     with Candidates(workspace.candidates_dir) as candidates:
         with meter.measure(Phase.STEP):
-            rule = StoppingRule(spec.training.early_stopping_patience)
-            train(rig, ladder, batches, meter, rule, candidates, scaling)
+            train(rig, ladder, batches, meter, StoppingRule(spec.training.early_stopping_patience), candidates, scaling)
             seconds, tokens_per_second = meter.phase_seconds, meter.tokens_per_second
             rig.finish_training()
         with meter.measure(Phase.EVALUATE):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from adaptory.core.errors import InvalidRequest
 from adaptory.core.prompting import RenderedRow
-from trainer_svc.bots.row_rendering import RowRenderer, is_measured
+from trainer_svc.bots.row_rendering import RowRenderer, read_row
 from trainer_svc.jobs.workspace import TrainingSettings
 from trainer_svc.memory.batches import order_places
 
@@ -42,14 +42,14 @@ def load_rows(file: Path, renderer: RowRenderer, max_row_tokens: int) -> Rows:
         InvalidRequest: No row can be used, or more than 2 % are too long or have nothing to learn.
     """
     with file.open(encoding="utf-8") as lines:
-        written = [(renderer.render_line(line), is_measured(line)) for line in lines]
-    rendered = [row for row, _ in written]
+        written = [read_row(line) for line in lines]
+    rendered = [renderer.render(row) for row in written]
     fitting = [(row, line) for line, row in enumerate(rendered) if len(row.ids) <= max_row_tokens]
     kept = [(row, line) for row, line in fitting if any(row.learned[1:])]
     rows = Rows(
         rows=tuple(row for row, _ in kept),
         lines=tuple(line for _, line in kept),
-        measured=tuple(row for row, line in kept if written[line][1]),
+        measured=tuple(row for row, line in kept if written[line].is_measured),
         num_too_long=len(rendered) - len(fitting),
         num_unlearned=len(fitting) - len(kept),
     )

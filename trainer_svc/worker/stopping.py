@@ -1,4 +1,4 @@
-"""When training is over before its last step, and which losses are the lowest so far: of those on held-out rows, and nothing else."""
+"""When training is over before its last step, and whether a loss is the lowest so far: read from those on held-out rows alone."""
 
 from math import inf
 
@@ -17,7 +17,7 @@ class StoppingRule:
         self._patience = patience
         self._gained_loss = inf
         self._num_without_gain = 0
-        self.best_loss = inf
+        self._lowest_loss = inf
 
     @property
     def is_over(self) -> bool:
@@ -30,7 +30,7 @@ class StoppingRule:
             self._gained_loss, self._num_without_gain = loss, 0
         else:
             self._num_without_gain += 1
-        is_best = loss < self.best_loss
-        if is_best:
-            self.best_loss = loss
-        return is_best
+        is_lowest = loss < self._lowest_loss
+        if is_lowest:
+            self._lowest_loss = loss
+        return is_lowest

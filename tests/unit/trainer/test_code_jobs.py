@@ -18,7 +18,7 @@ from adaptory.trainer.v1 import trainer_service_pb2, training_job_pb2
 from tests.fakes.base import write_base
 from tests.fakes.trainer import Trainer, faq_jsonl, fields_of
 from trainer_svc.bots.row import CodeRow, Row
-from trainer_svc.bots.row_rendering import RowRenderer, write_row
+from trainer_svc.bots.row_rendering import RowRenderer, read_row, write_row
 from trainer_svc.jobs.row_sizes import measure_rows
 from trainer_svc.jobs.rows import write_rows
 from trainer_svc.judging.sandbox import Sandbox, SandboxLimits, SandboxUnavailable
@@ -171,17 +171,18 @@ def test_the_worker_renders_what_was_cut(tmp_path: Path) -> None:
     renderer, serving = RowRenderer.of(base), FimRenderer.from_files(base.tokenizer_file, base.fim, base.end_of_turn)
     write_rows(ROWS, train=tmp_path / "train", held_out=tmp_path / "held_out")
 
-    trained = [renderer.render_line(line) for line in (tmp_path / "train").read_text().split("\n") if line]
-    [held_out] = [renderer.render_line(line) for line in (tmp_path / "held_out").read_text().split("\n") if line]
+    first, last = (read_row(line) for line in (tmp_path / "train").read_text().split("\n") if line)
+    [held_out] = (read_row(line) for line in (tmp_path / "held_out").read_text().split("\n") if line)
 
-    assert [*trained[:1], held_out, *trained[1:]] == [renderer.render(row) for row in ROWS]
+    assert [first, held_out, last] == ROWS
+    lesson, asked = renderer.render(first), renderer.render(held_out)
     prompt, judged = (
         serving.render_prompt("def f():\n    ", "\n"),
         serving.render_prompt("naïve = ", "\r\n\u2028x", Order.PSM),
     )
-    assert trained[0].ids[: len(prompt)] == prompt
-    assert any(trained[0].learned[: len(prompt)])
-    assert held_out.learned == (False,) * len(judged) + (True,) * (len(held_out.ids) - len(judged))
+    assert lesson.ids[: len(prompt)] == prompt
+    assert any(lesson.learned[: len(prompt)])
+    assert asked.learned == (False,) * len(judged) + (True,) * (len(asked.ids) - len(judged))
 
 
 def test_code_is_measured_as_it_is_rendered(tmp_path: Path) -> None:
